@@ -1,0 +1,195 @@
+"""Every exception that the library raises or sets on a future.
+
+    SlurmFuturesError
+      OptionError              bad option or directory; raised by the constructor
+      SchedulerError           a command of the scheduler failed
+        SubmitError            the scheduler refused the job; on the future
+      JobFailed                the job ended without an outcome for this call
+        JobTimeout             ... at its time limit
+        JobOutOfMemory         ... since it took more memory than it asked for
+        NodeFailed             ... with its node
+        JobPreempted           ... for a job of higher priority
+        JobCancelled           ... by scancel, not by `Future.cancel`
+        JobLost                ... and nobody knows how
+        PendingTimeout         ... since it did not start within `pending_timeout`
+      InitializerFailed        the initializer raised
+      OutcomeNotReadable       the outcome came back and cannot be unpickled here
+      RemoteTraceback          the `__cause__` of an exception that a call raised
+
+`JobFailed` and `InitializerFailed` are also `BrokenProcessPool`, and so
+`BrokenExecutor`: this is what programs written for ProcessPoolExecutor catch when a
+worker dies. After a `JobFailed` only that job is broken; the executor goes on.
+
+Each message says what happened, why, and what to type next. The facts are attributes
+too. Every error can be pickled. This module imports nothing of the package but the
+words of `schedulers.base`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from slurm_futures.schedulers.base import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from slurm_futures.schedulers.base import JobState
+
+Error = TypeVar("Error", bound=BaseException)
+
+
+class SlurmFuturesError(Exception):
+    """The root of all errors of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by state: constructors with keyword arguments need no call."""
+        return _restore, (type(self), self.args, dict(self.__dict__))
+
+    def copy(self) -> Self:
+        """Return the same error once more, for another future to raise."""
+        error = _restore(type(self), self.args, dict(self.__dict__))
+        error.__cause__ = self.__cause__
+        return error
+
+
+def _restore(cls: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> Error:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class OptionError(SlurmFuturesError, ValueError):
+    """An option, or a directory, that cannot work."""
+
+
+class SchedulerError(SlurmFuturesError):
+    """A command of the scheduler failed, or its answer made no sense.
+
+    Attributes:
+        command: the command line, as a list of words.
+        exit_code: of the command; None if it did not end in time.
+        stderr: what it printed there.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: Sequence[str] = (),
+        exit_code: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.command = tuple(command)
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+
+class SubmitError(SchedulerError):
+    """The scheduler refused a submission; no job exists unless `refusal` says so."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        refusal: Refusal = Refusal.PERMANENT,
+        command: Sequence[str] = (),
+        exit_code: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message, command=command, exit_code=exit_code, stderr=stderr)
+        self.refusal = refusal
+
+
+class JobFailed(SlurmFuturesError, BrokenProcessPool):
+    """The job ended and left no outcome for this call.
+
+    Attributes:
+        job_id: as squeue prints it, such as "4211_7"; None if it never had one.
+        state: Slurm's word for how the job ended; None if nobody knows.
+        exit_code: of the job script; None if unknown.
+        signal: the number of the signal that ended it, or None.
+        node: where it ran, if it ran and the node is known.
+        stderr_tail: the last lines of what the call printed to stderr.
+        directory: the job directory, if it is there.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str | None = None,
+        state: JobState | None = None,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        node: str | None = None,
+        stderr_tail: str = "",
+        directory: Path | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.state = state
+        self.exit_code = exit_code
+        self.signal = signal
+        self.node = node
+        self.stderr_tail = stderr_tail
+        self.directory = directory
+
+
+class JobTimeout(JobFailed):
+    """The job reached its time limit."""
+
+
+class JobOutOfMemory(JobFailed):
+    """The job took more memory than it asked for."""
+
+
+class NodeFailed(JobFailed):
+    """The node of the job failed or did not boot."""
+
+
+class JobPreempted(JobFailed):
+    """The job had to make room for one of higher priority."""
+
+
+class JobCancelled(JobFailed):
+    """Somebody cancelled the job with scancel; `Future.cancel` does not lead here."""
+
+
+class JobLost(JobFailed):
+    """The job is over or forgotten, and nothing tells how it ended."""
+
+
+class PendingTimeout(JobFailed):
+    """The job was still pending after `pending_timeout` seconds, and was cancelled."""
+
+
+class InitializerFailed(SlurmFuturesError, BrokenProcessPool):
+    """The initializer raised in a job; its exception is the `__cause__`."""
+
+
+class OutcomeNotReadable(SlurmFuturesError):
+    """The call ended, but its value or exception cannot be unpickled here.
+
+    Attributes:
+        text: what the worker wrote about it, with the remote traceback.
+    """
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class RemoteTraceback(SlurmFuturesError):
+    """The traceback of a call's exception, as text; the exception's `__cause__`."""
+
+    def __init__(self, tb: str) -> None:
+        super().__init__(tb)
+        self.tb = f'\n"""\n{tb}"""'
+
+    def __str__(self) -> str:
+        return self.tb

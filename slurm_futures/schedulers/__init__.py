@@ -1,0 +1,1 @@
+"""Who runs scripts: Slurm, or this machine."""

@@ -1,0 +1,236 @@
+"""What a scheduler is: the protocol, and the values that travel through it.
+
+This module is for the words that every part of the library shares about jobs. It
+does not talk to Slurm (`slurm.py`) nor run anything (`local.py`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+class Scheduler(Protocol):
+    """Who runs a script: Slurm, or the local machine.
+
+    Every method may block as long as its command takes, may be called from any
+    thread, and raises `SchedulerError` when the command failed, which says nothing
+    about the jobs. Nothing is retried here: the caller knows what is at stake.
+    """
+
+    @property
+    def identity(self) -> Hashable:
+        """Schedulers of equal identity see the same jobs and share one queue cache."""
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two queries that this scheduler can bear."""
+
+    def limits(self) -> Limits:
+        """Ask what the scheduler accepts in one submission."""
+
+    def submit(self, batch: BatchScript) -> JobId:
+        """Hand over a script; return the id of the job, or of the whole array.
+
+        Raises:
+            SubmitError: the scheduler refused; its `refusal` says what may help.
+        """
+
+    def query(self) -> Snapshot:
+        """Ask once for all jobs of this user."""
+
+    def cancel(self, jobs: Collection[JobId]) -> None:
+        """End these jobs; an id without index means all of its array tasks.
+
+        Jobs that ended long ago, or never were, are passed over in silence.
+        """
+
+    def throttle(self, array: JobId, limit: int) -> None:
+        """Let at most `limit` tasks of the array run at the same time from now on."""
+
+    def explain(self, jobs: Collection[JobId]) -> Mapping[JobId, Ending]:
+        """Find out how these ended jobs ended, as far as anything still knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobId:
+    """The id of a job, of a job array (no index), or of one array task.
+
+    `cluster` is what sbatch said at a multi-cluster site, else None.
+    """
+
+    number: int
+    index: int | None = None
+    cluster: str | None = None
+
+    @property
+    def array(self) -> JobId:
+        """The id of the whole array that this task belongs to."""
+        return JobId(self.number, None, self.cluster)
+
+    def task(self, index: int) -> JobId:
+        """The id of one task of this array."""
+        return JobId(self.number, index, self.cluster)
+
+    def __str__(self) -> str:
+        return str(self.number) if self.index is None else f"{self.number}_{self.index}"
+
+
+class JobState(enum.Enum):
+    """Slurm's job states; the value is squeue's compact code.
+
+    The flags that squeue shows instead of a base state (COMPLETING, STOPPED, ...)
+    are here too. Only the states in `ENDED` say that a job is over, and even those
+    can be taken back: a requeued job is pending again.
+    """
+
+    PENDING = "PD"
+    RUNNING = "R"
+    SUSPENDED = "S"
+    COMPLETED = "CD"
+    CANCELLED = "CA"
+    FAILED = "F"
+    TIMEOUT = "TO"
+    NODE_FAIL = "NF"
+    PREEMPTED = "PR"
+    BOOT_FAIL = "BF"
+    DEADLINE = "DL"
+    OUT_OF_MEMORY = "OOM"
+    COMPLETING = "CG"
+    CONFIGURING = "CF"
+    STAGE_OUT = "SO"
+    RESIZING = "RS"
+    REQUEUED = "RQ"
+    REQUEUE_FED = "RF"
+    REQUEUE_HOLD = "RH"
+    SPECIAL_EXIT = "SE"
+    STOPPED = "ST"
+    REVOKED = "RV"
+    RESV_DEL_HOLD = "RD"
+    SIGNALING = "SI"
+    UNKNOWN = "?"
+
+    @property
+    def ended(self) -> bool:
+        """Whether a job in this state is over, unless it is requeued."""
+        return self in _ENDED
+
+    @property
+    def started(self) -> bool:
+        """Whether a job in this state has a node and may have begun its work."""
+        return self not in _NOT_STARTED
+
+
+_ENDED = frozenset(
+    {
+        JobState.COMPLETED,
+        JobState.CANCELLED,
+        JobState.FAILED,
+        JobState.TIMEOUT,
+        JobState.NODE_FAIL,
+        JobState.PREEMPTED,
+        JobState.BOOT_FAIL,
+        JobState.DEADLINE,
+        JobState.OUT_OF_MEMORY,
+    }
+)
+_NOT_STARTED = frozenset(
+    {
+        JobState.PENDING,
+        JobState.CONFIGURING,
+        JobState.REQUEUED,
+        JobState.REQUEUE_FED,
+        JobState.REQUEUE_HOLD,
+        JobState.SPECIAL_EXIT,
+        JobState.REVOKED,
+        JobState.RESV_DEL_HOLD,
+        JobState.UNKNOWN,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a snapshot: a job, an array task, or many pending array tasks.
+
+    `indices` is None for a job that is no array, and for the one line that is left
+    of an array that was cancelled before any of its tasks started.
+    """
+
+    state: JobState
+    reason: str = ""
+    indices: tuple[range, ...] | None = None
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One answer of squeue: the rows of each job or array, by its id without index.
+
+    `started_at` (monotonic seconds) is when the question was asked: a job that was
+    submitted later may be missing without being lost.
+    """
+
+    started_at: float
+    jobs: Mapping[JobId, tuple[Row, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended: what squeue, scontrol or sacct still told, else None."""
+
+    state: JobState | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    node: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one submission may hold, and how long ended jobs are remembered."""
+
+    array_size: int = 1001  # tasks; MaxArraySize, slurm.conf(5)
+    min_job_age: float = 300.0  # seconds; MinJobAge, slurm.conf(5)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchScript:
+    """One submission as a scheduler sees it.
+
+    Attributes:
+        script: the file to run with bash.
+        name: what squeue shows as the name of the job.
+        directory: where the job starts. Different for each submission, so that a job
+            can be recognised by it.
+        log: file for what the scheduler itself prints; `%A` and `%a` (`%j` for a job
+            that is no array) stand for the ids, and a percent sign is doubled.
+        arguments: of the script.
+        array_size: number of array tasks, counted from 0; None for a plain job.
+        throttle: at most so many tasks at the same time; None for no limit.
+        options: sbatch's own long options and their values, such as
+            `{"mem": "4G", "exclusive": True}`: True stands for an option without a
+            value.
+    """
+
+    script: Path
+    name: str
+    directory: Path
+    log: str
+    arguments: tuple[str, ...] = ()
+    array_size: int | None = None
+    throttle: int | None = None
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+class Refusal(enum.Enum):
+    """Why a submission was refused, as far as it decides what to do next."""
+
+    PERMANENT = "the same submission would be refused again"
+    TRANSIENT = "the same submission may be accepted later"
+    QUOTA = "too many jobs of this user; fewer may fit, or later when some have ended"
+    ARRAY_TOO_LARGE = "a smaller array may be accepted"
+    AMBIGUOUS = "the job may have been created all the same"
