@@ -1,0 +1,323 @@
+"""The files of a run: the only place that joins paths.
+
+    <directory>/
+        20261122-150942-sweep-k3f9/     one run, mode 0700
+            run.json                    who, where, with what
+            worker.py                   runs the calls on the nodes
+            logs/                       what Slurm itself prints, a file for each job
+            0001/                       one submission
+                script.sh               exactly what sbatch got
+                submission.json         job id, size, options, state
+                calls.pkl               the calls of all jobs (worker.py describes it)
+                attempt-1               which sbatch of this submission is the valid one
+                jobs/0-999/7/           a job directory, made by the job itself:
+                    started stdout stderr outcomes
+                finished/0-999/7        the exit code; appears when the calls are done
+
+Whatever the nodes write is found by listing directories, never by asking for a name
+that may not exist yet: NFS may go on to say "not there" for minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from slurm_futures import worker
+from slurm_futures.errors import OptionError
+from slurm_futures.tracking import Marker
+
+#: At most so many entries lie in a directory of `jobs` and `finished`.
+BLOCK_SIZE = 1000
+#: What the script adds to the name of a marker when Slurm ends its job.
+_ENDING = ".ending"
+#: Bytes that a message quotes from the end of a file.
+_TAIL = 4096
+
+
+class RunDirectory:
+    """All submissions of one executor."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, directory: Path, label: str) -> RunDirectory:
+        """Make a new run below `directory`.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        run = cls(_make_unique(directory, label))
+        write_file(run.worker, Path(worker.__file__).read_bytes())
+        run.logs.mkdir(0o700)
+        return run
+
+    @staticmethod
+    def check_path(directory: Path) -> None:
+        """See that Slurm can create files below a directory of this name.
+
+        Raises:
+            OptionError: it cannot.
+        """
+        # slurmd does not create an output file whose path holds a backslash.
+        text = str(directory)
+        bad = next((char for char in "\\\n\r\0" if char in text), None)
+        if bad is not None:
+            raise OptionError(
+                f"The directory {text!r} holds the character {bad!r}, with which Slurm "
+                "cannot create files. Choose another one: "
+                'SlurmExecutor(directory="...").'
+            )
+
+    @property
+    def name(self) -> str:
+        """The last part of the path, which is unique."""
+        return self.path.name
+
+    @property
+    def worker(self) -> Path:
+        """The copy of worker.py that the jobs of this run use."""
+        return self.path / "worker.py"
+
+    @property
+    def logs(self) -> Path:
+        """Where Slurm's own words about the jobs are."""
+        return self.path / "logs"
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Write run.json."""
+        write_json(self.path / "run.json", facts)
+
+    def submission(self, number: int) -> Submission:
+        """Return the submission of this number, which may not exist yet."""
+        return Submission(self.path / f"{number:04}", self)
+
+    def entries(self) -> Iterator[Path]:
+        """Yield what lies in the run."""
+        with contextlib.suppress(OSError):
+            yield from self.path.iterdir()
+
+    def remove(self) -> None:
+        """Delete the whole run."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def remove_empty_logs(self) -> None:
+        """Delete the logs in which Slurm had nothing to say."""
+        with contextlib.suppress(OSError), os.scandir(self.logs) as entries:
+            for entry in entries:
+                if entry.stat().st_size == 0:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+def _make_unique(directory: Path, label: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    while True:
+        suffix = "".join(random.choices("abcdefghjkmnpqrstuvwxyz23456789", k=4))  # noqa: S311  (a name, not a secret)
+        path = directory / f"{stamp}-{label}-{suffix}"
+        try:
+            path.mkdir(0o700)
+        except FileExistsError:
+            continue
+        return path
+
+
+class Submission:
+    """One sbatch: a script and the calls of all its jobs."""
+
+    def __init__(self, path: Path, run: RunDirectory) -> None:
+        self.path = path
+        self.run = run
+
+    @property
+    def script(self) -> Path:
+        """The file that sbatch gets."""
+        return self.path / "script.sh"
+
+    @property
+    def calls(self) -> Path:
+        """The calls of all jobs."""
+        return self.path / "calls.pkl"
+
+    def create(self) -> None:
+        """Make the directories that the client is responsible for."""
+        self.path.mkdir(0o700)
+        (self.path / "jobs").mkdir()
+        (self.path / "finished").mkdir()
+
+    def log_pattern(self, *, array: bool) -> str:
+        """Return the name of Slurm's log, with Slurm's own wild cards."""
+        name = "%A_%a" if array else "%j"
+        return f"{str(self.run.logs).replace('%', '%%')}/{name}"
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Write submission.json."""
+        write_json(self.path / "submission.json", facts)
+
+    def allow_attempt(self, number: int) -> None:
+        """Make this the sbatch whose jobs may run, and no earlier one."""
+        marker = self.path / f"attempt-{number}"
+        if number == 1:
+            marker.touch()
+        else:
+            (self.path / f"attempt-{number - 1}").rename(marker)
+
+    def job(self, index: int) -> JobDirectory:
+        """Return the directory of a job, which exists once the job has begun."""
+        return JobDirectory(self.path / "jobs" / block_of(index) / str(index))
+
+    def list_finished(self, open_blocks: Iterable[str]) -> tuple[set[int], set[int]]:
+        """Return the jobs in these blocks that are over, and those told to end.
+
+        The first have left their marker. The others were sent SIGTERM by Slurm and
+        have ended without an outcome: squeue will say why.
+
+        Raises:
+            OSError: the directory cannot be listed now.
+        """
+        finished: set[int] = set()
+        ending: set[int] = set()
+        for name in self._list("finished", open_blocks):
+            if name.isdigit():
+                finished.add(int(name))
+            elif name.endswith(_ENDING) and name[: -len(_ENDING)].isdigit():
+                ending.add(int(name[: -len(_ENDING)]))
+        return finished, ending
+
+    def list_started(self, open_blocks: Iterable[str]) -> set[int]:
+        """Return the jobs in these blocks that have begun."""
+        names = self._list("jobs", open_blocks)
+        return {int(name) for name in names if name.isdigit()}
+
+    def _list(self, kind: str, open_blocks: Iterable[str]) -> Iterator[str]:
+        directory = self.path / kind
+        for block in set(os.listdir(directory)).intersection(open_blocks):
+            yield from os.listdir(directory / block)
+
+    def read_marker(self, index: int) -> Marker | None:
+        """Read the marker of a job that `list_finished` has named.
+
+        Returns:
+            None if it is not readable yet.
+        """
+        path = self.path / "finished" / block_of(index) / str(index)
+        with contextlib.suppress(OSError, ValueError):
+            code, *words = path.read_text("ascii").split()
+            return Marker(int(code), published="died" not in words)
+        return None
+
+    def read_log(self, job_id: str) -> str:
+        """Return the end of what Slurm itself has printed about a job."""
+        return read_tail(self.run.logs / job_id)
+
+    def remove(self) -> None:
+        """Delete the submission with all that its jobs left."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class JobDirectory:
+    """Where one job leaves its files. It need not exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read_outcomes(self) -> bytes:
+        """Return the outcomes of a job that has finished.
+
+        Raises:
+            OSError: they are not there, or belong to somebody else.
+        """
+        return _read_own(self.path / "outcomes")
+
+    def read_partial_outcomes(self) -> Iterator[bytes]:
+        """Yield what each attempt at a job that was cut short has left."""
+        if not self.exists():
+            return
+        for name in sorted(os.listdir(self.path)):
+            if name.startswith("outcomes"):
+                with contextlib.suppress(OSError):
+                    yield _read_own(self.path / name)
+
+    def exists(self) -> bool:
+        """Whether the job has begun, found by listing."""
+        block = self.path.parent
+        with contextlib.suppress(OSError):
+            return block.name in os.listdir(
+                block.parent
+            ) and self.path.name in os.listdir(block)
+        return False
+
+    def node(self) -> str | None:
+        """Return the host on which the last attempt at the job began."""
+        with contextlib.suppress(OSError, IndexError):
+            return (self.path / "started").read_text("utf-8").split()[0]
+        return None
+
+    def stdout(self) -> str:
+        """Return what the job has printed."""
+        return read_text(self.path / "stdout")
+
+    def stderr(self) -> str:
+        """Return what the job has printed to stderr."""
+        return read_text(self.path / "stderr")
+
+    def stderr_tail(self) -> str:
+        """Return the end of what the job has printed to stderr."""
+        return read_tail(self.path / "stderr")
+
+
+def block_of(index: int) -> str:
+    """Return the name of the directory that holds a job; the script computes it too."""
+    first = index // BLOCK_SIZE * BLOCK_SIZE
+    return f"{first}-{first + BLOCK_SIZE - 1}"
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Let a complete file appear under its name, in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write facts for people and for other programs."""
+    write_file(path, json.dumps(facts, indent=2, default=str).encode() + b"\n")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that a job may not have made: then it is empty."""
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def read_tail(path: Path) -> str:
+    """Return the last lines of a file, or nothing where it cannot be read."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL))
+        return file.read().decode("utf-8", errors="replace").rstrip()
+    return ""
+
+
+def _read_own(path: Path) -> bytes:
+    """Read a file that will be unpickled: it must be our own."""
+    with path.open("rb") as file:
+        owner = os.fstat(file.fileno()).st_uid
+        if owner != os.geteuid():
+            raise PermissionError(
+                f"{path} belongs to user {owner}; only your own files are unpickled"
+            )
+        return file.read()

@@ -1,0 +1,180 @@
+"""Calls and outcomes to bytes and back.
+
+Functions and classes of `__main__`, lambdas and closures travel by value, all others
+by reference, as cloudpickle decides. The only module that imports cloudpickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cloudpickle
+
+from slurm_futures import worker
+from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback
+
+
+@dataclass(frozen=True, slots=True)
+class PickledCall:
+    """One function with its arguments, as they were when the call was submitted."""
+
+    function: bytes
+    arguments: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call left: a value, or an exception."""
+
+    value: Any = None
+    exception: BaseException | None = None
+    initializer_failed: bool = False
+
+
+def dump(value: object) -> bytes:
+    """Pickle an object.
+
+    Raises:
+        Exception: whatever the reducers of the object raise.
+    """
+    return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+
+
+def dump_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> bytes:
+    """Pickle the arguments of one call."""
+    return dump((tuple(args), dict(kwargs)))
+
+
+def write_calls(
+    path: Path, jobs: Sequence[Sequence[PickledCall]], context: Mapping[str, Any]
+) -> None:
+    """Write the calls of all jobs of a submission; worker.py describes the file."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb", buffering=1 << 20) as file:
+        file.write(worker.CALLS_MAGIC)
+        blobs = _BlobWriter(file)
+        job_table, call_table = bytearray(), bytearray()
+        first = 0
+        for calls in jobs:
+            job_table += worker.JOB_ENTRY.pack(first, len(calls))
+            first += len(calls)
+            for call in calls:
+                where = (*blobs.write_once(call.function), *blobs.write(call.arguments))
+                call_table += worker.CALL_ENTRY.pack(*where)
+        tail = _place_initializer(context, blobs)
+        jobs_offset = blobs.write(job_table)[0]
+        calls_offset = blobs.write(call_table)[0]
+        context_place = blobs.write(pickle.dumps(tail, pickle.HIGHEST_PROTOCOL))
+        footer = (jobs_offset, len(jobs), calls_offset, first, *context_place)
+        file.write(worker.CALLS_FOOTER.pack(*footer, worker.CALLS_MAGIC))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _place_initializer(
+    context: Mapping[str, Any], blobs: _BlobWriter
+) -> dict[str, Any]:
+    initializer = context["initializer"]
+    place = None if initializer is None else blobs.write(initializer)
+    return {**context, "initializer": place, "shared": {}}
+
+
+class _BlobWriter:
+    """Appends blobs to a calls file and tells where they went."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._offset = file.tell()
+        self._written: dict[bytes, tuple[int, int]] = {}
+
+    def write(self, blob: bytes | bytearray) -> tuple[int, int]:
+        place = self._offset, len(blob)
+        self._file.write(blob)
+        self._offset += len(blob)
+        return place
+
+    def write_once(self, blob: bytes) -> tuple[int, int]:
+        """Write a blob unless the same bytes are in the file already."""
+        if blob not in self._written:
+            self._written[blob] = self.write(blob)
+        return self._written[blob]
+
+
+def read_call(path: Path, job: int, position: int) -> PickledCall:
+    """Read a call back, to submit it once more.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        calls = worker.CallsFile(file)
+        entry = list(calls.entries(job))[position]
+        return PickledCall(calls.read(*entry[:2]), calls.read(*entry[2:]))
+
+
+def load_outcome(kind: int, payload: bytes) -> Outcome:
+    """Unpickle what a call left. Never raises: what cannot be loaded says so."""
+    if kind == worker.VALUE:
+        try:
+            return Outcome(value=pickle.loads(payload))
+        except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
+            return Outcome(exception=_not_readable("value", error, ""))
+    exception = _load_exception(payload)
+    return Outcome(
+        exception=exception, initializer_failed=kind == worker.INITIALIZER_FAILED
+    )
+
+
+def _load_exception(payload: bytes) -> BaseException:
+    text = ""
+    try:
+        description = pickle.loads(payload)
+        text = description["text"]
+        exception = _rebuild_exception(description)
+    except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
+        return _not_readable("exception", error, text)
+    exception.__cause__ = RemoteTraceback(text)
+    return exception
+
+
+def _rebuild_exception(description: Mapping[str, Any]) -> BaseException:
+    if description["pickle"] is not None:
+        exception = pickle.loads(description["pickle"])
+        if isinstance(exception, BaseException):
+            return exception
+    if description["parts"] is None:
+        raise pickle.UnpicklingError("the exception could not be pickled in the job")
+    cls, arguments, attributes = pickle.loads(description["parts"])
+    exception = cls.__new__(cls, *arguments)
+    exception.args = arguments
+    for name, value in attributes.items():
+        with contextlib.suppress(AttributeError):
+            setattr(exception, name, value)
+    assert isinstance(exception, BaseException)
+    return exception
+
+
+def _not_readable(what: str, error: BaseException, text: str) -> OutcomeNotReadable:
+    reason = f"{type(error).__name__}: {error}"
+    failure = OutcomeNotReadable(
+        f"The call ended, but its {what} cannot be unpickled here ({reason}). "
+        "Return plain data, or make the module with its class importable in both "
+        "places." + (f"\nThe job says:\n{text}" if text else ""),
+        text or reason,
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def function_name(fn: Callable[..., Any]) -> str:
+    """Return a name for people: of the function, or of what it is a partial of."""
+    inner = getattr(fn, "func", fn)
+    name = getattr(inner, "__name__", None) or type(inner).__name__
+    return str(name)

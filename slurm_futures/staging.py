@@ -1,0 +1,236 @@
+"""Writes submissions to disk, and cleans up after them.
+
+One `Staging` for each run. It makes the run directory with the first submission, so
+that an executor that is never used leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from slurm_futures.directories import BLOCK_SIZE, RunDirectory, Submission, write_file
+from slurm_futures.errors import OptionError
+from slurm_futures.schedulers.base import BatchScript
+from slurm_futures.script import SbatchOptions, ScriptTemplate
+from slurm_futures.serialization import PickledCall, write_calls
+
+logger = logging.getLogger("slurm_futures")
+
+Keep = Literal["failed", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the jobs of one submission have in common."""
+
+    options: SbatchOptions
+    cwd: str
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A submission that is ready to be sent."""
+
+    submission: Submission
+    batch: BatchScript
+    facts: dict[str, Any]
+
+    def describe(self, state: str, **more: Any) -> None:
+        """Write submission.json."""
+        self.submission.describe({"state": state, **self.facts, **more})
+
+
+class Staging:
+    """The files of one run: made by the submitter's thread, removed by any.
+
+    Args:
+        directory: where runs are kept.
+        template: how scripts are made.
+        initializer: the pickled initializer with its arguments, or None.
+        keep: which submissions stay when they are over.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        template: ScriptTemplate,
+        initializer: bytes | None,
+        keep: Keep,
+    ) -> None:
+        self.directory = directory
+        self._template = template
+        self._initializer = initializer
+        self._keep = keep
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._count = 0
+        self._over: list[Submission] = []
+        self._failed: set[Path] = set()
+        self.run: RunDirectory | None = None
+
+    def write(
+        self,
+        kind: Kind,
+        label: str,
+        jobs: Sequence[Sequence[PickledCall]],
+        throttle: int | None,
+    ) -> Staged:
+        """Write the files of a new submission.
+
+        Raises:
+            OSError: they cannot be written; nothing is left of the submission.
+            OptionError: the run directory cannot be made any more.
+        """
+        run = self._run(label)
+        self._count += 1
+        submission = run.submission(self._count)
+        try:
+            submission.create()
+            batch = self._batch(kind, label, run, submission, len(jobs), throttle)
+            script = self._template.render(
+                name=batch.name,
+                run=run.path,
+                submission=submission.path,
+                block_size=BLOCK_SIZE,
+                array=batch.array_size is not None,
+            )
+            write_file(submission.script, script.encode("utf-8", "surrogateescape"))
+            write_calls(submission.calls, jobs, self._context(kind))
+            submission.allow_attempt(1)
+        except OSError:
+            submission.remove()
+            raise
+        facts = {
+            "job_id": None,
+            "name": batch.name,
+            "jobs": len(jobs),
+            "calls": sum(map(len, jobs)),
+            "options": dict(kind.options.items),
+            "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        return Staged(submission, batch, facts)
+
+    def _run(self, label: str) -> RunDirectory:
+        if self.run is None:
+            run = RunDirectory.create(self.directory, label)
+            run.describe(
+                {
+                    "slurm_futures": _version(),
+                    "python": platform.python_version(),
+                    "executable": sys.executable,
+                    "command": list(self._template.python),
+                    "host": platform.node(),
+                    "user": os.geteuid(),
+                    "pid": self._pid,
+                    "cwd": os.getcwd(),  # noqa: PTH109  (text for JSON)
+                    "argv": sys.argv,
+                    "path": sys.path,
+                }
+            )
+            self.run = run
+        return self.run
+
+    def _batch(
+        self,
+        kind: Kind,
+        label: str,
+        run: RunDirectory,
+        submission: Submission,
+        size: int,
+        throttle: int | None,
+    ) -> BatchScript:
+        options = dict(kind.options.items)
+        suffix = run.name.rpartition("-")[2]
+        name = str(options.pop("job_name", f"{label}-{suffix}-{submission.path.name}"))
+        array = size > 1
+        return BatchScript(
+            script=submission.script,
+            name=name,
+            directory=submission.path,
+            log=submission.log_pattern(array=array),
+            arguments=("1",),
+            array_size=size if array else None,
+            throttle=throttle if array and throttle and throttle < size else None,
+            options=options,
+        )
+
+    def _context(self, kind: Kind) -> dict[str, Any]:
+        """Return what a job needs to look at modules and files as this program does."""
+        path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  ("" is cwd)
+        return {
+            "path": path,
+            "cwd": kind.cwd,
+            "argv": list(sys.argv),
+            "prefix": sys.prefix,
+            "base_prefix": sys.base_prefix,
+            "version": sys.version_info[:2],
+            "initializer": self._initializer,
+        }
+
+    def note_failure(self, submission: Submission) -> None:
+        """Remember that a call of this submission failed."""
+        self._failed.add(submission.path)
+
+    def note_over(self, submission: Submission) -> None:
+        """Remember that no job of this submission is open any more."""
+        with self._lock:
+            self._over.append(submission)
+
+    def clean(self) -> None:
+        """Remove what need not be kept of the submissions that are over.
+
+        Does nothing in a forked child: the files belong to the parent.
+        """
+        if self.run is None or os.getpid() != self._pid or self._keep == "always":
+            return
+        with self._lock:
+            over, self._over = self._over, []
+        for submission in over:
+            if self._keep == "never" or submission.path not in self._failed:
+                submission.remove()
+        if not any(entry.name.isdigit() for entry in self.run.entries()):
+            self.run.remove()
+            self.run = None
+        else:
+            self.run.remove_empty_logs()
+
+
+def check_directory(directory: Path) -> None:
+    """See that runs can be kept in a directory; make it if it is not there.
+
+    Raises:
+        OptionError: they cannot.
+    """
+    RunDirectory.check_path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OptionError(
+            f"Jobs cannot keep their files in {directory}: {error.strerror}. "
+            "Choose a directory that you may write to and that the nodes share with "
+            'this machine: SlurmExecutor(directory="...").'
+        ) from error
+
+
+def clean_name(name: str) -> str:
+    """Return a name with which Slurm's commands and file systems are at ease."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")[:40] or "call"
+
+
+def _version() -> str:
+    from slurm_futures import __version__
+
+    return __version__

@@ -1,0 +1,168 @@
+"""What is known of one job, and what follows from it: rules without any I/O.
+
+`judge` is the table of the library's second promise, that each future ends:
+
+    outcome there   squeue says                  verdict
+    yes             anything                     settle: the file always wins
+    no, job died    anything                     fail; after SIGKILL first wait a while
+                                                 for Slurm to say whether it was memory
+    no, job told    anything                     fail if Slurm's own log says that it
+    to end                                       was cancelled or reached its limit
+    no              alive, or an unknown word    wait
+    no              ended                        grace for this state, then fail
+    no              not listed                   wait
+    no              not listed, twice running    grace, then fail
+
+A snapshot says nothing about a job that was submitted after it was asked for. Time
+passes in good snapshots only: while squeue fails, every clock stands still. A job
+that is alive again (requeued) starts anew.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slurm_futures.schedulers.base import JobState
+
+if TYPE_CHECKING:
+    from slurm_futures.directories import JobDirectory
+    from slurm_futures.future import SlurmFuture
+    from slurm_futures.schedulers.base import JobId
+
+#: Seconds to wait for files of a job that is over, and for a requeue, by state; others
+#: have the full grace. CANCELLED and the like are final, and are shown when the
+#: processes of the job have ended.
+_SHORT_GRACE = {
+    JobState.CANCELLED: 3.0,
+    JobState.TIMEOUT: 3.0,
+    JobState.DEADLINE: 3.0,
+    JobState.OUT_OF_MEMORY: 3.0,
+    JobState.FAILED: 10.0,
+    JobState.PREEMPTED: 20.0,
+    JobState.BOOT_FAIL: 20.0,
+}
+#: Seconds to wait for a job that left the queue without a trace of having begun.
+_NEVER_STARTED_GRACE = 15.0
+#: Seconds that Slurm has for saying why a job got SIGKILL.
+_CAUSE_WAIT = 15.0
+_SIGKILL_EXIT_CODE = 128 + 9
+
+#: squeue must have left a job out so many times running before it counts as gone.
+_ABSENCES = 2
+
+
+class Verdict(enum.Enum):
+    """What to do about a job now."""
+
+    WAIT = enum.auto()
+    SETTLE = enum.auto()
+    FAIL = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a job wrote at its end: exit code, and whether its outcomes are complete."""
+
+    exit_code: int
+    published: bool
+
+
+@dataclass(slots=True)
+class Track:
+    """What is known of one open job. Owned by the poller; others only read.
+
+    Attributes:
+        positions: of the job's calls in its future.
+        submitted_at: monotonic seconds, when sbatch had returned.
+        state: Slurm's last word.
+        started: whether the job directory exists, or squeue has seen the job run.
+        absences: how many good snapshots running did not list the job.
+        over_since: monotonic seconds of the first good snapshot that says the job is
+            over; None while it may be alive.
+        marker: what the job wrote at its end.
+        marker_at: monotonic seconds when the marker was first seen.
+    """
+
+    job_id: JobId
+    index: int
+    directory: JobDirectory
+    future: SlurmFuture[Any]
+    positions: range | list[int]
+    submitted_at: float
+    state: JobState = JobState.PENDING
+    started: bool = False
+    absences: int = 0
+    over_since: float | None = None
+    marker: Marker | None = None
+    marker_at: float = 0.0
+    being_explained: bool = False
+
+    def see(self, state: JobState, at: float) -> bool:
+        """Take what a snapshot of this time says; return whether it is news."""
+        news = state is not self.state or self.absences > 0
+        self.state = state
+        self.absences = 0
+        self.started = self.started or state.started
+        if not state.ended:
+            self.over_since = None
+        elif self.over_since is None:
+            self.over_since = at
+        return news
+
+    def miss(self, at: float) -> bool:
+        """Take that a snapshot does not list the job; return whether it is news."""
+        if at < self.submitted_at:
+            return False
+        self.absences += 1
+        if self.absences >= _ABSENCES and self.over_since is None:
+            self.over_since = at
+        return True
+
+    def note_start(self) -> None:
+        """Take that the job has made its directory."""
+        self.started = True
+        if self.state is JobState.PENDING:
+            self.state = JobState.RUNNING
+
+    @property
+    def plainly_pending(self) -> bool:
+        """Whether nothing else is known, and nothing can be decided."""
+        return (
+            self.state is JobState.PENDING
+            and self.over_since is None
+            and self.absences == 0
+            and self.marker is None
+        )
+
+
+def judge(track: Track, now: float, snapshot_at: float, grace: float) -> Verdict:
+    """Decide about a job whose outcomes are not all there.
+
+    Args:
+        track: what is known of the job.
+        now: monotonic seconds.
+        snapshot_at: monotonic seconds of the last good snapshot.
+        grace: seconds to wait for a job that ended for no known reason.
+    """
+    if track.marker is not None:
+        if track.marker.published:
+            return Verdict.SETTLE
+        return _judge_dead(track, track.marker, now)
+    if track.over_since is None:
+        return Verdict.WAIT
+    if track.absences > 0:
+        patience = grace if track.started else min(grace, _NEVER_STARTED_GRACE)
+    else:
+        patience = min(grace, _SHORT_GRACE.get(track.state, grace))
+    over = snapshot_at - track.over_since >= patience
+    return Verdict.FAIL if over else Verdict.WAIT
+
+
+def _judge_dead(track: Track, marker: Marker, now: float) -> Verdict:
+    """Decide about a job whose script has seen the worker die."""
+    if marker.exit_code != _SIGKILL_EXIT_CODE or track.over_since is not None:
+        return Verdict.FAIL
+    waited = now - track.marker_at >= _CAUSE_WAIT
+    return Verdict.FAIL if waited else Verdict.WAIT

@@ -1,0 +1,365 @@
+"""Runs the calls of one job on the compute node, and defines the files it shares.
+
+    python worker.py SUBMISSION INDEX JOB_DIRECTORY MARKER
+
+A copy of this file lies in each run directory, so it uses the standard library alone,
+as little of it as it can (start-up is paid once for each job), and knows nothing of
+Slurm. The client imports the formats below from here: they are written down once.
+
+Calls file (`calls.pkl`, written by the client): blobs one after another, then the
+tables that say where they are, then a footer of fixed size.
+
+    magic | blobs ... | jobs table | calls table | context | footer
+
+    jobs table    for each job: number of its first call, how many calls
+    calls table   for each call: offset and length of its function and its arguments
+    context       pickled dict: path, cwd, argv, prefix, version, initializer, shared
+
+Outcomes file (`outcomes` in the job directory): one record for each call that ended,
+in the order in which they ended. A record whose length or checksum is wrong is not
+there yet. While the job runs the file has a name of its own attempt, `outcomes.*`; it
+becomes `outcomes` by a link, so the first of two attempts at the same job wins.
+
+    magic | position in the job | kind | length | CRC-32 | payload
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import zlib
+from contextlib import suppress
+from pickle import Unpickler, loads
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, BinaryIO
+
+CALLS_MAGIC = b"SLFCALLS"
+CALLS_FOOTER = struct.Struct("<QQQQQQ8s")
+JOB_ENTRY = struct.Struct("<QQ")
+CALL_ENTRY = struct.Struct("<QQQQ")
+
+OUTCOME_MAGIC = b"SLFO"
+OUTCOME_HEADER = struct.Struct("<4sQBQI")
+
+#: Kinds of outcomes. The payload of a value is its pickle; that of the others is the
+#: pickle of the dict that `describe_exception` returns.
+VALUE, EXCEPTION, INITIALIZER_FAILED = range(3)
+
+#: An outcome smaller than this (bytes) is unpickled once before it is sent.
+TEST_LOAD_LIMIT = 1 << 20
+
+
+class CallsFile:
+    """Reads the calls of one job out of a calls file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        file.seek(-CALLS_FOOTER.size, os.SEEK_END)
+        (
+            self._jobs_offset,
+            self.job_count,
+            self._calls_offset,
+            self.call_count,
+            context_offset,
+            context_length,
+            magic,
+        ) = CALLS_FOOTER.unpack(file.read(CALLS_FOOTER.size))
+        if magic != CALLS_MAGIC:
+            raise EOFError("calls.pkl is incomplete")
+        self.context: dict[str, Any] = loads(self.read(context_offset, context_length))
+        self._loaded: dict[tuple[int, int], Any] = {}
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a part of the file."""
+        self._file.seek(offset)
+        blob = self._file.read(length)
+        if len(blob) != length:
+            raise EOFError("calls.pkl is incomplete")
+        return blob
+
+    def entries(self, job: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield where function and arguments of each call of the job are."""
+        first, count = JOB_ENTRY.unpack(
+            self.read(self._jobs_offset + job * JOB_ENTRY.size, JOB_ENTRY.size)
+        )
+        table = self.read(
+            self._calls_offset + first * CALL_ENTRY.size, count * CALL_ENTRY.size
+        )
+        return CALL_ENTRY.iter_unpack(table)
+
+    def load(self, offset: int, length: int) -> Any:
+        """Unpickle a blob; objects that several calls share are loaded once."""
+        blob = self.read(offset, length)
+        if not self.context["shared"]:
+            return loads(blob)
+        from io import BytesIO
+
+        unpickler = _SharedUnpickler(BytesIO(blob))
+        unpickler.calls = self
+        return unpickler.load()
+
+    def load_once(self, offset: int, length: int) -> Any:
+        """Unpickle a blob that many calls refer to, such as their function."""
+        if (offset, length) not in self._loaded:
+            self._loaded[offset, length] = self.load(offset, length)
+        return self._loaded[offset, length]
+
+
+class _SharedUnpickler(Unpickler):
+    """Resolves the large objects that calls of a submission share."""
+
+    calls: CallsFile
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self.calls.load_once(*self.calls.context["shared"][pid])
+
+
+def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield position, kind and payload of each complete record."""
+    start = 0
+    while start + OUTCOME_HEADER.size <= len(content):
+        magic, position, kind, length, checksum = OUTCOME_HEADER.unpack_from(
+            content, start
+        )
+        start += OUTCOME_HEADER.size
+        payload = content[start : start + length]
+        complete = magic == OUTCOME_MAGIC and len(payload) == length
+        if not complete or zlib.crc32(payload) != checksum:
+            return
+        yield position, kind, payload
+        start += length
+
+
+class OutcomesFile:
+    """Where the outcomes of one attempt at a job go, one after another."""
+
+    def __init__(self, directory: str) -> None:
+        self._final = os.path.join(directory, "outcomes")
+        attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
+        host = os.uname().nodename
+        self._own = f"{self._final}.{attempt}-{host}-{os.getpid()}"
+        self._pid = os.getpid()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._descriptor = os.open(self._own, flags, 0o600)
+
+    def append(self, position: int, kind: int, payload: bytes) -> None:
+        """Write the outcome of one call."""
+        if os.getpid() != self._pid:
+            os._exit(0)  # the call forked, and its child came back here as well
+        checksum = zlib.crc32(payload)
+        header = OUTCOME_HEADER.pack(
+            OUTCOME_MAGIC, position, kind, len(payload), checksum
+        )
+        self._write(header)
+        self._write(payload)
+
+    def _write(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def publish(self) -> None:
+        """Give the complete file its final name, unless another attempt was first."""
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+        try:
+            os.link(self._own, self._final)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.rename(self._own, self._final)
+            return
+        os.unlink(self._own)
+
+
+def main(submission: str, index: str, directory: str, marker: str) -> int:
+    """Run all calls of the job; return the exit code of the job."""
+    _restore_interrupts()
+    outcomes = OutcomesFile(directory)
+    with open(os.path.join(submission, "calls.pkl"), "rb") as file:
+        calls = CallsFile(file)
+        enter_context(calls.context)
+        failed = _run_calls(calls, int(index), outcomes)
+    outcomes.publish()
+    exit_code = 1 if failed else 0
+    write_marker(marker, exit_code)
+    return exit_code
+
+
+def _restore_interrupts() -> None:
+    """Undo that bash lets a background process ignore SIGINT and SIGQUIT."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def enter_context(context: dict[str, Any]) -> None:
+    """Look at modules, arguments and files as the client does."""
+    here = (sys.prefix, sys.version_info[:2])
+    if here == (context["prefix"], context["version"]):
+        sys.path[:] = context["path"]
+    else:  # another Python: take over what is not the client's own installation
+        foreign = [
+            entry
+            for entry in context["path"]
+            if not entry.startswith((context["prefix"], context["base_prefix"]))
+        ]
+        sys.path[:] = foreign + [entry for entry in sys.path if entry not in foreign]
+    sys.argv[:] = context["argv"]
+    try:
+        os.chdir(context["cwd"])
+    except OSError as error:
+        print(
+            f"slurm_futures: cannot enter the directory of the client: {error}; "
+            f"the calls run in {os.getcwd()}",
+            file=sys.stderr,
+        )
+
+
+def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
+    """Run the calls one after another; return whether any of them failed."""
+    initializer = calls.context["initializer"]
+    if initializer is not None:
+        try:
+            function, arguments = calls.load(*initializer)
+            function(*arguments)
+        except BaseException as error:  # noqa: BLE001  (SystemExit counts as well)
+            _append_exception(outcomes, 0, INITIALIZER_FAILED, error)
+            return True
+    failed = False
+    for position, entry in enumerate(calls.entries(job)):
+        failed |= run_call(calls, entry, position, outcomes)
+    return failed
+
+
+def run_call(
+    calls: CallsFile,
+    entry: tuple[int, int, int, int],
+    position: int,
+    outcomes: OutcomesFile,
+) -> bool:
+    """Run one call and append its outcome; return whether it failed."""
+    try:
+        value = _call(calls, entry)
+    except BaseException as error:  # noqa: BLE001  (as in concurrent.futures)
+        _append_exception(outcomes, position, EXCEPTION, error)
+        return True
+    try:
+        payload = dump(value)
+        if len(payload) < TEST_LOAD_LIMIT:
+            loads(payload)
+    except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
+        error.add_note(
+            f"The call ended well, but its value of type {type(value).__name__!r} "
+            "cannot be sent back. Return plain data, or write it to a file and "
+            "return the name."
+        )
+        _append_exception(outcomes, position, EXCEPTION, error)
+        return True
+    finally:
+        del value
+        _flush()
+    outcomes.append(position, VALUE, payload)
+    return False
+
+
+def _call(calls: CallsFile, entry: tuple[int, int, int, int]) -> Any:
+    try:
+        function = calls.load_once(*entry[:2])
+        arguments, keywords = calls.load(*entry[2:])
+    except BaseException as error:
+        error.add_note(
+            f"The call could not be loaded on {os.uname().nodename}, so it did not "
+            f"run. The job looked for modules in {sys.path}."
+        )
+        raise
+    return function(*arguments, **keywords)
+
+
+def dump(value: Any) -> bytes:
+    """Pickle by reference where that works, else by value with cloudpickle."""
+    from pickle import HIGHEST_PROTOCOL, dumps
+
+    try:
+        return dumps(value, HIGHEST_PROTOCOL)
+    except Exception:  # noqa: BLE001  (whatever a reducer may raise)
+        from cloudpickle import dumps as dumps_by_value
+
+        return bytes(dumps_by_value(value, HIGHEST_PROTOCOL))
+
+
+def _append_exception(
+    outcomes: OutcomesFile, position: int, kind: int, error: BaseException
+) -> None:
+    outcomes.append(position, kind, dump(describe_exception(error)))
+    _flush()
+
+
+def describe_exception(error: BaseException) -> dict[str, Any]:
+    """Return what the client needs to raise this exception again, or to tell of it.
+
+    `pickle` is the exception itself. Where it cannot be loaded (a constructor with
+    several arguments, say), `parts` is class, args and attributes instead; where it
+    cannot even be pickled, both are None and the text has to do.
+    """
+    import traceback
+
+    # The frames of this file are of no use to the reader.
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    description: dict[str, Any] = {"text": text, "pickle": None, "parts": None}
+    for part, make in (("pickle", _pickle_exception), ("parts", _take_apart)):
+        with suppress(BaseException):
+            description[part] = make(error)
+            break
+    return description
+
+
+def _pickle_exception(error: BaseException) -> bytes:
+    blob = dump(error)
+    if type(loads(blob)) is not type(error):
+        raise TypeError("the exception does not survive pickling")
+    return blob
+
+
+def _take_apart(error: BaseException) -> bytes:
+    arguments = tuple(_sendable(argument) for argument in error.args)
+    attributes = {name: _sendable(each) for name, each in vars(error).items()}
+    blob = dump((type(error), arguments, attributes))
+    loads(blob)
+    return blob
+
+
+def _sendable(value: Any) -> Any:
+    """Return the value, or its repr where it cannot be pickled."""
+    try:
+        loads(dump(value))
+    except Exception:  # noqa: BLE001  (whatever a reducer may raise)
+        return repr(value)
+    return value
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the call may have closed or replaced it
+            stream.flush()
+
+
+def write_marker(path: str, exit_code: int) -> None:
+    """Create the `finished` marker of the job in one step."""
+    temporary = f"{path}.{os.uname().nodename}-{os.getpid()}"
+    with open(temporary, "w") as file:
+        file.write(f"{exit_code}\n")
+    os.rename(temporary, path)
+
+
+if __name__ == "__main__":
+    entry_point: Callable[..., int] = main
+    sys.exit(entry_point(*sys.argv[1:]))
