@@ -1,0 +1,77 @@
+"""Run Python functions as Slurm jobs, with the interface of concurrent.futures."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slurm_futures.errors import (
+        InitializerFailed,
+        JobCancelled,
+        JobFailed,
+        JobLost,
+        JobOutOfMemory,
+        JobPreempted,
+        JobTimeout,
+        NodeFailed,
+        OptionError,
+        OutcomeNotReadable,
+        PendingTimeout,
+        RemoteTraceback,
+        SchedulerError,
+        SlurmFuturesError,
+        SubmitError,
+    )
+    from slurm_futures.executor import SlurmExecutor
+    from slurm_futures.future import SlurmFuture
+    from slurm_futures.retries import Retries
+    from slurm_futures.schedulers.base import JobState, Scheduler
+    from slurm_futures.schedulers.local import LocalScheduler
+    from slurm_futures.schedulers.slurm import SlurmScheduler
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "InitializerFailed",
+    "JobCancelled",
+    "JobFailed",
+    "JobLost",
+    "JobOutOfMemory",
+    "JobPreempted",
+    "JobState",
+    "JobTimeout",
+    "LocalScheduler",
+    "NodeFailed",
+    "OptionError",
+    "OutcomeNotReadable",
+    "PendingTimeout",
+    "RemoteTraceback",
+    "Retries",
+    "Scheduler",
+    "SchedulerError",
+    "SlurmExecutor",
+    "SlurmFuture",
+    "SlurmFuturesError",
+    "SlurmScheduler",
+    "SubmitError",
+]
+
+_MODULES = {
+    "JobState": "schedulers.base",
+    "LocalScheduler": "schedulers.local",
+    "Retries": "retries",
+    "Scheduler": "schedulers.base",
+    "SlurmExecutor": "executor",
+    "SlurmFuture": "future",
+    "SlurmScheduler": "schedulers.slurm",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and only that, on first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'errors')}")
+    value = globals()[name] = getattr(module, name)
+    return value

@@ -1,0 +1,379 @@
+"""SlurmExecutor: the interface of `concurrent.futures.Executor` to Slurm jobs.
+
+    caller's thread        submitter thread        shared files            Slurm, node
+    submit(fn, *args)
+      pickle, outbox ----> group into one
+      return future        submission  ----------> script.sh, calls.pkl
+                           sbatch -------------------------------------> jobs start
+                           Track ---> inbox                              worker.py
+                                        |                                  |
+                               poller thread                               |
+                                 look   <---- finished/, outcomes <--------+
+                                 judge        snapshot (one squeue for all)
+                                 act   ---> set_result / set_exception / scancel
+
+Who does what: `SlurmExecutor` pickles calls and hands them on. `Submitter` makes
+submissions out of what waits. `Poller` alone settles futures, by the rules of
+`tracking.judge`. `Staging` owns the files, a `Scheduler` all commands, and `Session`
+holds these together. Threads exist only while there is work for them.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+
+from slurm_futures.errors import JobCancelled, OptionError
+from slurm_futures.future import ChunkFuture, SlurmFuture
+from slurm_futures.mapping import (
+    Chunk,
+    chunked,
+    make_request,
+    pickle_function,
+    results,
+)
+from slurm_futures.retries import Retries
+from slurm_futures.schedulers.base import Scheduler
+from slurm_futures.schedulers.local import LocalScheduler
+from slurm_futures.schedulers.slurm import SlurmScheduler
+from slurm_futures.script import (
+    OptionValue,
+    SbatchOptions,
+    ScriptTemplate,
+    python_words,
+    setup_lines,
+)
+from slurm_futures.serialization import (
+    PickledCall,
+    dump,
+    dump_arguments,
+    function_name,
+)
+from slurm_futures.session import Session, Settings
+from slurm_futures.staging import Keep, Kind, Staging, check_directory, clean_name
+from slurm_futures.submitter import JobRequest
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: What `_max_workers` says when there is no limit. Libraries read this attribute of
+#: the standard executors to see how many calls are worth submitting at once.
+_MANY = 1000
+
+
+class SlurmExecutor(Executor):
+    """Runs calls as Slurm jobs; a drop-in for `ProcessPoolExecutor`.
+
+    Args:
+        max_workers: at most so many jobs of this executor at the same time; None: as
+            many as Slurm starts.
+        mp_context: accepted for compatibility, not used.
+        initializer: called with `initargs` in each job before its calls.
+        max_tasks_per_child: calls for each job; only 1 for now. (`map` puts several
+            calls into a job with its `chunksize`.)
+        directory: where runs keep their files; must be shared with the nodes.
+        scheduler: "slurm", "local" (run the jobs on this machine) or a `Scheduler`;
+            None: the environment variable SLURM_FUTURES_SCHEDULER, else Slurm.
+        python: the command that starts Python on the nodes, a path or its words.
+        setup: shell lines that come before it, such as "module load gcc".
+        template: file of a Jinja2 template that extends ours: `{% extends base %}`.
+        srun: start the calls as a job step with srun, not in the batch step.
+        keep: which files stay after shutdown: those of submissions in which a call
+            "failed", "always" all, or "never" any.
+        progress: show a line on stderr that counts the calls.
+        poll_interval: seconds between two calls of squeue by this process; None: 5.
+        grace: seconds to wait for the files of a job that is over, as Slurm says.
+        pending_timeout: seconds after which a job that is still pending is cancelled
+            and its calls fail; None: jobs may wait for ever.
+        retries: how often a call is tried again whose job ended without an outcome
+            (other than by scancel); or counts by class of error, or a `Retries`.
+        **sbatch_options: sbatch's own long options, with underscores:
+            `mem="4G", cpus_per_task=2, gres="gpu:1", exclusive=True`.
+
+    Raises:
+        OptionError: an option or the directory cannot work, or there is no sbatch.
+        ValueError, TypeError: as of ProcessPoolExecutor.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: object = None,  # noqa: ARG002  (part of the interface)
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = 1,
+        directory: str | os.PathLike[str] = ".slurm_futures",
+        scheduler: Scheduler | Literal["slurm", "local"] | None = None,
+        python: str | os.PathLike[str] | Sequence[str] = sys.executable,
+        setup: str | Sequence[str] = (),
+        template: str | os.PathLike[str] | None = None,
+        srun: bool = False,
+        keep: Keep = "failed",
+        progress: bool = False,
+        poll_interval: float | None = None,
+        grace: float = 60.0,
+        pending_timeout: float | None = None,
+        retries: int | Mapping[type[BaseException], int] | Retries = 0,
+        **sbatch_options: OptionValue,
+    ) -> None:
+        _check_workers(max_workers, initializer, max_tasks_per_child)
+        if keep not in {"failed", "always", "never"}:
+            raise OptionError(
+                f'keep={keep!r} is unknown. Write keep="failed", "always" or "never".'
+            )
+        self._options = SbatchOptions.check(sbatch_options)
+        script = ScriptTemplate(
+            python_words(python),
+            setup_lines(setup),
+            None if template is None else Path(template).absolute(),
+            srun,
+        )
+        script.check()
+        chosen = _choose_scheduler(scheduler, poll_interval)
+        where = Path(os.path.abspath(directory))  # noqa: PTH100  (no symlinks resolved)
+        check_directory(where)
+        pickled = None if initializer is None else dump((initializer, tuple(initargs)))
+        staging = Staging(where, script, pickled, keep)
+        settings = Settings(
+            max_workers=max_workers,
+            grace=grace,
+            pending_timeout=pending_timeout,
+            retries=Retries.of(retries),
+            progress=progress,
+        )
+        self._session = Session(chosen, staging, settings)
+        self._max_workers = max_workers or _MANY
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> SlurmFuture[T]:
+        """Let a job call `fn(*args, **kwargs)`; return its future at once.
+
+        Function and arguments are pickled before this returns. If that fails, the
+        error is the exception of the future, as in ProcessPoolExecutor.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+            InitializerFailed: the initializer has failed in an earlier job.
+        """
+        self._session.check_usable()
+        future: SlurmFuture[T] = SlurmFuture(self._session.note_cancel)
+        try:
+            call = PickledCall(dump(fn), dump_arguments(args, kwargs))
+        except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
+            future.set_exception(error)
+            return future
+        self._put(function_name(fn), [JobRequest(future, range(1), [call])])
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Like the built-in `map`, as one job array; the results come in order.
+
+        Args:
+            fn: the function; it is pickled once.
+            *iterables: collected at once, unless there is a `buffersize`.
+            timeout: seconds from now until the last result must be there; None: none.
+            chunksize: calls for each job.
+            buffersize: at most so many results wait to be taken, and the iterables are
+                read no further; None: no limit.
+
+        Raises:
+            ValueError: `chunksize` or `buffersize` is smaller than 1.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        self._session.check_usable()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        chunks = chunked(zip(*iterables, strict=False), chunksize)
+        function = pickle_function(fn)
+        label = function_name(fn)
+        first = self._submit_chunks(
+            label, function, itertools.islice(chunks, buffersize), chunksize
+        )
+        if buffersize is None:
+            return results(deque(first), deadline, list)
+        executor = weakref.ref(self)
+
+        def submit_next() -> list[SlurmFuture[Any]]:
+            alive = executor()
+            more = list(itertools.islice(chunks, 1))
+            if alive is None or not more:
+                return []
+            alive._session.check_usable()
+            return alive._submit_chunks(label, function, iter(more), chunksize)
+
+        return results(deque(first), deadline, submit_next)
+
+    def options(self, **sbatch_options: OptionValue) -> SlurmExecutor:
+        """Return an executor with other sbatch options, for some of the calls.
+
+        It shares everything with this one, also its end: the shutdown of one is the
+        shutdown of both.
+
+            executor.options(mem="16G").submit(fit, large)
+        """
+        variant = copy.copy(self)
+        variant._options = self._options.replace(sbatch_options)
+        return variant
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more calls, and free resources once the open ones are done.
+
+        Args:
+            wait: return when all futures are done and nothing is left to do.
+            cancel_futures: cancel all calls whose jobs have not started.
+        """
+        self._session.close()
+        if cancel_futures:
+            self._session.cancel_open(started=False)
+        if wait:
+            self._session.join()
+
+    def terminate_workers(self) -> None:
+        """Shut down and end all jobs with scancel; open futures fail (Python 3.14)."""
+        self._session.stop(
+            JobCancelled(
+                "The job was cancelled: terminate_workers() or kill_workers() of its "
+                "executor was called.\nMake a new SlurmExecutor to run it again."
+            )
+        )
+
+    def kill_workers(self) -> None:
+        """Do the same as `terminate_workers`: Slurm sends SIGKILL to what stays on."""
+        self.terminate_workers()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """Wait for all calls; but after Ctrl-C cancel them, also those that run."""
+        try:
+            if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+                raise exc_type
+            self.shutdown(wait=True)
+        except KeyboardInterrupt:
+            self._session.close()
+            self._session.cancel_open(started=True)
+            self._session.join()
+            if exc_type is None:
+                raise
+
+    def __repr__(self) -> str:
+        run = self._session.staging.run
+        where = self._session.staging.directory if run is None else run.path
+        return (
+            f"<SlurmExecutor on {type(self._session.scheduler).__name__} "
+            f"{self._session.describe()} directory={str(where)!r}>"
+        )
+
+    @property
+    def _broken(self) -> object:
+        """What ProcessPoolExecutor calls this; read by programs that look inside."""
+        return self._session.broken or False
+
+    def _put(self, label: str, requests: list[JobRequest]) -> None:
+        kind = Kind(self._options, os.getcwd())  # noqa: PTH109  (text)
+        self._session.put(kind, clean_name(label), requests)
+
+    def _submit_chunks(
+        self,
+        label: str,
+        function: bytes | BaseException,
+        chunks: Iterator[Chunk],
+        chunksize: int,
+    ) -> list[SlurmFuture[Any]]:
+        """Let each chunk become a job, all of them one submission."""
+        requests = []
+        futures: list[SlurmFuture[Any]] = []
+        for chunk in chunks:
+            future: SlurmFuture[Any]
+            if chunksize == 1:
+                future = SlurmFuture(self._session.note_cancel)
+            else:
+                future = ChunkFuture(self._session.note_cancel, len(chunk))
+            futures.append(future)
+            request = make_request(future, function, chunk)
+            if request.calls:
+                requests.append(request)
+        if requests:
+            self._put(label, requests)
+        return futures
+
+
+def _check_workers(
+    max_workers: int | None,
+    initializer: object,
+    max_tasks_per_child: int | None,
+) -> None:
+    if max_workers is not None and max_workers <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if max_tasks_per_child is not None:
+        if not isinstance(max_tasks_per_child, int):
+            raise TypeError("max_tasks_per_child must be an integer")
+        if max_tasks_per_child <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+    if max_tasks_per_child != 1:
+        raise OptionError(
+            f"max_tasks_per_child={max_tasks_per_child} is not possible yet: each job "
+            "ends with its call. To let a job run several calls use "
+            "executor.map(..., chunksize=10)."
+        )
+
+
+def _choose_scheduler(
+    scheduler: Scheduler | str | None, poll_interval: float | None
+) -> Scheduler:
+    if poll_interval is not None and not poll_interval > 0:
+        raise OptionError(
+            f"poll_interval={poll_interval!r} is no time. Write seconds: "
+            "SlurmExecutor(poll_interval=10)."
+        )
+    if scheduler is None:
+        scheduler = os.environ.get("SLURM_FUTURES_SCHEDULER") or "slurm"
+    if scheduler == "slurm":
+        return (
+            SlurmScheduler() if poll_interval is None else SlurmScheduler(poll_interval)
+        )
+    if scheduler == "local":
+        return _local_scheduler()
+    if isinstance(scheduler, str):
+        raise OptionError(
+            f'There is no scheduler {scheduler!r}. Write scheduler="slurm" or "local", '
+            "also in the environment variable SLURM_FUTURES_SCHEDULER."
+        )
+    return scheduler
+
+
+@cache
+def _local_scheduler() -> LocalScheduler:
+    """Return the scheduler that all executors of this process share."""
+    return LocalScheduler()

@@ -1,0 +1,154 @@
+"""Futures that know their job.
+
+Only the poller settles them, apart from `cancel`, which may come from any thread.
+The state that `concurrent.futures` keeps stays PENDING until then: this is what lets
+`Future.cancel` work for a call that runs already. `running()` tells what is known of
+the job instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_futures.schedulers.base import JobState
+    from slurm_futures.serialization import Outcome
+    from slurm_futures.tracking import Track
+
+T = TypeVar("T")
+
+
+class SlurmFuture(Future[T], Generic[T]):
+    """The result of one call that runs as a Slurm job."""
+
+    #: How many outcomes the future waits for.
+    size = 1
+
+    def __init__(self, on_cancel: Callable[[SlurmFuture[Any]], None]) -> None:
+        super().__init__()
+        self._on_cancel = on_cancel
+        #: What is known of the job; set by the submitter once the job exists.
+        self.track: Track | None = None
+        #: The errors of earlier attempts, by the position of the call (`Retries`).
+        self.failures: dict[int, list[BaseException]] = {}
+
+    def cancel(self) -> bool:
+        """Cancel the call, even if it runs already: its job is sent an scancel.
+
+        Returns:
+            False only if the future is done already with a result or an exception.
+        """
+        if not super().cancel():
+            return False
+        with self._condition:
+            first = self._state == "CANCELLED"
+            if first:
+                # Waiters learn of it here: no worker will ever pick this call up.
+                super().set_running_or_notify_cancel()
+        if first:
+            self._on_cancel(self)
+        return True
+
+    def running(self) -> bool:
+        """Whether the job is known to have started and the call is not done."""
+        return not self.done() and self.track is not None and self.track.started
+
+    @property
+    def job_id(self) -> str | None:
+        """The id as squeue prints it, such as "4211_7"; None before there is a job."""
+        return None if self.track is None else str(self.track.job_id)
+
+    @property
+    def state(self) -> JobState | None:
+        """Slurm's last word on the job; None before there is a job.
+
+        It is as old as the last squeue, up to a minute while nothing changes.
+        """
+        return None if self.track is None else self.track.state
+
+    @property
+    def attempts(self) -> int:
+        """How many jobs the call has had, or will have once the next one exists."""
+        return 1 + len(self.failures.get(0, ()))
+
+    @property
+    def earlier_errors(self) -> tuple[BaseException, ...]:
+        """Why the earlier attempts failed, if the executor has `retries`."""
+        return tuple(self.failures.get(0, ()))
+
+    @property
+    def directory(self) -> Path | None:
+        """The job directory; None before there is a job, made when the job starts."""
+        return None if self.track is None else self.track.directory.path
+
+    def stdout(self) -> str:
+        """Return what the job has printed so far; "" before it has started.
+
+        With `keep="failed"` the files of calls that went well are removed when the
+        executor shuts down; the text is empty from then on.
+        """
+        return "" if self.track is None else self.track.directory.stdout()
+
+    def stderr(self) -> str:
+        """Return what the job has printed to stderr so far, like `stdout`."""
+        return "" if self.track is None else self.track.directory.stderr()
+
+    def settle(self, position: int, outcome: Outcome) -> None:  # noqa: ARG002  (the only one)
+        """Take the outcome of a call; called by the poller and the submitter.
+
+        A future that has been cancelled in the meantime stays cancelled.
+        """
+        with contextlib.suppress(InvalidStateError):
+            if outcome.exception is None:
+                self.set_result(outcome.value)
+            else:
+                self.set_exception(outcome.exception)
+
+    def unsettled(self) -> range | list[int]:
+        """Return the positions whose outcomes are not there yet."""
+        return range(0) if self.done() else range(self.size)
+
+    def __repr__(self) -> str:
+        if self.done():
+            word = "cancelled" if self.cancelled() else "finished"
+        else:
+            word = "running" if self.running() else "pending"
+        job = "" if self.track is None else f" job={self.job_id}"
+        return f"<{type(self).__name__} at {id(self):#x} state={word}{job}>"
+
+
+class ChunkFuture(SlurmFuture["list[Outcome]"]):
+    """The outcomes of several calls of one `map` that share a job, in their order.
+
+    Its result is a list, complete once each call has ended, by whichever job.
+    """
+
+    def __init__(
+        self, on_cancel: Callable[[SlurmFuture[Any]], None], size: int
+    ) -> None:
+        super().__init__(on_cancel)
+        self.size = size
+        self._outcomes: list[Outcome | None] = [None] * size
+        self._missing = size
+
+    def settle(self, position: int, outcome: Outcome) -> None:
+        """Take the outcome of one call; a second one of the same call is dropped."""
+        if self._outcomes[position] is not None:
+            return
+        self._outcomes[position] = outcome
+        self._missing -= 1
+        if self._missing == 0:
+            outcomes, self._outcomes = self._outcomes, []
+            with contextlib.suppress(InvalidStateError):
+                self.set_result(outcomes)  # type: ignore[arg-type]  # none is missing
+
+    def unsettled(self) -> range | list[int]:
+        """Return the positions whose outcomes are not there yet."""
+        if self.done():
+            return range(0)
+        return [at for at, outcome in enumerate(self._outcomes) if outcome is None]

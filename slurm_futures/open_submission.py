@@ -1,0 +1,117 @@
+"""A submission with jobs that are not over, and what a snapshot says about it.
+
+No I/O, no threads: the poller owns the objects, and decides what follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slurm_futures.directories import block_of
+from slurm_futures.schedulers.base import JobState, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slurm_futures.directories import Submission
+    from slurm_futures.schedulers.base import JobId
+    from slurm_futures.staging import Kind
+    from slurm_futures.tracking import Track
+
+
+@dataclass(slots=True)
+class OpenSubmission:
+    """The open jobs of one submission. Owned by the poller, but for `throttle`.
+
+    Attributes:
+        kind: what its jobs have in common.
+        label: what the jobs are called.
+        tracks: the open jobs by their index.
+        throttle: how many of them may run at the same time; None for no limit. Owned
+            by the submitter.
+        open_blocks: the number of open jobs in each directory of `finished`.
+        unstarted: jobs whose directory has not been seen yet.
+        notable: jobs of which more is known than that they are pending.
+        told_to_end: jobs whose script has told that Slurm is ending them.
+        listed: whether the last snapshot listed any job of this submission.
+        reasons: why jobs are pending, as the last snapshot said.
+    """
+
+    submission: Submission
+    job_id: JobId
+    kind: Kind
+    label: str
+    tracks: dict[int, Track]
+    throttle: int | None = None
+    open_blocks: dict[str, int] = field(default_factory=dict)
+    unstarted: set[int] = field(default_factory=set)
+    notable: set[int] = field(default_factory=set)
+    told_to_end: set[int] = field(default_factory=set)
+    listed: bool = True
+    reasons: dict[str, list[range]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.unstarted = set(self.tracks)
+        for index in self.tracks:
+            block = block_of(index)
+            self.open_blocks[block] = self.open_blocks.get(block, 0) + 1
+
+    def close(self, index: int) -> None:
+        """Forget a job whose calls are all settled, and its block with the last one."""
+        if self.tracks.pop(index, None) is None:
+            return
+        self.unstarted.discard(index)
+        self.notable.discard(index)
+        block = block_of(index)
+        self.open_blocks[block] -= 1
+        if not self.open_blocks[block]:
+            del self.open_blocks[block]
+
+    def compare(self, rows: Iterable[Row], at: float) -> bool:
+        """Note what a snapshot says about each open job; return whether it is news.
+
+        The cost does not grow with the number of jobs that are pending as before.
+
+        Args:
+            rows: the rows of a snapshot with the id of this submission.
+            at: monotonic seconds, when the snapshot was asked for.
+        """
+        # After a loss of its state slurmctld counts from an old id again.
+        ours = [row for row in rows if row.directory in {"", str(self.submission.path)}]
+        self.listed = bool(ours)
+        self.reasons = {}
+        unlisted = set(self.tracks)
+        news = False
+        for row in ours:
+            for indices in row.indices or ():
+                listed = unlisted.intersection(indices)
+                unlisted -= listed
+                news |= self._see(listed, row, at)
+                self._note_reason(row, indices)
+        # A job that is no array; or all that is left of an array that was cancelled.
+        whole = next((row for row in ours if row.indices is None), None)
+        if whole is not None:
+            self._note_reason(whole, range(len(self.tracks)))
+            return self._see(unlisted, whole, at) or news
+        for index in unlisted:
+            news |= self.tracks[index].miss(at)
+        self.notable |= unlisted
+        return news
+
+    def _see(self, indices: set[int], row: Row, at: float) -> bool:
+        if row.state is JobState.PENDING:
+            indices = indices & self.notable
+        news = False
+        for index in indices:
+            track = self.tracks[index]
+            news |= track.see(row.state, at)
+            if track.plainly_pending:
+                self.notable.discard(index)
+            else:
+                self.notable.add(index)
+        return news
+
+    def _note_reason(self, row: Row, indices: range) -> None:
+        if row.state is JobState.PENDING:
+            self.reasons.setdefault(row.reason, []).append(indices)

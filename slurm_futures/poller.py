@@ -1,0 +1,395 @@
+"""The thread that settles futures: look, decide, act.
+
+    inbox  ----+
+    files  ----+--> look --> judge --> act: settle futures, cancel, explain, resubmit
+    queue  ----+
+
+Rules:
+- Only this thread settles futures of jobs, and it holds no lock while it does: the
+  callbacks of a future may submit.
+- What one submission does never ends the loop. If the thread ends all the same, every
+  open future fails with the cause.
+- Nothing here waits for a command of the scheduler: snapshots and explanations arrive
+  in the inbox, from threads of their own.
+- The thread exists only while a future is open. It looks at files after 1 % of the
+  time since something last happened (0.05 s to 1 s), so that a result is noticed
+  within 1 % of the time it took.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from slurm_futures.directories import block_of
+from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.open_submission import OpenSubmission
+from slurm_futures.pending import find_advice, is_own_turn, pending_error
+from slurm_futures.post_mortem import find_cause
+from slurm_futures.schedulers.base import Ending, JobState, Scheduler, Snapshot
+from slurm_futures.schedulers.queue_cache import QueueCache
+from slurm_futures.settling import Settler
+from slurm_futures.threads import Courier, join_other
+from slurm_futures.tracking import Marker, Track, Verdict, judge
+
+if TYPE_CHECKING:
+    from slurm_futures.schedulers.base import JobId
+
+logger = logging.getLogger("slurm_futures")
+
+#: Seconds between two looks at files: shortest, longest, and as a share of the time
+#: since the last news; and how many times the duration of a look must pass till the
+#: next one, which bounds the load on a slow file system.
+_SHORTEST_LOOK, _LONGEST_LOOK, _LOOK_SHARE = 0.05, 1.0, 0.01
+_LOOK_COST_FACTOR = 50
+#: Seconds between two listings of the job directories, which tell what has started.
+_STARTED_INTERVAL = 0.5
+_SIGTERM_EXIT_CODE = 128 + 15
+#: squeue is asked less often while its answers bring no change, up to this factor.
+_LONGEST_QUERY_FACTOR = 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Explained:
+    """What the scheduler still knew about jobs that are over."""
+
+    endings: dict[JobId, Ending]
+    tracks: list[tuple[OpenSubmission, Track]]
+
+
+_Message = OpenSubmission | Track | Snapshot | _Explained | SlurmFuturesError
+
+
+class Poller:
+    """Watches the jobs of one executor until each of their calls has an outcome.
+
+    Args:
+        scheduler: where the jobs run.
+        settler: settles the futures.
+        grace: seconds to wait for the files of a job that is over.
+        pending_timeout: seconds after which a job that is pending fails; None: never.
+        cancel: takes the ids of jobs that should end.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        settler: Settler,
+        grace: float,
+        pending_timeout: float | None,
+        cancel: Callable[[list[JobId]], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._settler = settler
+        self._cache = QueueCache.of(scheduler)
+        self._grace = grace
+        self._pending_timeout = pending_timeout
+        self._cancel = cancel
+        self._warned: set[tuple[JobId, str]] = set()
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._explainer = Courier(self._explain, "slurm_futures-explainer")
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        # From here on: state of the thread.
+        self._open: list[OpenSubmission] = []
+        self._news_at = 0.0
+        self._look_cost = 0.0
+        self._started_look_at = 0.0
+        self._snapshot_at = -float("inf")
+        self._query_factor = 1.0
+
+    def watch(self, opened: OpenSubmission) -> None:
+        """Begin to watch a submission; called from the submitter's thread."""
+        with self._lock:
+            self._inbox.put(opened)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="slurm_futures-poller"
+                )
+                self._thread.start()
+
+    def drop(self, track: Track) -> None:
+        """Stop to watch a job whose future was cancelled; called from any thread."""
+        self._inbox.put(track)
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Cancel all jobs and fail their futures; called from any thread."""
+        self._inbox.put(error)
+
+    def join(self) -> bool:
+        """Wait until nothing is open; return whether there was a thread to wait for."""
+        with self._lock:
+            thread = self._thread
+        return join_other(thread)
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            self._news_at = time.monotonic()
+            while self._stay():
+                self._receive(self._delay())
+                self._look()
+        except BaseException as error:
+            logger.exception("the poller met an error that should not happen")
+            self._fail_everything(error)
+            with self._lock:
+                self._thread = None
+            raise
+        finally:
+            self._cache.forget(self._take_snapshot)
+
+    def _stay(self) -> bool:
+        """Whether there is something to watch; if not, the thread is over."""
+        with self._lock:
+            if self._open or not self._inbox.empty():
+                return True
+            self._thread = None
+            return False
+
+    def _delay(self) -> float:
+        quiet = time.monotonic() - self._news_at
+        delay = min(max(quiet * _LOOK_SHARE, _SHORTEST_LOOK), _LONGEST_LOOK)
+        return max(delay, self._look_cost * _LOOK_COST_FACTOR)
+
+    def _receive(self, timeout: float) -> None:
+        """Handle what is in the inbox; wait for something to be there."""
+        try:
+            self._handle(self._inbox.get(timeout=timeout))
+            while True:
+                self._handle(self._inbox.get_nowait())
+        except queue.Empty:
+            return
+
+    def _handle(self, message: _Message) -> None:
+        match message:
+            case OpenSubmission():
+                self._open.append(message)
+                self._news_at = time.monotonic()
+                self._query_factor = 1.0
+                self._ask(self._scheduler.poll_interval)
+            case Track():
+                self._forget_cancelled(message)
+            case Snapshot():
+                self._absorb(message)
+            case _Explained():
+                self._give_up(message)
+            case SlurmFuturesError():
+                self._stop(message)
+
+    def _expect_change(self) -> None:
+        """Look and ask often again: something has happened, or will soon."""
+        self._news_at = time.monotonic()
+        self._query_factor = 1.0
+        self._ask(0)
+
+    def _ask(self, delay: float) -> None:
+        """Wish for a snapshot after these seconds, or as soon as one is allowed."""
+        self._cache.ask(self._take_snapshot, time.monotonic() + delay)
+
+    def _take_snapshot(self, snapshot: Snapshot) -> None:
+        """Pass a snapshot on; called in the thread of the cache."""
+        self._inbox.put(snapshot)
+
+    def _forget_cancelled(self, track: Track) -> None:
+        for opened in self._open:
+            if opened.tracks.get(track.index) is track:
+                self._settler.close(opened, track)
+                break
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._open = [opened for opened in self._open if opened.tracks]
+
+    # Look.
+
+    def _look(self) -> None:
+        began = time.monotonic()
+        look_at_started = began - self._started_look_at >= _STARTED_INTERVAL
+        if look_at_started:
+            self._started_look_at = began
+        for opened in self._open:
+            self._guard(opened, partial(self._look_at, look_at_started=look_at_started))
+        self._sweep()
+        self._look_cost = time.monotonic() - began
+
+    def _guard(
+        self, opened: OpenSubmission, act: Callable[[OpenSubmission], None]
+    ) -> None:
+        """Do something with a submission such that no other one suffers from it."""
+        try:
+            act(opened)
+        except OSError as error:
+            # No news: the directory cannot be read now, or no file can be opened.
+            logger.debug("job %s: %s", opened.job_id, error)
+        except Exception as error:
+            logger.exception("job %s: an error that should not happen", opened.job_id)
+            self._fail_all(opened, _internal_error(error))
+
+    def _look_at(self, opened: OpenSubmission, look_at_started: bool) -> None:
+        finished, ending = opened.submission.list_finished(opened.open_blocks)
+        for index in opened.tracks.keys() & finished:
+            self._read_marker(opened, opened.tracks[index])
+        for index in (ending & opened.tracks.keys()) - opened.told_to_end:
+            opened.told_to_end.add(index)
+            self._note_ending(opened, opened.tracks[index])
+        for index in list(opened.notable):
+            # Settling one job may close others: the initializer failed.
+            if index in opened.tracks:
+                self._decide(opened, opened.tracks[index])
+        if look_at_started and opened.unstarted:
+            blocks = {block_of(index) for index in opened.unstarted}
+            started = opened.submission.list_started(blocks)
+            for index in opened.unstarted & started:
+                opened.tracks[index].note_start()
+            opened.unstarted -= started
+
+    def _note_ending(self, opened: OpenSubmission, track: Track) -> None:
+        """Take that Slurm told the job to end, and that its calls did so."""
+        state = find_cause(opened.submission.read_log(str(track.job_id)))
+        if state in {JobState.CANCELLED, JobState.TIMEOUT}:
+            # Slurm's last word. After a preemption, say, the job may run again.
+            track.marker = Marker(_SIGTERM_EXIT_CODE, published=False)
+            track.state = state
+            opened.notable.add(track.index)
+        self._expect_change()
+
+    def _read_marker(self, opened: OpenSubmission, track: Track) -> None:
+        if track.marker is not None:
+            return
+        self._news_at = time.monotonic()
+        track.marker = opened.submission.read_marker(track.index)
+        track.marker_at = self._news_at
+        opened.notable.add(track.index)
+        if track.marker is not None and not track.marker.published:
+            self._expect_change()
+
+    def _absorb(self, snapshot: Snapshot) -> None:
+        """Take in what a snapshot says about each open job."""
+        self._snapshot_at = snapshot.started_at
+        changed = False
+        for opened in self._open:
+            rows = snapshot.jobs.get(opened.job_id, ())
+            changed |= opened.compare(rows, snapshot.started_at)
+            self._check_pending(opened, snapshot.started_at)
+        self._sweep()
+        if changed:
+            self._query_factor = 1.0
+        else:
+            longest = _LONGEST_QUERY_FACTOR
+            self._query_factor = min(self._query_factor * 1.5, longest)
+        self._ask(self._scheduler.poll_interval * self._query_factor)
+
+    def _check_pending(self, opened: OpenSubmission, now: float) -> None:
+        """Tell of jobs that wait for nothing; end those that have waited too long."""
+        for reason, ranges in opened.reasons.items():
+            advice = find_advice(reason, str(opened.job_id))
+            if advice is not None and (opened.job_id, reason) not in self._warned:
+                self._warned.add((opened.job_id, reason))
+                logger.warning(
+                    "job %s waits, and may do so for ever (reason %s): %s",
+                    opened.job_id,
+                    reason,
+                    advice,
+                )
+            if self._pending_timeout is not None and not is_own_turn(reason):
+                for indices in ranges:
+                    self._fail_pending(opened, indices, reason, now)
+
+    def _fail_pending(
+        self, opened: OpenSubmission, indices: range, reason: str, now: float
+    ) -> None:
+        timeout = self._pending_timeout
+        late = [
+            opened.tracks[index]
+            for index in opened.unstarted.intersection(indices)
+            if timeout is not None and now - opened.tracks[index].submitted_at > timeout
+        ]
+        if timeout is None or not late:
+            return
+        self._cancel([track.job_id for track in late])
+        for track in late:
+            error = pending_error(str(track.job_id), timeout, reason)
+            self._settler.fail(opened, track, error)
+
+    # Decide and act.
+
+    def _decide(self, opened: OpenSubmission, track: Track) -> None:
+        verdict = judge(track, time.monotonic(), self._snapshot_at, self._grace)
+        if verdict is Verdict.SETTLE:
+            self._settler.deliver(opened, track)
+        elif verdict is Verdict.FAIL and not track.being_explained:
+            track.being_explained = True
+            self._explainer.put([(opened, track)])
+
+    def _explain(self, lost: list[tuple[OpenSubmission, Track]]) -> None:
+        """Ask how jobs ended; called in the thread of the explainer."""
+        unclear = [track.job_id for _, track in lost if not _is_clear(track)]
+        endings: dict[JobId, Ending] = {}
+        if unclear:
+            try:
+                endings = dict(self._scheduler.explain(unclear))
+            except Exception as error:  # noqa: BLE001  (only fewer facts in the error)
+                logger.info("nothing more is known of %d jobs: %s", len(unclear), error)
+        self._inbox.put(_Explained(endings, lost))
+
+    def _give_up(self, explained: _Explained) -> None:
+        """Fail the calls of jobs that are over, unless news came in the meantime."""
+        for opened, track in explained.tracks:
+            track.being_explained = False
+            if track.index in opened.tracks:
+                ending = explained.endings.get(track.job_id, Ending())
+                self._guard(opened, partial(self._bury, track=track, ending=ending))
+        self._sweep()
+
+    def _bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
+        # The explanation took its time: look once more.
+        if track.marker is None:
+            block = [block_of(track.index)]
+            if track.index in opened.submission.list_finished(block)[0]:
+                self._read_marker(opened, track)
+        verdict = judge(track, time.monotonic(), self._snapshot_at, self._grace)
+        if verdict is Verdict.SETTLE:
+            self._settler.deliver(opened, track)
+        elif verdict is Verdict.FAIL:
+            self._settler.bury(opened, track, ending)
+
+    def _stop(self, error: SlurmFuturesError) -> None:
+        """Fail every open future and cancel its job."""
+        for opened in self._open:
+            self._cancel([track.job_id for track in opened.tracks.values()])
+            self._fail_all(opened, error)
+        self._sweep()
+
+    def _fail_all(self, opened: OpenSubmission, error: SlurmFuturesError) -> None:
+        for track in list(opened.tracks.values()):
+            self._settler.fail(opened, track, error)
+
+    def _fail_everything(self, error: BaseException) -> None:
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, OpenSubmission):
+                self._open.append(message)
+        for opened in self._open:
+            self._fail_all(opened, _internal_error(error))
+        self._open = []
+
+
+def _is_clear(track: Track) -> bool:
+    """Whether the job's own marker says all there is to say."""
+    return track.marker is not None and track.over_since is None
+
+
+def _internal_error(error: BaseException) -> SlurmFuturesError:
+    failure = SlurmFuturesError(
+        "slurm_futures met an error that should not happen; the job may still run. "
+        f"It was {type(error).__name__}: {error}. Please report it with its traceback."
+    )
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,225 @@
+"""Why a job left no outcome, as a typed error that says what to type next.
+
+The witnesses, most reliable first: Slurm's own state where it is specific, what
+slurmstepd wrote into the log of the job, the marker of the job script, what scontrol
+or sacct still know.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slurm_futures.errors import (
+    JobCancelled,
+    JobFailed,
+    JobLost,
+    JobOutOfMemory,
+    JobPreempted,
+    JobTimeout,
+    NodeFailed,
+)
+from slurm_futures.schedulers.base import Ending, JobState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_futures.tracking import Marker
+
+#: What slurmstepd and slurmd write into the log of a job, 20.11 to 26.05.
+_LOG_WORDS: tuple[tuple[JobState | None, str], ...] = (
+    (JobState.OUT_OF_MEMORY, r"oom.kill|exceeded memory limit|OOM Killed"),
+    (JobState.TIMEOUT, "DUE TO TIME LIMIT"),
+    (JobState.PREEMPTED, "DUE TO PREEMPTION"),
+    (JobState.NODE_FAIL, "DUE TO NODE FAILURE"),
+    (None, "DUE TO JOB REQUEUE"),
+    (JobState.CANCELLED, "CANCELLED AT"),
+)
+
+#: States that name a cause. FAILED and COMPLETED do not: memory enforcement by polling
+#: ends in FAILED, and the other witnesses know more.
+_SPECIFIC = frozenset(
+    {
+        JobState.TIMEOUT,
+        JobState.DEADLINE,
+        JobState.OUT_OF_MEMORY,
+        JobState.NODE_FAIL,
+        JobState.BOOT_FAIL,
+        JobState.PREEMPTED,
+    }
+)
+
+_ERRORS: dict[JobState, type[JobFailed]] = {
+    JobState.TIMEOUT: JobTimeout,
+    JobState.DEADLINE: JobTimeout,
+    JobState.OUT_OF_MEMORY: JobOutOfMemory,
+    JobState.NODE_FAIL: NodeFailed,
+    JobState.BOOT_FAIL: NodeFailed,
+    JobState.PREEMPTED: JobPreempted,
+    JobState.CANCELLED: JobCancelled,
+    JobState.FAILED: JobFailed,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """All that is known of a job that left no outcome for a call.
+
+    Attributes:
+        state: of the last snapshot that listed the job; None if it was not listed.
+        array_listed: whether the last snapshot listed other tasks of its array.
+        log: what Slurm wrote into the log of the job.
+        time_limit, memory: the options of the executor, None if not given.
+        grace: seconds that were waited for the files of the job.
+    """
+
+    job_id: str
+    state: JobState | None
+    marker: Marker | None
+    ending: Ending
+    started: bool
+    array_listed: bool
+    node: str | None
+    log: str
+    stderr_tail: str
+    directory: Path
+    time_limit: object = None
+    memory: object = None
+    grace: float = 60.0
+
+
+def diagnose(remains: Remains) -> JobFailed:
+    """Return the error for the calls that the job has not finished."""
+    state = _find_state(remains)
+    exit_code, by_signal = _find_exit(remains)
+    cls = JobLost if state is None else _ERRORS.get(state, JobLost)
+    what = _what(remains, state, exit_code, by_signal)
+    message = f"{what}\n{_facts(remains)}\n{_advice(remains, cls)}"
+    return cls(
+        message,
+        job_id=remains.job_id,
+        state=state,
+        exit_code=exit_code,
+        signal=by_signal,
+        node=remains.node or remains.ending.node,
+        stderr_tail=remains.stderr_tail,
+        directory=remains.directory if remains.started else None,
+    )
+
+
+def find_cause(log: str) -> JobState | None:
+    """Return what the log that Slurm writes about a job says of its end.
+
+    The last word counts: a job that was requeued has a log with several ends.
+    """
+    for line in reversed(log.splitlines()):
+        for state, words in _LOG_WORDS:
+            if re.search(words, line, re.IGNORECASE):
+                return state
+    return None
+
+
+def _find_state(remains: Remains) -> JobState | None:
+    known = [remains.state, remains.ending.state]
+    for state in known:
+        if state in _SPECIFIC:
+            return state
+    cause = find_cause(remains.log)
+    if cause is not None:
+        return cause
+    if JobState.CANCELLED in known:
+        return JobState.CANCELLED
+    if remains.marker is not None:
+        return JobState.FAILED
+    if not remains.started and remains.state is None and remains.array_listed:
+        # A pending array task that is cancelled alone leaves no record at all.
+        return JobState.CANCELLED
+    return next((state for state in known if state is not None and state.ended), None)
+
+
+def _find_exit(remains: Remains) -> tuple[int | None, int | None]:
+    if remains.marker is None:
+        return remains.ending.exit_code, remains.ending.signal
+    code = remains.marker.exit_code
+    return code, code - 128 if 128 < code < 128 + 65 else None
+
+
+def _what(
+    remains: Remains,
+    state: JobState | None,
+    exit_code: int | None,
+    by_signal: int | None,
+) -> str:
+    job = f"job {remains.job_id}"
+    match state:
+        case JobState.TIMEOUT:
+            limit = remains.time_limit
+            of = "" if limit is None else f" of {limit}"
+            return f"{job} was stopped at its time limit{of} and left no result."
+        case JobState.DEADLINE:
+            return f"{job} was stopped at its deadline and left no result."
+        case JobState.OUT_OF_MEMORY:
+            asked = "" if remains.memory is None else f" ({remains.memory})"
+            return f"{job} was killed for taking more memory than it asked for{asked}."
+        case JobState.NODE_FAIL | JobState.BOOT_FAIL:
+            return f"{job} ended with its node ({state.name}) and left no result."
+        case JobState.PREEMPTED:
+            return (
+                f"{job} was preempted by a job of higher priority; it left no result."
+            )
+        case JobState.CANCELLED:
+            return f"{job} was cancelled with scancel, not by this program."
+        case JobState.FAILED if by_signal is not None:
+            return f"{job} was killed by {_signal_name(by_signal)} and left no result."
+        case JobState.FAILED:
+            return f"{job} ended with exit code {exit_code} and left no result."
+        case JobState.COMPLETED:
+            return (
+                f"{job} has ended, as Slurm says, but its result did not appear within "
+                f"{remains.grace:g} s."
+            )
+        case _:
+            return (
+                f"{job} is not known to Slurm any more, and its result did not appear "
+                f"within {remains.grace:g} s."
+            )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _facts(remains: Remains) -> str:
+    if not remains.started:
+        reason = remains.ending.reason
+        because = f" (reason {reason})" if reason else ""
+        return f"Its script never began{because}."
+    node = remains.node or remains.ending.node
+    where = "It ran" if node is None else f"It ran on node {node}"
+    last = remains.stderr_tail.splitlines()[-1:]
+    if last:
+        return f"{where}; the last line of its stderr is {last[0]!r}."
+    return f"{where} and printed nothing to stderr."
+
+
+def _advice(remains: Remains, cls: type[JobFailed]) -> str:
+    see = f"see {remains.directory}"
+    if not remains.started:
+        if cls is JobCancelled:
+            return "Submit the call again."
+        return (
+            "Check that the nodes share the directory "
+            f"{remains.directory.parents[3]} with this machine, then submit it again."
+        )
+    if cls is JobTimeout:
+        return f'Ask for more time, SlurmExecutor(time="..."), or {see}.'
+    if cls is JobOutOfMemory:
+        return f'Ask for more memory, SlurmExecutor(mem="..."), or {see}.'
+    if cls in {NodeFailed, JobPreempted, JobCancelled, JobLost}:
+        return f"Submit the call again, or {see}."
+    return f"For what it printed {see}."

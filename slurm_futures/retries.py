@@ -1,0 +1,159 @@
+"""Which failures are tried again, how often, and with what more.
+
+    SlurmExecutor(retries=2)                     a job that ended without an outcome,
+                                                 for whatever cause but scancel
+    SlurmExecutor(retries={NodeFailed: 5, ConnectionError: 1})
+    SlurmExecutor(retries=Retries({JobOutOfMemory: 3}, memory_factor=2))
+
+Rules only: the settler asks them, and submits again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slurm_futures.errors import (
+    JobCancelled,
+    JobFailed,
+    JobOutOfMemory,
+    JobTimeout,
+    OptionError,
+)
+from slurm_futures.schedulers.local_launch import parse_time
+
+if TYPE_CHECKING:
+    from slurm_futures.script import SbatchOptions
+
+#: Factors of sbatch's units of memory; without a unit it is MiB (sbatch(1), --mem).
+_UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
+_MEMORY_OPTIONS = ("mem", "mem_per_cpu", "mem_per_gpu")
+
+
+@dataclass(frozen=True)
+class Retries:
+    """A policy for calls that fail.
+
+    Args:
+        times: how often a call is tried again, by the class of its error; the first
+            class that fits counts. An exception that the call itself raised can be
+            there as well as `JobFailed` and its kinds.
+        memory_factor: after `JobOutOfMemory` the next job asks for so many times the
+            memory, if there is an option mem, mem_per_cpu or mem_per_gpu.
+        max_memory: the most that it asks for, such as "64G"; None: no bound.
+        time_factor: the same after `JobTimeout`, for the option time.
+        max_time: the most that it asks for, such as "2-00:00:00"; None: no bound.
+
+    Raises:
+        OptionError: a value makes no sense.
+    """
+
+    times: Mapping[type[BaseException], int] = field(
+        default_factory=lambda: {JobFailed: 3}
+    )
+    memory_factor: float = 1.0
+    max_memory: str | int | None = None
+    time_factor: float = 1.0
+    max_time: str | int | None = None
+
+    def __post_init__(self) -> None:
+        for cls, count in self.times.items():
+            if not _is_exception(cls) or not _is_count(count):
+                raise OptionError(
+                    f"retries= maps exception classes to counts, not {cls!r} to "
+                    f"{count!r}. Write retries={{NodeFailed: 3}}."
+                )
+        if self.memory_factor < 1 or self.time_factor < 1:
+            raise OptionError("memory_factor and time_factor are 1 or more.")
+        _ = self.max_memory is None or parse_memory(self.max_memory)
+        _ = self.max_time is None or _seconds(self.max_time)
+
+    @classmethod
+    def of(
+        cls, retries: int | Mapping[type[BaseException], int] | Retries | None
+    ) -> Retries:
+        """Return the policy that the argument `retries=` stands for."""
+        if isinstance(retries, Retries):
+            return retries
+        if isinstance(retries, Mapping):
+            return cls(dict(retries))
+        return cls({JobFailed: retries or 0})
+
+    def allow(self, error: BaseException, earlier: Sequence[BaseException]) -> bool:
+        """Whether a call that failed before with these errors is tried once more."""
+        cause = self._cause(error)
+        if cause is None:
+            return False
+        count = sum(self._cause(each) is cause for each in earlier)
+        return count < self.times[cause]
+
+    def _cause(self, error: BaseException) -> type[BaseException] | None:
+        for cls in self.times:
+            # Whoever cancels a job by hand wants it to end, unless told otherwise.
+            wanted = cls is JobCancelled or not isinstance(error, JobCancelled)
+            if isinstance(error, cls) and wanted:
+                return cls
+        return None
+
+    def grow(self, options: SbatchOptions, error: BaseException) -> SbatchOptions:
+        """Return the options for the next attempt."""
+        if isinstance(error, JobOutOfMemory) and self.memory_factor > 1:
+            return self._grow_memory(options)
+        if isinstance(error, JobTimeout) and self.time_factor > 1:
+            return self._grow_time(options)
+        return options
+
+    def _grow_memory(self, options: SbatchOptions) -> SbatchOptions:
+        for name in _MEMORY_OPTIONS:
+            value = options.get(name)
+            if value is not None:
+                wanted = parse_memory(value) * self.memory_factor
+                if self.max_memory is not None:
+                    wanted = min(wanted, parse_memory(self.max_memory))
+                return options.replace({name: f"{round(wanted)}M"})
+        return options
+
+    def _grow_time(self, options: SbatchOptions) -> SbatchOptions:
+        seconds = _seconds(options.get("time"))
+        if seconds is None:
+            return options
+        wanted = seconds * self.time_factor
+        most = _seconds(self.max_time)
+        return options.replace({"time": format_time(min(wanted, most or wanted))})
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def parse_memory(value: object) -> float:
+    """Return an amount of memory as sbatch writes it, in MiB.
+
+    Raises:
+        OptionError: it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(value), re.IGNORECASE)
+    if match is None:
+        raise OptionError(f'{value!r} is no amount of memory. Write it like "4G".')
+    return float(match[1]) * _UNITS[match[2].upper()]
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    try:
+        return parse_time(value)
+    except ValueError as error:
+        raise OptionError(f'{value!r} is no time. Write it like "1:30:00".') from error
+
+
+def format_time(seconds: float) -> str:
+    """Return a time as sbatch reads it."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{second:02}"

@@ -1,0 +1,229 @@
+"""What all executors made by `SlurmExecutor.options` share: threads, files, one end.
+
+It wires submitter, poller, canceller and staging together, and holds no logic of
+theirs. Nothing here refers to an executor: when a program drops its executor, the
+threads go on until the last open future is done, and end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slurm_futures.errors import InitializerFailed, SchedulerError, SlurmFuturesError
+from slurm_futures.poller import Poller
+from slurm_futures.progress import Progress
+from slurm_futures.settling import Settler
+from slurm_futures.submitter import JobRequest, Submitter
+from slurm_futures.threads import Courier
+
+if TYPE_CHECKING:
+    from slurm_futures.future import SlurmFuture
+    from slurm_futures.open_submission import OpenSubmission
+    from slurm_futures.retries import Retries
+    from slurm_futures.schedulers.base import JobId, Scheduler
+    from slurm_futures.serialization import PickledCall
+    from slurm_futures.staging import Kind, Staging
+    from slurm_futures.tracking import Track
+
+logger = logging.getLogger("slurm_futures")
+
+#: Seconds for which cancels that arrive one by one are gathered for one scancel.
+_CANCEL_PAUSE = 0.02
+#: Seconds for which a cancel that fails is tried again; then its jobs are logged.
+_CANCEL_PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `SlurmExecutor` was told, of all calls alike; it describes the items."""
+
+    max_workers: int | None
+    grace: float
+    pending_timeout: float | None
+    retries: Retries
+    progress: bool
+
+
+class Session:
+    """One run of jobs: accepts requests, cancels, waits, cleans up.
+
+    Attributes:
+        broken: why no more calls are accepted, or None.
+        closed: whether `shutdown` has been called.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        staging: Staging,
+        settings: Settings,
+    ) -> None:
+        self.scheduler = scheduler
+        self.staging = staging
+        self.broken: SlurmFuturesError | None = None
+        self.closed = False
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._futures: weakref.WeakSet[SlurmFuture[Any]] = weakref.WeakSet()
+        self._progress = Progress() if settings.progress else None
+        self._canceller = Courier(
+            self._send_cancels, "slurm_futures-canceller", _CANCEL_PAUSE
+        )
+        settler = Settler(
+            settings.retries,
+            settings.grace,
+            resubmit=self._resubmit,
+            on_over=self._note_over,
+            on_failed=staging.note_failure,
+            on_initializer_failed=self._break,
+        )
+        self._poller = Poller(
+            scheduler,
+            settler,
+            settings.grace,
+            settings.pending_timeout,
+            self._canceller.put,
+        )
+        self._submitter = Submitter(
+            scheduler,
+            staging,
+            settings.max_workers,
+            watch=self._poller.watch,
+            cancel=self._cancel_tracks,
+        )
+        self._finalizer = weakref.finalize(self, staging.clean)
+
+    def check_usable(self) -> None:
+        """See that calls are accepted.
+
+        Raises:
+            RuntimeError: after shutdown, at the end of the program, in a forked child.
+            InitializerFailed: the initializer has failed in a job.
+        """
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "this SlurmExecutor belongs to the process that made it, of which this "
+                "one is a fork; make a new SlurmExecutor here"
+            )
+        if self.broken is not None:
+            raise self.broken.copy()
+        if self.closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if not threading.main_thread().is_alive():
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+        """Let these requests become jobs."""
+        with self._lock:
+            self.check_usable()
+            self._futures.update(request.future for request in requests)
+        if self._progress is not None:
+            for request in requests:
+                self._progress.watch(request.future, len(request.calls))
+        self._submitter.put(kind, label, requests)
+
+    def _resubmit(
+        self,
+        kind: Kind,
+        label: str,
+        future: SlurmFuture[Any],
+        positions: list[int],
+        calls: list[PickledCall],
+    ) -> None:
+        """Let calls whose job is over become another one, also after shutdown."""
+        self._submitter.put(kind, label, [JobRequest(future, positions, calls)])
+
+    def describe(self) -> str:
+        """Say in a word or two how it goes, for the repr of an executor."""
+        with self._lock:
+            open_count = sum(not future.done() for future in self._futures)
+        word = "broken" if self.broken else "closed" if self.closed else "open"
+        return f"state={word} open_futures={open_count}"
+
+    def note_cancel(self, future: SlurmFuture[Any]) -> None:
+        """Take that a future was cancelled; called from any thread."""
+        track = future.track
+        if track is None:
+            self._submitter.note_cancel()
+        else:
+            self._cancel_tracks([track])
+
+    def _cancel_tracks(self, tracks: list[Track]) -> None:
+        for track in tracks:
+            self._poller.drop(track)
+        self._canceller.put([track.job_id for track in tracks])
+
+    def cancel_open(self, *, started: bool) -> None:
+        """Cancel open futures, on request also those whose jobs have started."""
+        with self._lock:
+            futures = list(self._futures)
+        for future in futures:
+            if not future.done() and (started or not future.running()):
+                future.cancel()
+
+    def close(self) -> None:
+        """Accept no more calls."""
+        with self._lock:
+            self.closed = True
+
+    def join(self) -> None:
+        """Wait until all futures are done and all cancels sent, then clean up.
+
+        Called by one of our own threads (a callback shuts its executor down), it waits
+        for the others only.
+        """
+        while any([self._submitter.join(), self._poller.join()]):
+            pass  # a job that is over may have made another one possible
+        self._canceller.join()
+        self.staging.clean()
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """End all jobs now; every open future fails with the error."""
+        self.close()
+        self._submitter.fail_waiting(error)
+        self._poller.stop(error)
+
+    def _break(self, exception: BaseException) -> None:
+        """Give up, since the initializer has failed; called by the poller."""
+        if self.broken is None:
+            error = InitializerFailed(
+                "The initializer failed in a job, so no call of this executor can run."
+                f"\nIt raised {type(exception).__name__}: {exception}.\nThe traceback "
+                "is above; mend the initializer and make a new SlurmExecutor."
+            )
+            error.__cause__ = exception
+            self.broken = error
+            # The words and the logger of concurrent.futures.
+            logging.getLogger("concurrent.futures").critical(
+                "Exception in initializer:", exc_info=exception
+            )
+        self._submitter.fail_waiting(self.broken)
+        self._poller.stop(self.broken)
+
+    def _note_over(self, opened: OpenSubmission) -> None:
+        if not opened.tracks:
+            self.staging.note_over(opened.submission)
+        self._submitter.note_over(opened)
+
+    def _send_cancels(self, job_ids: list[JobId]) -> None:
+        """Cancel jobs; called in the thread of the canceller."""
+        deadline = time.monotonic() + _CANCEL_PATIENCE
+        for pause in itertools.chain((1.0, 2.0, 4.0), itertools.repeat(8.0)):
+            try:
+                self.scheduler.cancel(job_ids)
+            except SchedulerError as error:
+                logger.info("jobs are not cancelled yet: %s", error)
+                if time.monotonic() > deadline:
+                    ids = " ".join(map(str, job_ids))
+                    logger.warning("these jobs may still run: scancel %s", ids)
+                    return
+                time.sleep(pause)
+            else:
+                return

@@ -1,0 +1,364 @@
+"""The thread that turns waiting calls into submissions.
+
+Submissions form by themselves: while one sbatch is under way, and for a short while
+after it, further calls wait in the outbox; then all of them with the same options
+become the next job array. A refusal that may pass is answered by waiting, one that
+the size may have caused by smaller arrays; only what would be refused again fails the
+futures, with the scheduler's own words.
+
+The thread exists only while there is something to submit, or to adjust: with
+`max_workers` the throttles of arrays are raised as the jobs of other arrays end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slurm_futures.errors import SchedulerError, SlurmFuturesError, SubmitError
+from slurm_futures.open_submission import OpenSubmission
+from slurm_futures.schedulers.base import (
+    JobId,
+    Limits,
+    Scheduler,
+)
+from slurm_futures.sending import Sender
+from slurm_futures.serialization import Outcome, PickledCall
+from slurm_futures.threads import join_other
+from slurm_futures.tracking import Track
+
+if TYPE_CHECKING:
+    from slurm_futures.future import SlurmFuture
+    from slurm_futures.staging import Kind, Staged, Staging
+
+logger = logging.getLogger("slurm_futures")
+
+#: Seconds. Calls that come in a loop travel together: the first pause gathers them,
+#: later ones double while there is always more to send.
+_FIRST_PAUSE, _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What is to become one job: calls, and the future that waits for them.
+
+    `positions` are those of the calls in the future.
+    """
+
+    future: SlurmFuture[Any]
+    positions: range | list[int]
+    calls: list[PickledCall]
+
+
+class Submitter:
+    """Sends what is put into its outbox.
+
+    The outbox and the sizes are guarded by `_changed`; no lock is held while files are
+    written or the scheduler is asked.
+
+    Args:
+        scheduler: where the jobs will run.
+        staging: writes the files of submissions.
+        max_workers: at most so many jobs at the same time; None for no limit.
+        watch: takes each submission that has been accepted.
+        cancel: takes jobs whose futures were cancelled while they were submitted.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        staging: Staging,
+        max_workers: int | None,
+        *,
+        watch: Callable[[OpenSubmission], None],
+        cancel: Callable[[list[Track]], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._staging = staging
+        self._max_workers = max_workers
+        self._watch = watch
+        self._cancel = cancel
+        self._changed = threading.Condition()
+        self._outbox: dict[Kind, tuple[str, list[JobRequest]]] = {}
+        self._open: list[OpenSubmission] = []
+        self._thread: threading.Thread | None = None
+        # From here on: state of the thread.
+        self._pause = _SHORTEST_PAUSE
+        self._rest_until = 0.0
+        self._sender = Sender(scheduler, self._changed)
+
+    def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+        """Let these requests become jobs soon; called from any thread."""
+        with self._changed:
+            if kind in self._outbox:
+                self._outbox[kind][1].extend(requests)
+            else:
+                self._outbox[kind] = (label, list(requests))
+            self._wake()
+
+    def note_over(self, opened: OpenSubmission) -> None:
+        """Take that a job is over, which may let others run; called by the poller."""
+        with self._changed:
+            if not opened.tracks and opened in self._open:
+                self._open.remove(opened)
+            if self._outbox or self._to_raise():
+                self._wake()
+            self._changed.notify_all()
+
+    def note_cancel(self) -> None:
+        """Take that futures were cancelled, some maybe in the outbox."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def fail_waiting(self, error: SlurmFuturesError) -> None:
+        """Fail all futures that have no job yet."""
+        with self._changed:
+            waiting, self._outbox = self._outbox, {}
+            self._changed.notify_all()
+        for _, requests in waiting.values():
+            _fail(requests, error)
+
+    def join(self) -> bool:
+        """Wait until nothing can be sent now; return whether there was a thread."""
+        with self._changed:
+            thread = self._thread
+        return join_other(thread)
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name="slurm_futures-submitter"
+            )
+            self._thread.start()
+        self._changed.notify_all()
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            while self._has_work():
+                self._rest()
+                self._raise_throttles()
+                batch = self._next()
+                if batch is not None:
+                    self._submit(*batch)
+                self._rest_until = time.monotonic() + self._pause
+        except BaseException as error:
+            logger.exception("the submitter met an error that should not happen")
+            failure = SlurmFuturesError(
+                f"slurm_futures could not submit: {type(error).__name__}: {error}."
+            )
+            failure.__cause__ = error
+            with self._changed:
+                self._thread = None
+            self.fail_waiting(failure)
+            raise
+
+    def _has_work(self) -> bool:
+        """Whether something can be done now; if not, the thread is over.
+
+        The next request, or the next job that is over, starts another one.
+        """
+        with self._changed:
+            self._drop_cancelled()
+            if (self._outbox and self._free() != 0) or self._to_raise():
+                return True
+            self._thread = None
+            return False
+
+    def _rest(self) -> None:
+        """Let calls gather and the scheduler rest, longer and longer in a long row.
+
+        Where no job is open somebody waits for us: then there is no rest.
+        """
+        rested = False
+        with self._changed:
+            while self._open and (left := self._rest_until - time.monotonic()) > 0:
+                rested = True
+                self._changed.wait(left)
+        longer = min(2 * self._pause, _LONGEST_PAUSE)
+        self._pause = longer if rested else _SHORTEST_PAUSE
+        time.sleep(_FIRST_PAUSE)
+
+    def _next(self) -> tuple[Kind, str, list[JobRequest], int | None] | None:
+        """Take the requests that may become jobs now, if there are any."""
+        with self._changed:
+            self._drop_cancelled()
+            free = self._free()
+            if self._outbox and free != 0:
+                return (*self._take(), free)
+            return None
+
+    def _take(self) -> tuple[Kind, str, list[JobRequest]]:
+        kind, (label, requests) = next(iter(self._outbox.items()))
+        size = 1 if len(requests) == 1 else self._size()
+        if len(requests) > size:
+            self._outbox[kind] = (label, requests[size:])
+        else:
+            del self._outbox[kind]
+        return kind, label, requests[:size]
+
+    def _drop_cancelled(self) -> None:
+        for kind, (label, requests) in list(self._outbox.items()):
+            alive = [each for each in requests if not each.future.done()]
+            if alive:
+                self._outbox[kind] = (label, alive)
+            else:
+                del self._outbox[kind]
+
+    # Workers.
+
+    def _free(self) -> int | None:
+        """Return how many more jobs may run at the same time; None: any number."""
+        if self._max_workers is None:
+            return None
+        return max(0, self._max_workers - sum(map(_workers, self._open)))
+
+    def _to_raise(self) -> list[tuple[OpenSubmission, int]]:
+        """Return the arrays that may run more jobs at the same time, and how many."""
+        free = self._free() or 0
+        changes = []
+        for each in self._open:
+            extra = min(free, len(each.tracks) - _workers(each))
+            if extra > 0 and each.throttle is not None:
+                free -= extra
+                changes.append((each, each.throttle + extra))
+        return changes
+
+    def _raise_throttles(self) -> None:
+        """Let arrays use the places of jobs that are over."""
+        with self._changed:
+            changes = self._to_raise()
+        for each, limit in changes:
+            try:
+                self._scheduler.throttle(each.job_id, limit)
+            except SchedulerError as error:
+                # It ends with the array's own jobs, only later.
+                logger.info("job %s: its throttle stays: %s", each.job_id, error)
+            each.throttle = limit
+
+    # Submissions.
+
+    def _submit(
+        self, kind: Kind, label: str, requests: list[JobRequest], free: int | None
+    ) -> None:
+        calls = [request.calls for request in requests]
+        try:
+            staged = self._staging.write(kind, label, calls, free)
+        except (OSError, SlurmFuturesError) as error:
+            _fail(requests, _not_written(self._staging, error))
+            return
+        try:
+            job_id = self._sender.send(
+                staged, len(requests), lambda: _is_wanted(requests)
+            )
+        except SubmitError as error:
+            logger.info("%s", error)
+            staged.submission.remove()
+            _fail(requests, error)
+            return
+        if job_id is None:
+            staged.submission.remove()
+            self._put_back(kind, label, requests)
+            return
+        self._accept(kind, label, staged, job_id, requests)
+
+    def _put_back(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+        with self._changed:
+            later = self._outbox.pop(kind, (label, []))[1]
+            self._outbox = {kind: (label, requests + later), **self._outbox}
+
+    def _accept(
+        self,
+        kind: Kind,
+        label: str,
+        staged: Staged,
+        job_id: JobId,
+        requests: list[JobRequest],
+    ) -> None:
+        """Let the poller watch the jobs, and cancel those that nobody waits for."""
+        opened = _open(kind, label, staged, job_id, requests)
+        logger.info("job %s: submitted %d jobs", job_id, len(requests))
+        with contextlib.suppress(OSError):  # for people and later programs only
+            staged.describe("submitted", job_id=str(job_id), cluster=job_id.cluster)
+        with self._changed:
+            self._open.append(opened)
+        self._watch(opened)
+        cancelled = [
+            request.future.track
+            for request in requests
+            if request.future.cancelled() and request.future.track is not None
+        ]
+        if cancelled:
+            self._cancel(cancelled)
+
+    def _size(self) -> int:
+        """Return how many jobs the next submission may hold."""
+        sizes = [self._limits().array_size]
+        if self._sender.largest is not None:
+            sizes.append(self._sender.largest)
+        return max(1, min(sizes))
+
+    def _limits(self) -> Limits:
+        try:
+            return self._scheduler.limits()
+        except SchedulerError as error:
+            logger.info("the limits of the scheduler are not known: %s", error)
+            return Limits()
+
+
+def _is_wanted(requests: list[JobRequest]) -> bool:
+    return not all(request.future.done() for request in requests)
+
+
+def _workers(opened: OpenSubmission) -> int:
+    """Return how many jobs of a submission may run at the same time."""
+    size = len(opened.tracks)
+    return size if opened.throttle is None else min(size, opened.throttle)
+
+
+def _open(
+    kind: Kind,
+    label: str,
+    staged: Staged,
+    job_id: JobId,
+    requests: list[JobRequest],
+) -> OpenSubmission:
+    """Begin to track the jobs of a submission that has been accepted."""
+    submitted_at = time.monotonic()
+    array = staged.batch.array_size is not None
+    tracks = {}
+    for index, request in enumerate(requests):
+        tracks[index] = request.future.track = Track(
+            job_id=job_id.task(index) if array else job_id,
+            index=index,
+            directory=staged.submission.job(index),
+            future=request.future,
+            positions=request.positions,
+            submitted_at=submitted_at,
+        )
+    return OpenSubmission(
+        staged.submission, job_id, kind, label, tracks, staged.batch.throttle
+    )
+
+
+def _fail(requests: list[JobRequest], error: SlurmFuturesError) -> None:
+    """Fail the futures of requests that never became jobs."""
+    for request in requests:
+        for position in request.positions:
+            request.future.settle(position, Outcome(exception=error.copy()))
+
+
+def _not_written(staging: Staging, error: Exception) -> SubmitError:
+    failure = SubmitError(
+        "The calls were not submitted, since their files could not be written below "
+        f"{staging.directory}.\nThe system said: {error}.\nMake room there or choose "
+        'another directory: SlurmExecutor(directory="...").'
+    )
+    failure.__cause__ = error
+    return failure
