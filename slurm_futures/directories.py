@@ -223,6 +223,10 @@ class Submission:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+class ForeignFileError(PermissionError):
+    """A file that would be unpickled belongs to somebody else."""
+
+
 class JobDirectory:
     """Where one job leaves its files. It need not exist."""
 
@@ -317,7 +321,7 @@ def _read_own(path: Path) -> bytes:
     with path.open("rb") as file:
         owner = os.fstat(file.fileno()).st_uid
         if owner != os.geteuid():
-            raise PermissionError(
+            raise ForeignFileError(
                 f"{path} belongs to user {owner}; only your own files are unpickled"
             )
         return file.read()

@@ -364,7 +364,7 @@ def _choose_scheduler(
             SlurmScheduler() if poll_interval is None else SlurmScheduler(poll_interval)
         )
     if scheduler == "local":
-        return _local_scheduler()
+        return _local_scheduler(os.getpid())
     if isinstance(scheduler, str):
         raise OptionError(
             f'There is no scheduler {scheduler!r}. Write scheduler="slurm" or "local", '
@@ -374,6 +374,6 @@ def _choose_scheduler(
 
 
 @cache
-def _local_scheduler() -> LocalScheduler:
+def _local_scheduler(pid: int) -> LocalScheduler:  # noqa: ARG001  (not the parent's)
     """Return the scheduler that all executors of this process share."""
     return LocalScheduler()

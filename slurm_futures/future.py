@@ -34,6 +34,7 @@ class SlurmFuture(Future[T], Generic[T]):
         self._on_cancel = on_cancel
         #: What is known of the job; set by the submitter once the job exists.
         self.track: Track | None = None
+        self._other_tracks: tuple[Track, ...] = ()
         #: The errors of earlier attempts, by the position of the call (`Retries`).
         self.failures: dict[int, list[BaseException]] = {}
 
@@ -57,6 +58,17 @@ class SlurmFuture(Future[T], Generic[T]):
     def running(self) -> bool:
         """Whether the job is known to have started and the call is not done."""
         return not self.done() and self.track is not None and self.track.started
+
+    def add_track(self, track: Track) -> None:
+        """Take that calls of this future have become a job; the submitter's part."""
+        if self.track is not None and not self.track.closed:
+            self._other_tracks = (*self._other_tracks, self.track)
+        self.track = track
+
+    def open_tracks(self) -> list[Track]:
+        """Return the jobs that still run or wait for this future."""
+        tracks = (*self._other_tracks, self.track)
+        return [each for each in tracks if each is not None and not each.closed]
 
     @property
     def job_id(self) -> str | None:
@@ -138,7 +150,7 @@ class ChunkFuture(SlurmFuture["list[Outcome]"]):
 
     def settle(self, position: int, outcome: Outcome) -> None:
         """Take the outcome of one call; a second one of the same call is dropped."""
-        if self._outcomes[position] is not None:
+        if not self._missing or self._outcomes[position] is not None:
             return
         self._outcomes[position] = outcome
         self._missing -= 1

@@ -36,6 +36,7 @@ class OpenSubmission:
         told_to_end: jobs whose script has told that Slurm is ending them.
         listed: whether the last snapshot listed any job of this submission.
         reasons: why jobs are pending, as the last snapshot said.
+        gone_since: monotonic seconds since when its directory is not there any more.
     """
 
     submission: Submission
@@ -50,6 +51,7 @@ class OpenSubmission:
     told_to_end: set[int] = field(default_factory=set)
     listed: bool = True
     reasons: dict[str, list[range]] = field(default_factory=dict)
+    gone_since: float | None = None
 
     def __post_init__(self) -> None:
         self.unstarted = set(self.tracks)
@@ -59,14 +61,23 @@ class OpenSubmission:
 
     def close(self, index: int) -> None:
         """Forget a job whose calls are all settled, and its block with the last one."""
-        if self.tracks.pop(index, None) is None:
+        track = self.tracks.pop(index, None)
+        if track is None:
             return
+        track.closed = True
         self.unstarted.discard(index)
         self.notable.discard(index)
         block = block_of(index)
         self.open_blocks[block] -= 1
         if not self.open_blocks[block]:
             del self.open_blocks[block]
+
+    def note_start(self, indices: set[int]) -> None:
+        """Take that these jobs have made their directories."""
+        for index in indices & self.unstarted:
+            self.tracks[index].note_start()
+            self.unstarted.discard(index)
+            self.notable.add(index)
 
     def compare(self, rows: Iterable[Row], at: float) -> bool:
         """Note what a snapshot says about each open job; return whether it is news.

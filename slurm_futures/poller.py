@@ -28,7 +28,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from slurm_futures.directories import block_of
-from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.errors import JobLost, SlurmFuturesError
 from slurm_futures.open_submission import OpenSubmission
 from slurm_futures.pending import find_advice, is_own_turn, pending_error
 from slurm_futures.post_mortem import find_cause
@@ -48,8 +48,11 @@ logger = logging.getLogger("slurm_futures")
 #: next one, which bounds the load on a slow file system.
 _SHORTEST_LOOK, _LONGEST_LOOK, _LOOK_SHARE = 0.05, 1.0, 0.01
 _LOOK_COST_FACTOR = 50
+_SLOWEST_LOOK = 5.0
 #: Seconds between two listings of the job directories, which tell what has started.
 _STARTED_INTERVAL = 0.5
+#: Seconds until a directory that is not there counts as deleted.
+_GONE_GRACE = 10.0
 _SIGTERM_EXIT_CODE = 128 + 15
 #: squeue is asked less often while its answers bring no change, up to this factor.
 _LONGEST_QUERY_FACTOR = 12
@@ -140,23 +143,23 @@ class Poller:
             logger.exception("the poller met an error that should not happen")
             self._fail_everything(error)
             with self._lock:
+                self._cache.forget(self._take_snapshot)
                 self._thread = None
             raise
-        finally:
-            self._cache.forget(self._take_snapshot)
 
     def _stay(self) -> bool:
         """Whether there is something to watch; if not, the thread is over."""
         with self._lock:
             if self._open or not self._inbox.empty():
                 return True
+            self._cache.forget(self._take_snapshot)
             self._thread = None
             return False
 
     def _delay(self) -> float:
         quiet = time.monotonic() - self._news_at
         delay = min(max(quiet * _LOOK_SHARE, _SHORTEST_LOOK), _LONGEST_LOOK)
-        return max(delay, self._look_cost * _LOOK_COST_FACTOR)
+        return max(delay, min(self._look_cost * _LOOK_COST_FACTOR, _SLOWEST_LOOK))
 
     def _receive(self, timeout: float) -> None:
         """Handle what is in the inbox; wait for something to be there."""
@@ -210,14 +213,14 @@ class Poller:
     # Look.
 
     def _look(self) -> None:
-        began = time.monotonic()
-        look_at_started = began - self._started_look_at >= _STARTED_INTERVAL
+        now = time.monotonic()
+        self._look_cost = 0.0
+        look_at_started = now - self._started_look_at >= _STARTED_INTERVAL
         if look_at_started:
-            self._started_look_at = began
+            self._started_look_at = now
         for opened in self._open:
             self._guard(opened, partial(self._look_at, look_at_started=look_at_started))
         self._sweep()
-        self._look_cost = time.monotonic() - began
 
     def _guard(
         self, opened: OpenSubmission, act: Callable[[OpenSubmission], None]
@@ -233,7 +236,7 @@ class Poller:
             self._fail_all(opened, _internal_error(error))
 
     def _look_at(self, opened: OpenSubmission, look_at_started: bool) -> None:
-        finished, ending = opened.submission.list_finished(opened.open_blocks)
+        finished, ending = self._list(opened, look_at_started)
         for index in opened.tracks.keys() & finished:
             self._read_marker(opened, opened.tracks[index])
         for index in (ending & opened.tracks.keys()) - opened.told_to_end:
@@ -243,12 +246,41 @@ class Poller:
             # Settling one job may close others: the initializer failed.
             if index in opened.tracks:
                 self._decide(opened, opened.tracks[index])
-        if look_at_started and opened.unstarted:
-            blocks = {block_of(index) for index in opened.unstarted}
-            started = opened.submission.list_started(blocks)
-            for index in opened.unstarted & started:
-                opened.tracks[index].note_start()
-            opened.unstarted -= started
+
+    def _list(
+        self, opened: OpenSubmission, look_at_started: bool
+    ) -> tuple[set[int], set[int]]:
+        """List the directories of a submission, and note what that costs."""
+        began = time.monotonic()
+        try:
+            found = opened.submission.list_finished(opened.open_blocks)
+            opened.gone_since = None
+            if look_at_started and opened.unstarted:
+                blocks = {block_of(index) for index in opened.unstarted}
+                opened.note_start(opened.submission.list_started(blocks))
+        except FileNotFoundError:
+            self._note_gone(opened, began)
+            return set(), set()
+        finally:
+            self._look_cost += time.monotonic() - began
+        return found
+
+    def _note_gone(self, opened: OpenSubmission, now: float) -> None:
+        """Take that the directory of a submission is not there."""
+        if opened.gone_since is None:
+            opened.gone_since = now
+        if now - opened.gone_since < min(self._grace, _GONE_GRACE):
+            return
+        path = opened.submission.path
+        self._cancel([track.job_id for track in opened.tracks.values()])
+        self._fail_all(
+            opened,
+            JobLost(
+                f"The results of job {opened.job_id} are lost.\nThe directory {path} "
+                "was deleted while its jobs were open.\nSubmit the calls again, in a "
+                'directory that is not cleaned up: SlurmExecutor(directory="...").'
+            ),
+        )
 
     def _note_ending(self, opened: OpenSubmission, track: Track) -> None:
         """Take that Slurm told the job to end, and that its calls did so."""
@@ -323,10 +355,16 @@ class Poller:
     def _decide(self, opened: OpenSubmission, track: Track) -> None:
         verdict = judge(track, time.monotonic(), self._snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
-            self._settler.deliver(opened, track)
+            self._deliver(opened, track)
         elif verdict is Verdict.FAIL and not track.being_explained:
             track.being_explained = True
             self._explainer.put([(opened, track)])
+
+    def _deliver(self, opened: OpenSubmission, track: Track) -> None:
+        try:
+            self._settler.deliver(opened, track)
+        except OSError as error:
+            track.problem = str(error)
 
     def _explain(self, lost: list[tuple[OpenSubmission, Track]]) -> None:
         """Ask how jobs ended; called in the thread of the explainer."""
@@ -356,7 +394,7 @@ class Poller:
                 self._read_marker(opened, track)
         verdict = judge(track, time.monotonic(), self._snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
-            self._settler.deliver(opened, track)
+            self._deliver(opened, track)
         elif verdict is Verdict.FAIL:
             self._settler.bury(opened, track, ending)
 

@@ -73,6 +73,7 @@ class Remains:
         log: what Slurm wrote into the log of the job.
         time_limit, memory: the options of the executor, None if not given.
         grace: seconds that were waited for the files of the job.
+        problem: why its outcomes could not be read, if they are there.
     """
 
     job_id: str
@@ -88,6 +89,7 @@ class Remains:
     time_limit: object = None
     memory: object = None
     grace: float = 60.0
+    problem: str = ""
 
 
 def diagnose(remains: Remains) -> JobFailed:
@@ -132,7 +134,8 @@ def _find_state(remains: Remains) -> JobState | None:
     if JobState.CANCELLED in known:
         return JobState.CANCELLED
     if remains.marker is not None:
-        return JobState.FAILED
+        published = remains.marker.published
+        return JobState.COMPLETED if published else JobState.FAILED
     if not remains.started and remains.state is None and remains.array_listed:
         # A pending array task that is cancelled alone leaves no record at all.
         return JobState.CANCELLED
@@ -174,7 +177,16 @@ def _what(
         case JobState.FAILED if by_signal is not None:
             return f"{job} was killed by {_signal_name(by_signal)} and left no result."
         case JobState.FAILED:
-            return f"{job} ended with exit code {exit_code} and left no result."
+            code = (
+                "an unknown exit code"
+                if exit_code is None
+                else f"exit code {exit_code}"
+            )
+            return f"{job} ended with {code} and left no result."
+        case JobState.COMPLETED if remains.problem:
+            return (
+                f"{job} has ended, but its result is not readable: {remains.problem}."
+            )
         case JobState.COMPLETED:
             return (
                 f"{job} has ended, as Slurm says, but its result did not appear within "
@@ -210,7 +222,7 @@ def _facts(remains: Remains) -> str:
 def _advice(remains: Remains, cls: type[JobFailed]) -> str:
     see = f"see {remains.directory}"
     if not remains.started:
-        if cls is JobCancelled:
+        if cls in {JobCancelled, JobTimeout, NodeFailed, JobPreempted}:
             return "Submit the call again."
         return (
             "Check that the nodes share the directory "

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
+from slurm_futures.serialization import Outcome
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -36,10 +38,10 @@ class Progress:
         future.add_done_callback(lambda done: self._count(done, calls))
 
     def _count(self, future: Future[Any], calls: int) -> None:
-        failed = future.cancelled() or future.exception() is not None
+        failed = calls if _has_failed(future) else _count_failures(future.result())
         with self._lock:
             self._done += calls
-            self._failed += calls if failed else 0
+            self._failed += failed
             if self._is_due():
                 self._write()
 
@@ -59,3 +61,16 @@ class Progress:
         else:
             self._stream.write(f"{line}\n")
         self._stream.flush()
+
+
+def _has_failed(future: Future[Any]) -> bool:
+    return future.cancelled() or future.exception() is not None
+
+
+def _count_failures(result: object) -> int:
+    """Count the failed calls of a chunk, whose future as a whole has a result."""
+    if not isinstance(result, list):
+        return 0
+    return sum(
+        isinstance(each, Outcome) and each.exception is not None for each in result
+    )

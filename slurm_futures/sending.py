@@ -81,7 +81,7 @@ class Sender:
                     self._wait(error, size, is_wanted)
                     return None
                 if error.refusal is Refusal.AMBIGUOUS:
-                    found = self._search(staged)
+                    found = self._search(staged, is_wanted)
                     if found is not None:
                         return found
                     attempt += 1
@@ -124,15 +124,19 @@ class Sender:
             self._backoff,
             error,
         )
-        deadline = time.monotonic() + self._backoff
+        self._pause(self._backoff, is_wanted)
         self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF)
+
+    def _pause(self, seconds: float, is_wanted: Callable[[], bool]) -> None:
+        """Let some time pass, unless nobody waits for the jobs any more."""
+        deadline = time.monotonic() + seconds
         with self._changed:
             while (left := deadline - time.monotonic()) > 0:
                 if not is_wanted():
                     return
                 self._changed.wait(left)
 
-    def _search(self, staged: Staged) -> JobId | None:
+    def _search(self, staged: Staged, is_wanted: Callable[[], bool]) -> JobId | None:
         """Look for a job that sbatch may have made although it failed.
 
         The directory of the submission tells it from all others. Queries that fail
@@ -140,7 +144,9 @@ class Sender:
         """
         first_good: float | None = None
         for pause in itertools.chain((0.5, 1, 2), itertools.repeat(5)):
-            time.sleep(pause)
+            self._pause(pause, is_wanted)
+            if not is_wanted() or self._is_too_late():
+                return None
             try:
                 snapshot = self._scheduler.query()
             except SchedulerError as error:

@@ -138,9 +138,10 @@ def _load_exception(payload: bytes) -> BaseException:
         description = pickle.loads(payload)
         text = description["text"]
         exception = _rebuild_exception(description)
+        # Not by assignment: the class may be a frozen dataclass.
+        BaseException.__setattr__(exception, "__cause__", RemoteTraceback(text))
     except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
         return _not_readable("exception", error, text)
-    exception.__cause__ = RemoteTraceback(text)
     return exception
 
 
@@ -162,7 +163,10 @@ def _rebuild_exception(description: Mapping[str, Any]) -> BaseException:
 
 
 def _not_readable(what: str, error: BaseException, text: str) -> OutcomeNotReadable:
-    reason = f"{type(error).__name__}: {error}"
+    try:
+        reason = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  (whatever its __str__ may raise)
+        reason = type(error).__name__
     failure = OutcomeNotReadable(
         f"The call ended, but its {what} cannot be unpickled here ({reason}). "
         "Return plain data, or make the module with its class importable in both "

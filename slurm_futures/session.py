@@ -149,11 +149,10 @@ class Session:
 
     def note_cancel(self, future: SlurmFuture[Any]) -> None:
         """Take that a future was cancelled; called from any thread."""
-        track = future.track
-        if track is None:
-            self._submitter.note_cancel()
-        else:
-            self._cancel_tracks([track])
+        self._submitter.note_cancel()
+        tracks = future.open_tracks()
+        if tracks:
+            self._cancel_tracks(tracks)
 
     def _cancel_tracks(self, tracks: list[Track]) -> None:
         for track in tracks:

@@ -10,10 +10,12 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from slurm_futures.directories import ForeignFileError
 from slurm_futures.errors import (
     JobCancelled,
     JobFailed,
     JobLost,
+    OutcomeNotReadable,
     SlurmFuturesError,
 )
 from slurm_futures.post_mortem import Remains, diagnose
@@ -76,7 +78,13 @@ class Settler:
         Raises:
             OSError: the outcomes cannot be read now.
         """
-        content = track.directory.read_outcomes()
+        try:
+            content = track.directory.read_outcomes()
+        except ForeignFileError as error:
+            self.fail(
+                opened, track, OutcomeNotReadable(f"The outcome is refused: {error}.")
+            )
+            return
         missing = self._deliver_parts(opened, track, [content])
         if not missing:
             failed = track.marker is not None and track.marker.exit_code != 0
@@ -223,6 +231,7 @@ class Settler:
             time_limit=options.get("time"),
             memory=options.get("mem"),
             grace=self._grace,
+            problem=track.problem,
         )
 
 

@@ -43,6 +43,10 @@ logger = logging.getLogger("slurm_futures")
 _FIRST_PAUSE, _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05, 1.0
 
 
+#: Seconds for which the limits of the scheduler, or that they are not known, hold.
+_LIMITS_AGE = 300.0
+
+
 @dataclass(frozen=True, slots=True)
 class JobRequest:
     """What is to become one job: calls, and the future that waits for them.
@@ -87,7 +91,10 @@ class Submitter:
         self._outbox: dict[Kind, tuple[str, list[JobRequest]]] = {}
         self._open: list[OpenSubmission] = []
         self._thread: threading.Thread | None = None
+        self._under_way: list[JobRequest] = []
         # From here on: state of the thread.
+        self._limits_asked_at = -float("inf")
+        self._limits = Limits()
         self._pause = _SHORTEST_PAUSE
         self._rest_until = 0.0
         self._sender = Sender(scheduler, self._changed)
@@ -116,12 +123,17 @@ class Submitter:
             self._changed.notify_all()
 
     def fail_waiting(self, error: SlurmFuturesError) -> None:
-        """Fail all futures that have no job yet."""
+        """Fail all futures that have no job yet.
+
+        A submission that is under way is cancelled as soon as there is a job.
+        """
         with self._changed:
-            waiting, self._outbox = self._outbox, {}
-            self._changed.notify_all()
-        for _, requests in waiting.values():
+            waiting = [requests for _, requests in self._outbox.values()]
+            waiting.append(self._under_way)
+            self._outbox = {}
+        for requests in waiting:
             _fail(requests, error)
+        self.note_cancel()
 
     def join(self) -> bool:
         """Wait until nothing can be sent now; return whether there was a thread."""
@@ -150,13 +162,9 @@ class Submitter:
                 self._rest_until = time.monotonic() + self._pause
         except BaseException as error:
             logger.exception("the submitter met an error that should not happen")
-            failure = SlurmFuturesError(
-                f"slurm_futures could not submit: {type(error).__name__}: {error}."
-            )
-            failure.__cause__ = error
             with self._changed:
                 self._thread = None
-            self.fail_waiting(failure)
+            self.fail_waiting(_internal_error(error))
             raise
 
     def _has_work(self) -> bool:
@@ -187,16 +195,18 @@ class Submitter:
 
     def _next(self) -> tuple[Kind, str, list[JobRequest], int | None] | None:
         """Take the requests that may become jobs now, if there are any."""
+        size = self._size()
         with self._changed:
             self._drop_cancelled()
             free = self._free()
-            if self._outbox and free != 0:
-                return (*self._take(), free)
-            return None
+            if not self._outbox or free == 0:
+                return None
+            kind, label, requests = self._take(size)
+            self._under_way = requests
+            return kind, label, requests, free
 
-    def _take(self) -> tuple[Kind, str, list[JobRequest]]:
+    def _take(self, size: int) -> tuple[Kind, str, list[JobRequest]]:
         kind, (label, requests) = next(iter(self._outbox.items()))
-        size = 1 if len(requests) == 1 else self._size()
         if len(requests) > size:
             self._outbox[kind] = (label, requests[size:])
         else:
@@ -247,6 +257,19 @@ class Submitter:
     def _submit(
         self, kind: Kind, label: str, requests: list[JobRequest], free: int | None
     ) -> None:
+        """Let requests become jobs, or fail; whatever goes wrong, none is forgotten."""
+        try:
+            self._write_and_send(kind, label, requests, free)
+        except Exception as error:
+            logger.exception("an error that should not happen in a submission")
+            _fail(requests, _internal_error(error))
+        finally:
+            with self._changed:
+                self._under_way = []
+
+    def _write_and_send(
+        self, kind: Kind, label: str, requests: list[JobRequest], free: int | None
+    ) -> None:
         calls = [request.calls for request in requests]
         try:
             staged = self._staging.write(kind, label, calls, free)
@@ -289,27 +312,40 @@ class Submitter:
         with self._changed:
             self._open.append(opened)
         self._watch(opened)
-        cancelled = [
-            request.future.track
-            for request in requests
-            if request.future.cancelled() and request.future.track is not None
+        unwanted = [
+            track for track in opened.tracks.copy().values() if track.future.done()
         ]
-        if cancelled:
-            self._cancel(cancelled)
+        if unwanted:
+            self._cancel(unwanted)
 
     def _size(self) -> int:
         """Return how many jobs the next submission may hold."""
-        sizes = [self._limits().array_size]
-        if self._sender.largest is not None:
-            sizes.append(self._sender.largest)
-        return max(1, min(sizes))
+        with self._changed:
+            single = all(len(requests) == 1 for _, requests in self._outbox.values())
+        if single:
+            return 1
+        self._ask_limits()
+        largest = self._sender.largest or self._limits.array_size
+        return max(1, min(largest, self._limits.array_size))
 
-    def _limits(self) -> Limits:
+    def _ask_limits(self) -> None:
+        now = time.monotonic()
+        if now - self._limits_asked_at < _LIMITS_AGE:
+            return
+        self._limits_asked_at = now
         try:
-            return self._scheduler.limits()
+            self._limits = self._scheduler.limits()
         except SchedulerError as error:
             logger.info("the limits of the scheduler are not known: %s", error)
-            return Limits()
+
+
+def _internal_error(error: BaseException) -> SlurmFuturesError:
+    failure = SlurmFuturesError(
+        "The calls were not submitted, since slurm_futures met an error that should "
+        f"not happen. It was {type(error).__name__}: {error}. Please report it."
+    )
+    failure.__cause__ = error
+    return failure
 
 
 def _is_wanted(requests: list[JobRequest]) -> bool:
@@ -334,7 +370,7 @@ def _open(
     array = staged.batch.array_size is not None
     tracks = {}
     for index, request in enumerate(requests):
-        tracks[index] = request.future.track = Track(
+        tracks[index] = Track(
             job_id=job_id.task(index) if array else job_id,
             index=index,
             directory=staged.submission.job(index),
@@ -342,6 +378,7 @@ def _open(
             positions=request.positions,
             submitted_at=submitted_at,
         )
+        request.future.add_track(tracks[index])
     return OpenSubmission(
         staged.submission, job_id, kind, label, tracks, staged.batch.throttle
     )

@@ -3,7 +3,8 @@
 `judge` is the table of the library's second promise, that each future ends:
 
     outcome there   squeue says                  verdict
-    yes             anything                     settle: the file always wins
+    yes             anything                     settle: the file always wins; if it
+                                                 cannot be read: grace, then fail
     no, job died    anything                     fail; after SIGKILL first wait a while
                                                  for Slurm to say whether it was memory
     no, job told    anything                     fail if Slurm's own log says that it
@@ -83,6 +84,9 @@ class Track:
             over; None while it may be alive.
         marker: what the job wrote at its end.
         marker_at: monotonic seconds when the marker was first seen.
+        being_explained: whether the scheduler is being asked how the job ended.
+        problem: why its outcomes could not be read.
+        closed: whether nobody waits for the job any more.
     """
 
     job_id: JobId
@@ -98,6 +102,8 @@ class Track:
     marker: Marker | None = None
     marker_at: float = 0.0
     being_explained: bool = False
+    problem: str = ""
+    closed: bool = False
 
     def see(self, state: JobState, at: float) -> bool:
         """Take what a snapshot of this time says; return whether it is news."""
@@ -148,7 +154,8 @@ def judge(track: Track, now: float, snapshot_at: float, grace: float) -> Verdict
     """
     if track.marker is not None:
         if track.marker.published:
-            return Verdict.SETTLE
+            late = now - track.marker_at > grace
+            return Verdict.FAIL if late else Verdict.SETTLE
         return _judge_dead(track, track.marker, now)
     if track.over_since is None:
         return Verdict.WAIT

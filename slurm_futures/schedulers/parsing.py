@@ -29,7 +29,7 @@ _LONGEST_ID = 60_000  # bytes; one argument of a command may have 128 KiB (execv
 def parse_queue(text: str, cluster: str | None) -> dict[JobId, tuple[Row, ...]]:
     """Read the answer of squeue: rows by the id of their job or array."""
     jobs: dict[JobId, list[Row]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a directory may hold what splitlines() splits at
         fields = line.split("|", 4)
         if len(fields) != 5 or not fields[0].isdigit():
             continue
@@ -121,21 +121,22 @@ def parse_job_id(stdout: str) -> JobId | None:
     return None if match is None else JobId(int(match[1]), None, match[2])
 
 
-#: What sbatch says, and what it means; the first line that is found decides. Where
+#: What sbatch says, and what it means; the first pattern that is found decides. (A
+#: warning that it sleeps and tries again may come before a time-out.) Where
 #: nothing is found sbatch has judged the request itself, and would do so again.
 _REFUSALS: tuple[tuple[Refusal, str], ...] = (
-    (
-        Refusal.TRANSIENT,
-        "Resource temporarily unavailable|job queue full|temporarily unable"
-        "|Rate limit exceeded|I/O error writing script|standby mode"
-        "|Slurm backup controller",
-    ),
     (
         Refusal.AMBIGUOUS,
         "Socket timed out|Unable to contact slurm controller|send/recv"
         "|Zero Bytes were transmitted|Unexpected message received"
         "|authentication error|Connection (?:refused|reset|timed out)"
         "|Unable to establish controller|Communication",
+    ),
+    (
+        Refusal.TRANSIENT,
+        "Resource temporarily unavailable|job queue full|temporarily unable"
+        "|Rate limit exceeded|I/O error writing script|standby mode"
+        "|Slurm backup controller",
     ),
     (Refusal.ARRAY_TOO_LARGE, "Invalid job array specification"),
     (
@@ -209,7 +210,7 @@ def _ending(state: str, exit_code: str, node: str | None, reason: str | None) ->
         state=parse_state(state),
         exit_code=code,
         # Slurm keeps the numbers of its own errors in the same place: 53, 125, ...
-        signal=signal if signal is not None and 0 < signal < 65 else None,
+        signal=signal if signal is not None and 0 < signal < 32 else None,
         node=None if node in {None, "", "(null)", "None assigned"} else node,
         reason=None if reason in {None, "", "None"} else reason,
     )

@@ -9,6 +9,7 @@ later and later, and nobody is called.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
@@ -49,6 +50,12 @@ class QueueCache:
                 cache = cls._shared[scheduler.identity] = cls(scheduler)
             return cache
 
+    @classmethod
+    def forget_all(cls) -> None:
+        """Start anew in a forked child, where the threads of the parent do not exist."""
+        cls._shared = weakref.WeakValueDictionary()
+        cls._shared_lock = threading.Lock()
+
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._changed = threading.Condition()
@@ -61,11 +68,11 @@ class QueueCache:
     def ask(self, subscriber: Subscriber, at: float) -> None:
         """Wish for a snapshot taken at this time (monotonic seconds) or soon after.
 
-        It comes no sooner than the interval of the scheduler allows. A new wish of
-        the same subscriber takes the place of its earlier one.
+        It comes no sooner than the interval of the scheduler allows. Of several
+        wishes of the same subscriber the earliest counts.
         """
         with self._changed:
-            self._wishes[subscriber] = at
+            self._wishes[subscriber] = min(at, self._wishes.get(subscriber, at))
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._serve, name="slurm_futures-queue", daemon=True
@@ -140,3 +147,6 @@ class QueueCache:
             for subscriber in granted:
                 del self._wishes[subscriber]
             return granted
+
+
+os.register_at_fork(after_in_child=QueueCache.forget_all)

@@ -53,6 +53,14 @@ _limits: dict[Hashable, Limits] = {}
 _shared_lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    global _shared_lock  # noqa: PLW0603  (a thread of the parent may have held it)
+    _shared_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 class SlurmScheduler:
     """Runs scripts as Slurm jobs.
 
