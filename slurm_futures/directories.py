@@ -30,12 +30,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from slurm_futures import worker
+from slurm_futures import pool_worker, worker
 from slurm_futures.errors import OptionError
+from slurm_futures.pool_worker import block_of
 from slurm_futures.tracking import Marker
 
-#: At most so many entries lie in a directory of `jobs` and `finished`.
-BLOCK_SIZE = 1000
 #: What the script adds to the name of a marker when Slurm ends its job.
 _ENDING = ".ending"
 #: Bytes that a message quotes from the end of a file.
@@ -57,7 +56,9 @@ class RunDirectory:
         """
         directory.mkdir(parents=True, exist_ok=True)
         run = cls(_make_unique(directory, label))
-        write_file(run.worker, Path(worker.__file__).read_bytes())
+        for module in (worker, pool_worker):
+            source = Path(str(module.__file__))
+            write_file(run.path / source.name, source.read_bytes())
         run.logs.mkdir(0o700)
         return run
 
@@ -102,9 +103,11 @@ class RunDirectory:
         return Submission(self.path / f"{number:04}", self)
 
     def entries(self) -> Iterator[Path]:
-        """Yield what lies in the run."""
+        """Yield the submissions and pools that lie in the run."""
         with contextlib.suppress(OSError):
-            yield from self.path.iterdir()
+            for path in self.path.iterdir():
+                if path.name.isdigit() or path.name.startswith("pool-"):
+                    yield path
 
     def remove(self) -> None:
         """Delete the whole run."""
@@ -239,7 +242,7 @@ class JobDirectory:
         Raises:
             OSError: they are not there, or belong to somebody else.
         """
-        return _read_own(self.path / "outcomes")
+        return read_own(self.path / "outcomes")
 
     def read_partial_outcomes(self) -> Iterator[bytes]:
         """Yield what each attempt at a job that was cut short has left."""
@@ -248,7 +251,7 @@ class JobDirectory:
         for name in sorted(os.listdir(self.path)):
             if name.startswith("outcomes"):
                 with contextlib.suppress(OSError):
-                    yield _read_own(self.path / name)
+                    yield read_own(self.path / name)
 
     def exists(self) -> bool:
         """Whether the job has begun, found by listing."""
@@ -276,12 +279,6 @@ class JobDirectory:
     def stderr_tail(self) -> str:
         """Return the end of what the job has printed to stderr."""
         return read_tail(self.path / "stderr")
-
-
-def block_of(index: int) -> str:
-    """Return the name of the directory that holds a job; the script computes it too."""
-    first = index // BLOCK_SIZE * BLOCK_SIZE
-    return f"{first}-{first + BLOCK_SIZE - 1}"
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -316,7 +313,7 @@ def read_tail(path: Path) -> str:
     return ""
 
 
-def _read_own(path: Path) -> bytes:
+def read_own(path: Path) -> bytes:
     """Read a file that will be unpickled: it must be our own."""
     with path.open("rb") as file:
         owner = os.fstat(file.fileno()).st_uid

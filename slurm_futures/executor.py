@@ -42,6 +42,7 @@ from slurm_futures.mapping import (
     pickle_function,
     results,
 )
+from slurm_futures.pool import PoolSettings
 from slurm_futures.retries import Retries
 from slurm_futures.schedulers.base import Scheduler
 from slurm_futures.schedulers.local import LocalScheduler
@@ -82,8 +83,9 @@ class SlurmExecutor(Executor):
             many as Slurm starts.
         mp_context: accepted for compatibility, not used.
         initializer: called with `initargs` in each job before its calls.
-        max_tasks_per_child: calls for each job; only 1 for now. (`map` puts several
-            calls into a job with its `chunksize`.)
+        max_tasks_per_child: calls for each job: 1, a job of its own for each call;
+            None, `max_workers` jobs live on and take call after call; n, the same, but
+            a job ends after n calls and another one takes its place.
         directory: where runs keep their files; must be shared with the nodes.
         scheduler: "slurm", "local" (run the jobs on this machine) or a `Scheduler`;
             None: the environment variable SLURM_FUTURES_SCHEDULER, else Slurm.
@@ -93,6 +95,7 @@ class SlurmExecutor(Executor):
         srun: start the calls as a job step with srun, not in the batch step.
         keep: which files stay after shutdown: those of submissions in which a call
             "failed", "always" all, or "never" any.
+        idle_timeout: seconds without a call after which a job that lives on ends.
         progress: show a line on stderr that counts the calls.
         poll_interval: seconds between two calls of squeue by this process; None: 5.
         grace: seconds to wait for the files of a job that is over, as Slurm says.
@@ -123,6 +126,7 @@ class SlurmExecutor(Executor):
         template: str | os.PathLike[str] | None = None,
         srun: bool = False,
         keep: Keep = "failed",
+        idle_timeout: float = 60.0,
         progress: bool = False,
         poll_interval: float | None = None,
         grace: float = 60.0,
@@ -154,9 +158,14 @@ class SlurmExecutor(Executor):
             pending_timeout=pending_timeout,
             retries=Retries.of(retries),
             progress=progress,
+            pool=_pool_settings(max_workers, max_tasks_per_child, idle_timeout),
         )
         self._session = Session(chosen, staging, settings)
         self._max_workers = max_workers or _MANY
+        # Shared by all that options() makes; when the last one is dropped no more
+        # calls can come, and workers that live on need not wait for any.
+        self._owner = _Owner()
+        weakref.finalize(self._owner, self._session.release)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -281,6 +290,7 @@ class SlurmExecutor(Executor):
         except KeyboardInterrupt:
             self._session.close()
             self._session.cancel_open(started=True)
+            self._session.end_workers()
             self._session.join()
             if exc_type is None:
                 raise
@@ -341,12 +351,24 @@ def _check_workers(
             raise TypeError("max_tasks_per_child must be an integer")
         if max_tasks_per_child <= 0:
             raise ValueError("max_tasks_per_child must be >= 1")
-    if max_tasks_per_child != 1:
+    if max_tasks_per_child != 1 and max_workers is None:
         raise OptionError(
-            f"max_tasks_per_child={max_tasks_per_child} is not possible yet: each job "
-            "ends with its call. To let a job run several calls use "
-            "executor.map(..., chunksize=10)."
+            "Jobs that live on need to know how many they are. Write "
+            "SlurmExecutor(max_workers=16, max_tasks_per_child=None), or leave out "
+            "max_tasks_per_child: then each call is a job of its own."
         )
+
+
+class _Owner:
+    """Lives as long as a program can submit."""
+
+
+def _pool_settings(
+    max_workers: int | None, max_tasks_per_child: int | None, idle_timeout: float
+) -> PoolSettings | None:
+    if max_tasks_per_child == 1 or max_workers is None:
+        return None
+    return PoolSettings(max_workers, max_tasks_per_child, idle_timeout)
 
 
 def _choose_scheduler(

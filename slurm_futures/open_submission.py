@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slurm_futures.directories import block_of
+from slurm_futures.pool_worker import block_of
 from slurm_futures.schedulers.base import JobState, Row
 
 if TYPE_CHECKING:

@@ -25,16 +25,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from slurm_futures.directories import block_of
+from slurm_futures.endings import JobEndings
 from slurm_futures.errors import JobLost, SlurmFuturesError
 from slurm_futures.open_submission import OpenSubmission
 from slurm_futures.pending import find_advice, is_own_turn, pending_error
+from slurm_futures.pool_worker import block_of
 from slurm_futures.post_mortem import find_cause
 from slurm_futures.schedulers.base import Ending, JobState, Scheduler, Snapshot
 from slurm_futures.schedulers.queue_cache import QueueCache
-from slurm_futures.settling import Settler
 from slurm_futures.threads import Courier, join_other
 from slurm_futures.tracking import Marker, Track, Verdict, judge
 
@@ -66,7 +66,33 @@ class _Explained:
     tracks: list[tuple[OpenSubmission, Track]]
 
 
-_Message = OpenSubmission | Track | Snapshot | _Explained | SlurmFuturesError
+class Watched(Protocol):
+    """What the poller looks at besides submissions: a queue of calls."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether futures wait."""
+
+    def look(self) -> bool:
+        """Settle what is over; return whether there was any."""
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Fail all that is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    watched: Watched
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    function: Callable[[], None]
+
+
+_Message = (
+    OpenSubmission | Track | Snapshot | _Explained | SlurmFuturesError | _Watch | _Call
+)
 
 
 class Poller:
@@ -74,7 +100,7 @@ class Poller:
 
     Args:
         scheduler: where the jobs run.
-        settler: settles the futures.
+        endings: ends jobs and settles their calls.
         grace: seconds to wait for the files of a job that is over.
         pending_timeout: seconds after which a job that is pending fails; None: never.
         cancel: takes the ids of jobs that should end.
@@ -83,13 +109,13 @@ class Poller:
     def __init__(
         self,
         scheduler: Scheduler,
-        settler: Settler,
+        endings: JobEndings,
         grace: float,
         pending_timeout: float | None,
         cancel: Callable[[list[JobId]], None],
     ) -> None:
         self._scheduler = scheduler
-        self._settler = settler
+        self._endings = endings
         self._cache = QueueCache.of(scheduler)
         self._grace = grace
         self._pending_timeout = pending_timeout
@@ -101,6 +127,7 @@ class Poller:
         self._thread: threading.Thread | None = None
         # From here on: state of the thread.
         self._open: list[OpenSubmission] = []
+        self._watched: list[Watched] = []
         self._news_at = 0.0
         self._look_cost = 0.0
         self._started_look_at = 0.0
@@ -109,8 +136,19 @@ class Poller:
 
     def watch(self, opened: OpenSubmission) -> None:
         """Begin to watch a submission; called from the submitter's thread."""
+        self._put(opened)
+
+    def watch_queue(self, watched: Watched) -> None:
+        """Begin to look at a queue, or go on with it; called from any thread."""
+        self._put(_Watch(watched))
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in the poller's thread soon; called from any thread."""
+        self._put(_Call(function))
+
+    def _put(self, message: _Message) -> None:
         with self._lock:
-            self._inbox.put(opened)
+            self._inbox.put(message)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="slurm_futures-poller"
@@ -123,7 +161,7 @@ class Poller:
 
     def stop(self, error: SlurmFuturesError) -> None:
         """Cancel all jobs and fail their futures; called from any thread."""
-        self._inbox.put(error)
+        self._put(error)
 
     def join(self) -> bool:
         """Wait until nothing is open; return whether there was a thread to wait for."""
@@ -150,7 +188,8 @@ class Poller:
     def _stay(self) -> bool:
         """Whether there is something to watch; if not, the thread is over."""
         with self._lock:
-            if self._open or not self._inbox.empty():
+            watched = any(each.is_open for each in self._watched)
+            if self._open or watched or not self._inbox.empty():
                 return True
             self._cache.forget(self._take_snapshot)
             self._thread = None
@@ -185,6 +224,12 @@ class Poller:
                 self._give_up(message)
             case SlurmFuturesError():
                 self._stop(message)
+            case _Watch():
+                self._news_at = time.monotonic()
+                if message.watched not in self._watched:
+                    self._watched.append(message.watched)
+            case _Call():
+                message.function()
 
     def _expect_change(self) -> None:
         """Look and ask often again: something has happened, or will soon."""
@@ -203,7 +248,7 @@ class Poller:
     def _forget_cancelled(self, track: Track) -> None:
         for opened in self._open:
             if opened.tracks.get(track.index) is track:
-                self._settler.close(opened, track)
+                self._endings.close(opened, track)
                 break
         self._sweep()
 
@@ -221,6 +266,18 @@ class Poller:
         for opened in self._open:
             self._guard(opened, partial(self._look_at, look_at_started=look_at_started))
         self._sweep()
+        for watched in self._watched:
+            self._look_at_queue(watched)
+
+    def _look_at_queue(self, watched: Watched) -> None:
+        try:
+            if watched.look():
+                self._news_at = time.monotonic()
+        except OSError as error:
+            logger.debug("%s", error)
+        except Exception as error:
+            logger.exception("an error that should not happen in a queue")
+            watched.stop(_internal_error(error))
 
     def _guard(
         self, opened: OpenSubmission, act: Callable[[OpenSubmission], None]
@@ -348,7 +405,7 @@ class Poller:
         self._cancel([track.job_id for track in late])
         for track in late:
             error = pending_error(str(track.job_id), timeout, reason)
-            self._settler.fail(opened, track, error)
+            self._endings.fail(opened, track, error)
 
     # Decide and act.
 
@@ -362,7 +419,7 @@ class Poller:
 
     def _deliver(self, opened: OpenSubmission, track: Track) -> None:
         try:
-            self._settler.deliver(opened, track)
+            self._endings.deliver(opened, track)
         except OSError as error:
             track.problem = str(error)
 
@@ -396,7 +453,7 @@ class Poller:
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
         elif verdict is Verdict.FAIL:
-            self._settler.bury(opened, track, ending)
+            self._endings.bury(opened, track, ending)
 
     def _stop(self, error: SlurmFuturesError) -> None:
         """Fail every open future and cancel its job."""
@@ -404,10 +461,12 @@ class Poller:
             self._cancel([track.job_id for track in opened.tracks.values()])
             self._fail_all(opened, error)
         self._sweep()
+        for watched in self._watched:
+            watched.stop(error)
 
     def _fail_all(self, opened: OpenSubmission, error: SlurmFuturesError) -> None:
         for track in list(opened.tracks.values()):
-            self._settler.fail(opened, track, error)
+            self._endings.fail(opened, track, error)
 
     def _fail_everything(self, error: BaseException) -> None:
         while not self._inbox.empty():
@@ -417,6 +476,8 @@ class Poller:
         for opened in self._open:
             self._fail_all(opened, _internal_error(error))
         self._open = []
+        for watched in self._watched:
+            watched.stop(_internal_error(error))
 
 
 def _is_clear(track: Track) -> bool:

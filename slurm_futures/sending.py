@@ -78,7 +78,6 @@ class Sender:
                 if error.refusal is Refusal.PERMANENT or self._is_too_late():
                     raise
                 if self._shrink(error, size):
-                    self._wait(error, size, is_wanted)
                     return None
                 if error.refusal is Refusal.AMBIGUOUS:
                     found = self._search(staged, is_wanted)
@@ -111,6 +110,9 @@ class Sender:
             raise error
         if error.refusal in {Refusal.ARRAY_TOO_LARGE, Refusal.QUOTA} and size > 1:
             self.largest = size // 2
+            logger.warning(
+                "a submission of %d jobs is sent in smaller arrays. %s", size, error
+            )
             return True
         return False
 

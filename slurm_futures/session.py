@@ -16,8 +16,10 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slurm_futures.endings import JobEndings
 from slurm_futures.errors import InitializerFailed, SchedulerError, SlurmFuturesError
 from slurm_futures.poller import Poller
+from slurm_futures.pool import Pool, PoolSettings
 from slurm_futures.progress import Progress
 from slurm_futures.settling import Settler
 from slurm_futures.submitter import JobRequest, Submitter
@@ -49,6 +51,7 @@ class Settings:
     pending_timeout: float | None
     retries: Retries
     progress: bool
+    pool: PoolSettings | None
 
 
 class Session:
@@ -76,17 +79,17 @@ class Session:
         self._canceller = Courier(
             self._send_cancels, "slurm_futures-canceller", _CANCEL_PAUSE
         )
-        settler = Settler(
+        self._settings = settings
+        self._pools: dict[Kind, Pool] = {}
+        self._settler = Settler(
             settings.retries,
-            settings.grace,
             resubmit=self._resubmit,
-            on_over=self._note_over,
             on_failed=staging.note_failure,
             on_initializer_failed=self._break,
         )
         self._poller = Poller(
             scheduler,
-            settler,
+            JobEndings(self._settler, settings.grace, self._note_over),
             settings.grace,
             settings.pending_timeout,
             self._canceller.put,
@@ -127,7 +130,29 @@ class Session:
         if self._progress is not None:
             for request in requests:
                 self._progress.watch(request.future, len(request.calls))
-        self._submitter.put(kind, label, requests)
+        self._route(kind, label, requests)
+
+    def _route(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+        """Let calls become jobs of their own, or take them to those that live on."""
+        if self._settings.pool is None:
+            self._submitter.put(kind, label, requests)
+        else:
+            self._pool(kind, self._settings.pool).put(label, requests)
+
+    def _pool(self, kind: Kind, settings: PoolSettings) -> Pool:
+        with self._lock:
+            if kind not in self._pools:
+                self._pools[kind] = Pool(
+                    kind,
+                    settings,
+                    self.staging,
+                    self._settler,
+                    start=self._submitter.put,
+                    watch=self._poller.watch_queue,
+                    cancel_job=self._cancel_job,
+                    post=self._poller.call,
+                )
+            return self._pools[kind]
 
     def _resubmit(
         self,
@@ -138,7 +163,7 @@ class Session:
         calls: list[PickledCall],
     ) -> None:
         """Let calls whose job is over become another one, also after shutdown."""
-        self._submitter.put(kind, label, [JobRequest(future, positions, calls)])
+        self._route(kind, label, [JobRequest(future, positions, calls)])
 
     def describe(self) -> str:
         """Say in a word or two how it goes, for the repr of an executor."""
@@ -149,6 +174,13 @@ class Session:
 
     def note_cancel(self, future: SlurmFuture[Any]) -> None:
         """Take that a future was cancelled; called from any thread."""
+        if self._settings.pool is None:
+            self._cancel_job(future)
+        for pool in list(self._pools.values()):
+            pool.cancel(future)
+
+    def _cancel_job(self, future: SlurmFuture[Any]) -> None:
+        """Cancel the job of a call, or of a worker."""
         self._submitter.note_cancel()
         tracks = future.open_tracks()
         if tracks:
@@ -171,6 +203,17 @@ class Session:
         """Accept no more calls."""
         with self._lock:
             self.closed = True
+        self.release()
+
+    def release(self) -> None:
+        """Let workers end when there are no calls left, since none will come."""
+        for pool in list(self._pools.values()):
+            pool.close()
+
+    def end_workers(self) -> None:
+        """Cancel the workers of pools; their calls have been cancelled before."""
+        for pool in list(self._pools.values()):
+            pool.end_workers()
 
     def join(self) -> None:
         """Wait until all futures are done and all cancels sent, then clean up.
@@ -178,10 +221,14 @@ class Session:
         Called by one of our own threads (a callback shuts its executor down), it waits
         for the others only.
         """
-        while any([self._submitter.join(), self._poller.join()]):
+        while any([self._join_pools(), self._submitter.join(), self._poller.join()]):
             pass  # a job that is over may have made another one possible
         self._canceller.join()
         self.staging.clean()
+
+    def _join_pools(self) -> bool:
+        waited = [pool.join() for pool in list(self._pools.values())]
+        return any(waited)
 
     def stop(self, error: SlurmFuturesError) -> None:
         """End all jobs now; every open future fails with the error."""

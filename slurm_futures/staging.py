@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from slurm_futures.directories import BLOCK_SIZE, RunDirectory, Submission, write_file
+from slurm_futures.directories import RunDirectory, Submission, write_file
 from slurm_futures.errors import OptionError
+from slurm_futures.pool_directory import PoolDirectory
+from slurm_futures.pool_worker import BLOCK_SIZE
 from slurm_futures.schedulers.base import BatchScript
 from slurm_futures.script import SbatchOptions, ScriptTemplate
 from slurm_futures.serialization import PickledCall, write_calls
@@ -75,7 +77,8 @@ class Staging:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._count = 0
-        self._over: list[Submission] = []
+        self._over: list[Submission | PoolDirectory] = []
+        self._pools = 0
         self._failed: set[Path] = set()
         self.run: RunDirectory | None = None
 
@@ -121,7 +124,34 @@ class Staging:
         }
         return Staged(submission, batch, facts)
 
+    def new_pool(self, label: str) -> PoolDirectory:
+        """Make the directory of a new pool.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        run = self._run(label)
+        with self._lock:
+            self._pools += 1
+            pool = PoolDirectory(run.path / f"pool-{self._pools}")
+        pool.create()
+        return pool
+
+    def write_batch(
+        self, path: Path, kind: Kind, jobs: Sequence[Sequence[PickledCall]]
+    ) -> None:
+        """Put calls into the queue of a pool.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        write_calls(path, jobs, self._context(kind))
+
     def _run(self, label: str) -> RunDirectory:
+        with self._lock:
+            return self._make_run(label)
+
+    def _make_run(self, label: str) -> RunDirectory:
         if self.run is None:
             run = RunDirectory.create(self.directory, label)
             run.describe(
@@ -178,12 +208,12 @@ class Staging:
             "initializer": self._initializer,
         }
 
-    def note_failure(self, submission: Submission) -> None:
-        """Remember that a call of this submission failed."""
-        self._failed.add(submission.path)
+    def note_failure(self, home: Path) -> None:
+        """Remember that a call failed whose files are in this directory."""
+        self._failed.add(home)
 
-    def note_over(self, submission: Submission) -> None:
-        """Remember that no job of this submission is open any more."""
+    def note_over(self, submission: Submission | PoolDirectory) -> None:
+        """Remember that nothing of this submission or pool is open any more."""
         with self._lock:
             self._over.append(submission)
 
@@ -199,7 +229,7 @@ class Staging:
         for submission in over:
             if self._keep == "never" or submission.path not in self._failed:
                 submission.remove()
-        if not any(entry.name.isdigit() for entry in self.run.entries()):
+        if not any(self.run.entries()):
             self.run.remove()
             self.run = None
         else:

@@ -30,7 +30,7 @@ from slurm_futures.schedulers.base import (
 from slurm_futures.sending import Sender
 from slurm_futures.serialization import Outcome, PickledCall
 from slurm_futures.threads import join_other
-from slurm_futures.tracking import Track
+from slurm_futures.tracking import Track, Work
 
 if TYPE_CHECKING:
     from slurm_futures.future import SlurmFuture
@@ -132,7 +132,7 @@ class Submitter:
             waiting.append(self._under_way)
             self._outbox = {}
         for requests in waiting:
-            _fail(requests, error)
+            fail_requests(requests, error)
         self.note_cancel()
 
     def join(self) -> bool:
@@ -262,7 +262,7 @@ class Submitter:
             self._write_and_send(kind, label, requests, free)
         except Exception as error:
             logger.exception("an error that should not happen in a submission")
-            _fail(requests, _internal_error(error))
+            fail_requests(requests, _internal_error(error))
         finally:
             with self._changed:
                 self._under_way = []
@@ -274,7 +274,7 @@ class Submitter:
         try:
             staged = self._staging.write(kind, label, calls, free)
         except (OSError, SlurmFuturesError) as error:
-            _fail(requests, _not_written(self._staging, error))
+            fail_requests(requests, _not_written(self._staging, error))
             return
         try:
             job_id = self._sender.send(
@@ -283,7 +283,7 @@ class Submitter:
         except SubmitError as error:
             logger.info("%s", error)
             staged.submission.remove()
-            _fail(requests, error)
+            fail_requests(requests, error)
             return
         if job_id is None:
             staged.submission.remove()
@@ -313,7 +313,7 @@ class Submitter:
             self._open.append(opened)
         self._watch(opened)
         unwanted = [
-            track for track in opened.tracks.copy().values() if track.future.done()
+            track for track in opened.tracks.copy().values() if track.work.future.done()
         ]
         if unwanted:
             self._cancel(unwanted)
@@ -374,8 +374,15 @@ def _open(
             job_id=job_id.task(index) if array else job_id,
             index=index,
             directory=staged.submission.job(index),
-            future=request.future,
-            positions=request.positions,
+            work=Work(
+                future=request.future,
+                positions=request.positions,
+                kind=kind,
+                label=label,
+                calls=staged.submission.calls,
+                index=index,
+                home=staged.submission.path,
+            ),
             submitted_at=submitted_at,
         )
         request.future.add_track(tracks[index])
@@ -384,7 +391,7 @@ def _open(
     )
 
 
-def _fail(requests: list[JobRequest], error: SlurmFuturesError) -> None:
+def fail_requests(requests: list[JobRequest], error: SlurmFuturesError) -> None:
     """Fail the futures of requests that never became jobs."""
     for request in requests:
         for position in request.positions:

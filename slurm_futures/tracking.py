@@ -28,9 +28,12 @@ from typing import TYPE_CHECKING, Any
 from slurm_futures.schedulers.base import JobState
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from slurm_futures.directories import JobDirectory
     from slurm_futures.future import SlurmFuture
     from slurm_futures.schedulers.base import JobId
+    from slurm_futures.staging import Kind
 
 #: Seconds to wait for files of a job that is over, and for a requeue, by state; others
 #: have the full grace. CANCELLED and the like are final, and are shown when the
@@ -70,12 +73,35 @@ class Marker:
     published: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Calls that run one after another, and who waits for them.
+
+    Attributes:
+        future: gets their outcomes.
+        positions: of the calls in the future.
+        kind: what jobs they need.
+        label: what the jobs are called.
+        calls: the calls file.
+        index: of these calls among the jobs of that file.
+        home: the directory that is kept if one of them fails.
+    """
+
+    future: SlurmFuture[Any]
+    positions: range | list[int]
+    kind: Kind
+    label: str
+    calls: Path
+    index: int
+    home: Path
+
+
 @dataclass(slots=True)
 class Track:
     """What is known of one open job. Owned by the poller; others only read.
 
     Attributes:
-        positions: of the job's calls in its future.
+        work: the calls of the job.
         submitted_at: monotonic seconds, when sbatch had returned.
         state: Slurm's last word.
         started: whether the job directory exists, or squeue has seen the job run.
@@ -92,8 +118,7 @@ class Track:
     job_id: JobId
     index: int
     directory: JobDirectory
-    future: SlurmFuture[Any]
-    positions: range | list[int]
+    work: Work
     submitted_at: float
     state: JobState = JobState.PENDING
     started: bool = False

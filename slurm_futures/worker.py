@@ -53,6 +53,13 @@ VALUE, EXCEPTION, INITIALIZER_FAILED = range(3)
 TEST_LOAD_LIMIT = 1 << 20
 
 
+#: A text in the place of a function: the job is a worker of a pool.
+SERVE_POOL = "serve_pool"
+
+#: The submission and the index of the job that this process runs.
+_job: tuple[str, int] = "", 0
+
+
 class CallsFile:
     """Reads the calls of one job out of a calls file."""
 
@@ -134,6 +141,19 @@ def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         start += length
 
 
+def pack_outcome(position: int, kind: int, payload: bytes) -> bytes:
+    """Return the record of one outcome."""
+    header = (OUTCOME_MAGIC, position, kind, len(payload), zlib.crc32(payload))
+    return OUTCOME_HEADER.pack(*header) + payload
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of it, however little the system takes at a time."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 class OutcomesFile:
     """Where the outcomes of one attempt at a job go, one after another."""
 
@@ -150,17 +170,7 @@ class OutcomesFile:
         """Write the outcome of one call."""
         if os.getpid() != self._pid:
             os._exit(0)  # the call forked, and its child came back here as well
-        checksum = zlib.crc32(payload)
-        header = OUTCOME_HEADER.pack(
-            OUTCOME_MAGIC, position, kind, len(payload), checksum
-        )
-        self._write(header)
-        self._write(payload)
-
-    def _write(self, content: bytes) -> None:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+        write_all(self._descriptor, pack_outcome(position, kind, payload))
 
     def publish(self) -> None:
         """Give the complete file its final name, unless another attempt was first."""
@@ -178,6 +188,8 @@ class OutcomesFile:
 
 def main(submission: str, index: str, directory: str, marker: str) -> int:
     """Run all calls of the job; return the exit code of the job."""
+    global _job  # noqa: PLW0603  (one process, one job)
+    _job = os.path.basename(submission), int(index)
     _restore_interrupts()
     outcomes = OutcomesFile(directory)
     with open(os.path.join(submission, "calls.pkl"), "rb") as file:
@@ -278,7 +290,24 @@ def _call(calls: CallsFile, entry: tuple[int, int, int, int]) -> Any:
             f"run. The job looked for modules in {sys.path}."
         )
         raise
+    if isinstance(function, str):
+        return _serve_pool(*arguments)
     return function(*arguments, **keywords)
+
+
+def _serve_pool(root: str, *settings: Any) -> int:
+    """Be a worker of a pool; `SERVE_POOL` in the place of a function leads here."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, here)
+    try:
+        pool_worker = __import__("pool_worker")  # the copy beside this file
+    finally:
+        sys.path.remove(here)
+    name, index = _job
+    workers = pool_worker.PoolWorker(
+        sys.modules[__name__], root, f"{name}-{index}", index, *settings
+    )
+    return int(workers.serve())
 
 
 def dump(value: Any) -> bytes:

@@ -193,7 +193,7 @@ class Ending:
 class Limits:
     """What one submission may hold, and how long ended jobs are remembered."""
 
-    array_size: int = 1001  # tasks; MaxArraySize, slurm.conf(5)
+    array_size: int = 1001  # tasks; MaxArraySize and MaxJobCount, slurm.conf(5)
     min_job_age: float = 300.0  # seconds; MinJobAge, slurm.conf(5)
 
 
@@ -231,6 +231,6 @@ class Refusal(enum.Enum):
 
     PERMANENT = "the same submission would be refused again"
     TRANSIENT = "the same submission may be accepted later"
-    QUOTA = "too many jobs of this user; fewer may fit, or later when some have ended"
+    QUOTA = "too many jobs; fewer may fit, or later when some have ended"
     ARRAY_TOO_LARGE = "a smaller array may be accepted"
     AMBIGUOUS = "the job may have been created all the same"

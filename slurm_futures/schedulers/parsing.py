@@ -134,15 +134,16 @@ _REFUSALS: tuple[tuple[Refusal, str], ...] = (
     ),
     (
         Refusal.TRANSIENT,
-        "Resource temporarily unavailable|job queue full|temporarily unable"
-        "|Rate limit exceeded|I/O error writing script|standby mode"
+        "Rate limit exceeded|I/O error writing script|standby mode"
         "|Slurm backup controller",
     ),
     (Refusal.ARRAY_TOO_LARGE, "Invalid job array specification"),
     (
         Refusal.QUOTA,
         r"QOS\w*Max\w*Submit\w*|Assoc\w*Submit\w*|MaxSubmitJobs\w*"
-        r"|QOSGrpSubmitJobs\w*|job submit limit(?!, user's size and/or time limits)",
+        r"|QOSGrpSubmitJobs\w*|job submit limit(?!, user's size and/or time limits)"
+        # MaxJobCount: slurmctld has no room for so many jobs, or not now.
+        "|Resource temporarily unavailable|job queue full|temporarily unable",
     ),
 )
 
@@ -162,6 +163,9 @@ def parse_limits(text: str) -> Limits:
     sizes += re.findall(
         r"max_array_tasks=(\d+)", settings.get("SchedulerParameters", "")
     )
+    # An array of MaxJobCount tasks is refused even by an empty cluster (22.05).
+    room = re.match(r"\d+", settings.get("MaxJobCount", ""))
+    sizes += [str(int(room[0]) - 1)] if room else []
     age = re.match(r"\d+", settings.get("MinJobAge", ""))
     default = Limits()
     return Limits(

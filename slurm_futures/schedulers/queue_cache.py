@@ -52,7 +52,7 @@ class QueueCache:
 
     @classmethod
     def forget_all(cls) -> None:
-        """Start anew in a forked child, where the threads of the parent do not exist."""
+        """Start anew in a forked child, which has no thread of its parent."""
         cls._shared = weakref.WeakValueDictionary()
         cls._shared_lock = threading.Lock()
 

@@ -1,0 +1,506 @@
+"""Calls that workers take from a queue of files: jobs that live on.
+
+    put(requests) --> feeder --> queue/0-64 ........> workers: claim, run,
+                        |                             finished/0-999/7
+                        +----> start workers                |
+                                                            |
+    poller --> look() <--- finished/, claims/ <-------------+
+           --> a worker has ended: fail what it ran, start another one
+
+There is one pool for each kind of jobs. A worker is an ordinary job of an ordinary
+submission, whose only call is to serve the pool; so its end, whatever it is, comes as
+the result or the typed error of its future. Only the call that it was running shares
+that error.
+
+Threads: `put`, `cancel` and `close` are called from anywhere; `look`, `note_worker_end`
+and `stop` by the poller. `_lock` guards the tables of units; it is never held while a
+future is settled or a file is touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from slurm_futures import worker
+from slurm_futures.errors import (
+    JobCancelled,
+    JobFailed,
+    JobLost,
+    PendingTimeout,
+    SlurmFuturesError,
+)
+from slurm_futures.future import SlurmFuture
+from slurm_futures.pool_worker import BLOCK_SIZE, block_of
+from slurm_futures.schedulers.local_launch import parse_time
+from slurm_futures.serialization import PickledCall, dump, dump_arguments
+from slurm_futures.submitter import JobRequest, fail_requests
+from slurm_futures.threads import Courier
+from slurm_futures.tracking import Work
+
+if TYPE_CHECKING:
+    from slurm_futures.pool_directory import PoolDirectory
+    from slurm_futures.settling import Settler
+    from slurm_futures.staging import Kind, Staging
+
+logger = logging.getLogger("slurm_futures")
+
+#: Seconds for which calls are gathered for one batch.
+_FEED_PAUSE = 0.004
+#: Seconds between two listings of the claims, which tell what runs.
+_CLAIMS_INTERVAL = 0.5
+#: So many workers running that end in failure before they have taken a call show that
+#: none ever will.
+_BARREN = 3
+
+
+#: Seconds to wait until outcomes that were announced can be read.
+_GRACE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How workers live.
+
+    Attributes:
+        max_workers: at most so many at the same time.
+        max_calls: a worker ends after so many; None: no limit.
+        idle_timeout: seconds without work after which a worker ends.
+    """
+
+    max_workers: int
+    max_calls: int | None
+    idle_timeout: float
+
+
+@dataclass(slots=True)
+class _Unit:
+    """An entry of the queue that is not over: one call, or the chunk of a map."""
+
+    work: Work
+    claimed: bool = False
+    finished_at: float | None = None
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class _Block:
+    """How many open units there are in a directory; full: no more will come."""
+
+    open: int = 0
+    full: bool = False
+
+
+@dataclass(slots=True)
+class _Batch:
+    numbers: range
+    open: int
+
+
+class Pool:
+    """The queue of one kind of calls, and its workers.
+
+    Args:
+        kind: what jobs the workers are.
+        settings: how they live.
+        staging: writes the files.
+        settler: settles the futures of the calls.
+        start: takes the requests that become workers.
+        watch: lets the poller look at this pool from now on; may be called often.
+        cancel_job: ends the job of a worker whose future was cancelled.
+        post: lets the poller call a function soon, in its thread.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        settings: PoolSettings,
+        staging: Staging,
+        settler: Settler,
+        *,
+        start: Callable[[Kind, str, list[JobRequest]], None],
+        watch: Callable[[Pool], None],
+        cancel_job: Callable[[SlurmFuture[Any]], None],
+        post: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._kind = kind
+        self._settings = settings
+        self._staging = staging
+        self._settler = settler
+        self._start = start
+        self._watch = watch
+        self._cancel_job = cancel_job
+        self._post = post
+        self._feeder = Courier(self._feed, "slurm_futures-feeder", _FEED_PAUSE)
+        self._canceller = Courier(
+            self._cancel_units, "slurm_futures-pool-canceller", 0.01
+        )
+        self._lock = threading.Lock()
+        self._directory: PoolDirectory | None = None
+        self._label = ""
+        self._next = 0
+        self._closing = self._closed = False
+        self._fed = 0  # requests that are with the feeder
+        self._failed: SlurmFuturesError | None = None
+        self._units: dict[int, _Unit] = {}
+        self._numbers: dict[SlurmFuture[Any], set[int]] = {}
+        self._blocks: dict[str, _Block] = {}
+        self._batches: dict[int, _Batch] = {}
+        self._batch_of: dict[int, int] = {}
+        self._workers: list[SlurmFuture[Any]] = []
+        self._barren = 0
+        self._claims_at = 0.0
+
+    # From any thread.
+
+    def put(self, label: str, requests: list[JobRequest]) -> None:
+        """Let workers run these calls."""
+        with self._lock:
+            self._fed += len(requests)
+        self._feeder.put([(label, request) for request in requests])
+
+    def cancel(self, future: SlurmFuture[Any]) -> None:
+        """Take the calls of a cancelled future back; end the worker that runs one."""
+        self._canceller.put([future])
+
+    def close(self) -> None:
+        """Take that no more calls will come: workers end when there is nothing left."""
+        self._closing = True
+        self._post(self._close_if_drained)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls wait or run."""
+        with self._lock:
+            return bool(self._units) or self._fed > 0
+
+    def join(self) -> bool:
+        """Wait until all calls are in the queue; return whether there was a thread."""
+        return any([self._feeder.join(), self._canceller.join()])
+
+    # The feeder's thread.
+
+    def _feed(self, items: list[tuple[str, JobRequest]]) -> None:
+        """Write waiting calls into the queue, as one batch."""
+        requests = [request for _, request in items if not request.future.done()]
+        try:
+            if self._failed is not None:
+                fail_requests(requests, self._failed)
+            elif requests:
+                self._write(items[0][0], requests)
+                self._scale()
+        except Exception as error:
+            logger.exception("calls could not be put into the queue")
+            fail_requests(requests, _not_queued(self._staging, error))
+        finally:
+            with self._lock:
+                self._fed -= len(items)
+
+    def _write(self, label: str, requests: list[JobRequest]) -> None:
+        if self._directory is None:
+            self._directory = self._staging.new_pool(label)
+            self._label = label
+        directory = self._directory
+        numbers = range(self._next, self._next + len(requests))
+        self._next = numbers.stop
+        directory.add_blocks(numbers)
+        self._register(directory, numbers, requests)
+        self._watch(self)
+        calls = [request.calls for request in requests]
+        self._staging.write_batch(directory.batch(numbers), self._kind, calls)
+
+    def _register(
+        self, directory: PoolDirectory, numbers: range, requests: list[JobRequest]
+    ) -> None:
+        batch = directory.batch(numbers)
+        with self._lock:
+            self._batches[numbers.start] = _Batch(numbers, len(numbers))
+            for at, (number, request) in enumerate(zip(numbers, requests, strict=True)):
+                self._units[number] = _Unit(
+                    Work(
+                        future=request.future,
+                        positions=request.positions,
+                        kind=self._kind,
+                        label=self._label,
+                        calls=batch,
+                        index=at,
+                        home=directory.path,
+                    )
+                )
+                self._numbers.setdefault(request.future, set()).add(number)
+                self._batch_of[number] = numbers.start
+                block = self._blocks.setdefault(block_of(number), _Block())
+                block.open += 1
+                block.full = number % BLOCK_SIZE == BLOCK_SIZE - 1
+
+    def _scale(self) -> None:
+        """Start workers where there are fewer than there is work for."""
+        with self._lock:
+            alive = [each for each in self._workers if not each.done()]
+            wanted = min(self._settings.max_workers, len(self._units))
+            missing = wanted - len(alive)
+            if missing <= 0 or self._directory is None or self._failed is not None:
+                return
+            new = [self._new_worker() for _ in range(missing)]
+            self._workers = alive + [request.future for request in new]
+        self._start(self._kind, f"{self._label}-worker", new)
+        for request in new:
+            hear = partial(self._hear_of_worker, request.future)
+            request.future.add_done_callback(hear)
+
+    def _new_worker(self) -> JobRequest:
+        assert self._directory is not None
+        future: SlurmFuture[Any] = SlurmFuture(self._cancel_job)
+        limit = self._kind.options.get("time")
+        settings = (
+            str(self._directory.path),
+            self._settings.max_workers,
+            self._settings.idle_timeout,
+            self._settings.max_calls,
+            None if limit is None else _seconds(limit),
+        )
+        call = PickledCall(dump(worker.SERVE_POOL), dump_arguments(settings, {}))
+        return JobRequest(future, range(1), [call])
+
+    def _hear_of_worker(self, future: SlurmFuture[Any], _: Future[Any]) -> None:
+        self._post(partial(self.note_worker_end, future))
+
+    # The thread of the canceller.
+
+    def _cancel_units(self, futures: list[SlurmFuture[Any]]) -> None:
+        for future in futures:
+            with self._lock:
+                numbers = list(self._numbers.get(future, ()))
+            for number in numbers:
+                self._cancel_unit(number)
+
+    def _cancel_unit(self, number: int) -> None:
+        assert self._directory is not None
+        try:
+            is_ours = self._directory.claim(number)
+        except OSError as error:
+            logger.debug("call %d is not taken back: %s", number, error)
+            is_ours = True
+        owner = None if is_ours else self._directory.owner(number)
+        self._forget(number)
+        for each in self._workers:
+            if owner is not None and _name(each) == owner and not each.done():
+                logger.info("job %s: cancelled with its call", each.job_id)
+                each.cancel()
+
+    # The poller's thread.
+
+    def look(self) -> bool:
+        """Settle the calls that are over; return whether there are any.
+
+        Raises:
+            OSError: the directory cannot be listed now.
+        """
+        directory = self._directory
+        if directory is None:
+            return False
+        news = False
+        with self._lock:
+            blocks = [name for name, block in self._blocks.items() if block.open]
+        for number in sorted(directory.list_finished(blocks)):
+            unit = self._units.get(number)
+            if unit is not None and self._settle(directory, number, unit):
+                news = True
+        self._clean(directory)
+        now = time.monotonic()
+        if now - self._claims_at > _CLAIMS_INTERVAL:
+            self._claims_at = now
+            self._note_claims(directory, blocks)
+        self._close_if_drained()
+        return news
+
+    def _settle(self, directory: PoolDirectory, number: int, unit: _Unit) -> bool:
+        if not unit.claimed:
+            self._note_owner(directory, number, unit)
+        missing: list[int] | range = range(len(unit.work.positions))
+        try:
+            content = directory.read_outcomes(number)
+            missing = self._settler.deliver(unit.work, [content])
+        except OSError as error:
+            unit.problem = str(error)
+        if missing:
+            now = time.monotonic()
+            unit.finished_at = unit.finished_at or now
+            if now - unit.finished_at < _GRACE:
+                return False
+            lost = JobLost(f"The outcome of a call cannot be read: {unit.problem}.")
+            self._settler.fail(unit.work, missing, lost)
+        self._forget(number)
+        self._barren = 0
+        return True
+
+    def _note_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
+        """Find out which worker runs which call."""
+        for number in directory.list_claims(blocks):
+            unit = self._units.get(number)
+            if unit is not None and not unit.claimed:
+                self._note_owner(directory, number, unit)
+
+    def _note_owner(self, directory: PoolDirectory, number: int, unit: _Unit) -> None:
+        owner = directory.owner(number)
+        unit.claimed = owner is not None
+        for each in self._workers:
+            if owner is not None and each.track is not None and _name(each) == owner:
+                unit.work.future.add_track(each.track)
+
+    def _forget(self, number: int) -> None:
+        with self._lock:
+            unit = self._units.pop(number, None)
+            if unit is None:
+                return
+            numbers = self._numbers[unit.work.future]
+            numbers.discard(number)
+            if not numbers:
+                del self._numbers[unit.work.future]
+            self._blocks[block_of(number)].open -= 1
+            self._batches[self._batch_of.pop(number)].open -= 1
+
+    def _clean(self, directory: PoolDirectory) -> None:
+        """Delete the files of calls that are over, a block or a batch at a time."""
+        with self._lock:
+            blocks = [
+                name
+                for name, each in self._blocks.items()
+                if each.full and each.open == 0
+            ]
+            batches = [each for each in self._batches.values() if each.open == 0]
+            for name in blocks:
+                del self._blocks[name]
+            for each in batches:
+                del self._batches[each.numbers.start]
+        for each in batches:
+            directory.remove_batch(each.numbers)
+        for name in blocks:
+            directory.remove_block(name)
+
+    def note_worker_end(self, future: SlurmFuture[Any]) -> None:
+        """Fail what a worker was running when it ended, and replace it."""
+        error = None if future.cancelled() else future.exception()
+        directory = self._directory
+        if directory is None:
+            return
+        if future.track is not None:
+            began = self._break_off(directory, _name(future), error)
+            by_hand = isinstance(error, JobCancelled)
+            if isinstance(error, JobFailed) and not began and not by_hand:
+                self._barren += 1
+        hopeless = not isinstance(error, JobFailed) or isinstance(error, PendingTimeout)
+        if error is not None and (hopeless or self._barren >= _BARREN):
+            self._give_up(_as_ours(error))
+            return
+        self._scale()
+        self._close_if_drained()
+
+    def _break_off(
+        self, directory: PoolDirectory, name: str, error: BaseException | None
+    ) -> bool:
+        """End the calls that a worker has left unfinished; return whether there are."""
+        with self._lock:
+            blocks = [each for each, block in self._blocks.items() if block.open]
+        try:
+            finished = directory.list_finished(blocks)
+            claims = directory.list_claims(blocks)
+        except OSError as failure:
+            logger.info("the queue cannot be read: %s", failure)
+            return False
+        found = False
+        for number in sorted(claims - finished):
+            unit = self._units.get(number)
+            if unit is None or directory.owner(number) != name:
+                continue
+            found = True
+            self._note_owner(directory, number, unit)
+            left = directory.read_partial_outcomes(number, name)
+            missing = self._settler.deliver(unit.work, left)
+            if missing:
+                cause = _as_ours(error or JobLost(f"worker {name} ended in a call."))
+                self._settler.break_off(unit.work, missing, cause, began=True)
+            self._forget(number)
+        return found
+
+    def _give_up(self, error: SlurmFuturesError) -> None:
+        """Fail all calls: there will be no workers."""
+        self._failed = error
+        self.stop(error)
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Fail all calls and end the workers."""
+        with self._lock:
+            units, self._units = self._units, {}
+            self._numbers.clear()
+            self._batch_of.clear()
+            for block in self._blocks.values():
+                block.open = 0
+            for batch in self._batches.values():
+                batch.open = 0
+        for unit in units.values():
+            self._settler.fail(unit.work, range(len(unit.work.positions)), error)
+        self.end_workers()
+
+    def end_workers(self) -> None:
+        """Cancel the jobs of all workers."""
+        if self._directory is not None:
+            self._directory.close()
+        for each in list(self._workers):
+            each.cancel()
+
+    def _close_if_drained(self) -> None:
+        """Let the workers end once no calls are left and none will come."""
+        at_exit = not threading.main_thread().is_alive()
+        directory = self._directory
+        if not (self._closing or at_exit) or self.is_open or directory is None:
+            return
+        if not self._closed:
+            self._closed = True
+            directory.close()
+            for each in self._workers:
+                if not each.done() and not each.running():
+                    each.cancel()
+        if all(each.done() for each in self._workers):
+            self._workers = []
+            self._staging.note_over(directory)
+            self._directory = None
+
+
+def _name(future: SlurmFuture[Any]) -> str:
+    """Return what a worker calls itself in its claims."""
+    track = future.track
+    return "" if track is None else f"{track.work.home.name}-{track.index}"
+
+
+def _seconds(limit: object) -> float | None:
+    try:
+        return parse_time(limit)
+    except ValueError:
+        return None  # sbatch will say so
+
+
+def _as_ours(error: BaseException) -> SlurmFuturesError:
+    if isinstance(error, SlurmFuturesError):
+        return error
+    failure = SlurmFuturesError(
+        f"A worker ended with {type(error).__name__}: {error}. Please report it."
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _not_queued(staging: Staging, error: Exception) -> SlurmFuturesError:
+    failure = SlurmFuturesError(
+        "The calls could not be put into the queue of the workers below "
+        f"{staging.directory}.\nThe system said: {error}.\nMake room there or choose "
+        'another directory: SlurmExecutor(directory="...").'
+    )
+    failure.__cause__ = error
+    return failure

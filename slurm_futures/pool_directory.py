@@ -1,0 +1,112 @@
+"""The files of a pool, from the client's side; pool_worker.py names them.
+
+Like `directories.py` it joins paths, and never asks for a file that a node may not
+have written yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from slurm_futures.directories import read_own
+from slurm_futures.pool_worker import BLOCK_SIZE, CLOSED, block_of
+
+
+class PoolDirectory:
+    """A queue of calls for workers that live on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self) -> None:
+        """Make an empty queue."""
+        self.path.mkdir(0o700)
+        for name in ("queue", "claims", "finished"):
+            (self.path / name).mkdir()
+
+    def add_blocks(self, numbers: range) -> None:
+        """Make the directories for new calls."""
+        first = numbers.start // BLOCK_SIZE * BLOCK_SIZE
+        for start in range(first, numbers.stop, BLOCK_SIZE):
+            for kind in ("claims", "finished"):
+                (self.path / kind / block_of(start)).mkdir(exist_ok=True)
+
+    def batch(self, numbers: range) -> Path:
+        """Return the calls file that holds these calls."""
+        return self.path / "queue" / f"{numbers.start}-{len(numbers)}"
+
+    def close(self) -> None:
+        """Tell the workers that there will be no more calls."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "queue" / CLOSED).touch()
+
+    def list_finished(self, blocks: Iterable[str]) -> set[int]:
+        """Return the calls in these blocks that are over.
+
+        Raises:
+            OSError: a directory cannot be listed now.
+        """
+        return set(self._list("finished", blocks))
+
+    def list_claims(self, blocks: Iterable[str]) -> set[int]:
+        """Return the calls in these blocks that somebody has taken.
+
+        Raises:
+            OSError: a directory cannot be listed now.
+        """
+        return set(self._list("claims", blocks))
+
+    def _list(self, kind: str, blocks: Iterable[str]) -> Iterator[int]:
+        for block in blocks:
+            for name in os.listdir(self.path / kind / block):
+                if name.isdigit():
+                    yield int(name)
+
+    def claim(self, number: int) -> bool:
+        """Take a call away from the workers; return False if one has it already."""
+        try:
+            self._claim(number).symlink_to("client")
+        except FileExistsError:
+            return False
+        return True
+
+    def owner(self, number: int) -> str | None:
+        """Return the worker that has taken a call that is listed as taken."""
+        try:
+            return str(self._claim(number).readlink())
+        except OSError:
+            return None
+
+    def _claim(self, number: int) -> Path:
+        return self.path / "claims" / block_of(number) / str(number)
+
+    def read_outcomes(self, number: int) -> bytes:
+        """Return the outcomes of a call that is listed as finished.
+
+        Raises:
+            OSError: they cannot be read now, or belong to somebody else.
+        """
+        return read_own(self.path / "finished" / block_of(number) / str(number))
+
+    def read_partial_outcomes(self, number: int, owner: str) -> Iterator[bytes]:
+        """Yield what a worker has left of a call that it did not finish."""
+        block = self.path / "finished" / block_of(number)
+        with contextlib.suppress(OSError):
+            yield read_own(block / f"{number}.{owner}")
+
+    def remove_batch(self, numbers: range) -> None:
+        """Delete a calls file that nobody needs any more."""
+        self.batch(numbers).unlink(missing_ok=True)
+
+    def remove_block(self, block: str) -> None:
+        """Delete what is left of calls that are all over."""
+        for kind in ("claims", "finished"):
+            shutil.rmtree(self.path / kind / block, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete the pool."""
+        shutil.rmtree(self.path, ignore_errors=True)

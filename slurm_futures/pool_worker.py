@@ -1,0 +1,225 @@
+"""Takes calls from a queue of files, one after another: a job that lives on.
+
+Runs on the node like worker.py, beside which a copy of it lies; standard library only.
+It also defines the names of the files in a pool's directory:
+
+    queue/0-64              a batch of 64 calls (a calls file) that starts with call 0
+    queue/closed            there will be no more calls
+    claims/0-999/7          a symbolic link whose text is the worker that took call 7
+    finished/0-999/7        the outcomes of call 7
+    finished/0-999/7.NAME   the same while worker NAME still runs the call
+
+A call is taken by making the link, which works for exactly one worker, also over NFS,
+and tells who it is in the same step. ("Call" here is an entry of the jobs table of a
+calls file: with the `chunksize` of a map it holds several.)
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from contextlib import suppress
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+    from typing import Any
+
+BLOCK_SIZE = 1000
+CLOSED = "closed"
+
+#: Seconds between two looks at an empty queue: right after a call, and for the longest;
+#: with many workers each one looks less often, since any of them can take a call.
+SHORTEST_WAIT, LONGEST_WAIT = 0.005, 2.0
+WAIT_PER_WORKER = 0.05
+#: The last share of its time limit in which a worker takes no more calls.
+RESERVE = 0.1
+
+
+def block_of(number: int) -> str:
+    """Return the directory of a call below `claims` and `finished`."""
+    first = number // BLOCK_SIZE * BLOCK_SIZE
+    return f"{first}-{first + BLOCK_SIZE - 1}"
+
+
+class Batch:
+    """The calls of one file in the queue, as one worker goes through them.
+
+    First it takes every `workers`-th one, where no other worker is likely to be, then
+    whatever nobody has taken.
+    """
+
+    def __init__(self, root: str, name: str, me: int, workers: int) -> None:
+        first, count = name.split("-")
+        self.first = int(first)
+        self._numbers = range(self.first, self.first + int(count))
+        self._own = self._numbers[me % workers :: workers]
+        self._claims = f"{root}/claims"
+        #: The calls that may still be there, the most promising ones first.
+        self.candidates = self._find_candidates()
+
+    def _find_candidates(self) -> Iterator[int]:
+        yield from self._own
+        start = self.first // BLOCK_SIZE * BLOCK_SIZE
+        for block in range(start, self._numbers.stop, BLOCK_SIZE):
+            try:
+                taken = set(os.listdir(f"{self._claims}/{block_of(block)}"))
+            except FileNotFoundError:  # all of its calls are over
+                continue
+            first = max(block, self.first)
+            last = min(block + BLOCK_SIZE, self._numbers.stop)
+            rest = [each for each in range(first, last) if str(each) not in taken]
+            random.shuffle(rest)
+            yield from rest
+
+
+class Outcomes:
+    """Where the outcomes of one call go; worker.run_call appends to it."""
+
+    def __init__(self, worker: ModuleType, root: str, number: int, name: str) -> None:
+        self._worker = worker
+        self._final = f"{root}/finished/{block_of(number)}/{number}"
+        self._own = f"{self._final}.{name}"
+        self._pid = os.getpid()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._descriptor = os.open(self._own, flags, 0o600)
+
+    def append(self, position: int, kind: int, payload: bytes) -> None:
+        """Write the outcome of one call."""
+        if os.getpid() != self._pid:
+            os._exit(0)  # the call forked, and its child came back here as well
+        record = self._worker.pack_outcome(position, kind, payload)
+        self._worker.write_all(self._descriptor, record)
+
+    def publish(self) -> None:
+        """Let the client see the outcomes."""
+        os.close(self._descriptor)
+        os.rename(self._own, self._final)
+
+
+class PoolWorker:
+    """One job of a pool.
+
+    Args:
+        worker: the module worker.py.
+        root: the directory of the pool.
+        name: of this worker, as it stands in its claims.
+        me: its number, from 0.
+        workers: how many there are.
+        idle_timeout: seconds without work after which the job ends.
+        max_calls: after so many calls the job ends; None: no limit.
+        time_limit: of the job, seconds; None if it is not known.
+    """
+
+    def __init__(
+        self,
+        worker: ModuleType,
+        root: str,
+        name: str,
+        me: int,
+        workers: int,
+        idle_timeout: float,
+        max_calls: int | None,
+        time_limit: float | None,
+    ) -> None:
+        self._worker = worker
+        self._root = root
+        self._name = name
+        self._me = me
+        self._workers = workers
+        self._idle_timeout = idle_timeout
+        self._left = max_calls
+        began = time.monotonic()
+        self._end = None if time_limit is None else began + time_limit * (1 - RESERVE)
+        self._longest = 0.0  # seconds; of the calls so far
+        self._batches: dict[str, Batch] = {}
+        self._closed = False
+        self._open_name = ""
+        self._open_file: Any = None
+
+    def serve(self) -> int:
+        """Run calls until there are no more; return how many it were."""
+        count = 0
+        idle_since: float | None = None
+        wait = SHORTEST_WAIT
+        while self._may_go_on():
+            taken = self._take()
+            if taken is not None:
+                self._run(*taken)
+                count += 1
+                idle_since, wait = None, SHORTEST_WAIT
+                continue
+            now = time.monotonic()
+            idle_since = idle_since or now
+            if self._closed or now - idle_since > self._idle_timeout:
+                break
+            longest = min(WAIT_PER_WORKER * self._workers, LONGEST_WAIT)
+            wait = min(wait * 1.5, longest)
+            time.sleep(wait * random.uniform(0.5, 1))
+        return count
+
+    def _may_go_on(self) -> bool:
+        if self._left is not None and self._left <= 0:
+            return False
+        now = time.monotonic()
+        return self._end is None or now + 1.5 * self._longest < self._end
+
+    def _take(self) -> tuple[str, int] | None:
+        """Claim a call; None if there is none."""
+        for attempt in range(2):
+            for name, batch in self._batches.items():
+                for number in batch.candidates:
+                    if self._claim(number):
+                        return name, number
+            if attempt == 0 and not self._list():
+                break
+        return None
+
+    def _list(self) -> bool:
+        """Look for new batches; return whether there are any."""
+        try:
+            names = set(os.listdir(f"{self._root}/queue"))
+        except FileNotFoundError:  # the client has cleaned up
+            names = {CLOSED}
+        except OSError:
+            return False
+        self._closed = CLOSED in names
+        new = [each for each in names - self._batches.keys() if each[:1].isdigit()]
+        known = {each: self._batches[each] for each in names & self._batches.keys()}
+        for name in new:
+            known[name] = Batch(self._root, name, self._me, self._workers)
+        self._batches = dict(sorted(known.items(), key=lambda item: item[1].first))
+        return bool(new)
+
+    def _claim(self, number: int) -> bool:
+        try:
+            os.symlink(self._name, f"{self._root}/claims/{block_of(number)}/{number}")
+        except (FileExistsError, FileNotFoundError):
+            return False
+        return True
+
+    def _run(self, batch: str, number: int) -> None:
+        began = time.monotonic()
+        outcomes = Outcomes(self._worker, self._root, number, self._name)
+        calls = self._open(batch)
+        first = self._batches[batch].first
+        for position, entry in enumerate(calls.entries(number - first)):
+            self._worker.run_call(calls, entry, position, outcomes)
+        # Nobody waits for it if the client has removed its directory.
+        with suppress(FileNotFoundError):
+            outcomes.publish()
+        self._longest = max(self._longest, time.monotonic() - began)
+        if self._left is not None:
+            self._left -= 1
+
+    def _open(self, batch: str) -> Any:
+        """Return the calls file of a batch; the last one stays open."""
+        if self._open_name != batch:
+            if self._open_file is not None:
+                self._open_file.close()
+            self._open_file = open(f"{self._root}/queue/{batch}", "rb")
+            self._calls = self._worker.CallsFile(self._open_file)
+            self._open_name = batch
+        return self._calls
