@@ -3,7 +3,7 @@
     <directory>/
         20261122-150942-sweep-k3f9/     one run, mode 0700
             run.json                    who, where, with what
-            worker.py                   runs the calls on the nodes
+            start.py worker.py ...      run the calls on the nodes
             logs/                       what Slurm itself prints, a file for each job
             0001/                       one submission
                 script.sh               exactly what sbatch got
@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import py_compile
 import random
 import shutil
 import time
@@ -30,10 +31,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from slurm_futures import pool_worker, worker
 from slurm_futures.errors import OptionError
-from slurm_futures.pool_worker import block_of
 from slurm_futures.tracking import Marker
+from slurm_futures.worker import BLOCK_SIZE, block_of
 
 #: What the script adds to the name of a marker when Slurm ends its job.
 _ENDING = ".ending"
@@ -56,9 +56,13 @@ class RunDirectory:
         """
         directory.mkdir(parents=True, exist_ok=True)
         run = cls(_make_unique(directory, label))
-        for module in (worker, pool_worker):
-            source = Path(str(module.__file__))
-            write_file(run.path / source.name, source.read_bytes())
+        for name in ("start.py", "worker.py", "pool_worker.py"):
+            copy = run.path / name
+            write_file(copy, Path(__file__).with_name(name).read_bytes())
+        for name in ("worker.py", "pool_worker.py"):
+            # Unchecked: the copy never changes. Other releases of Python compile it.
+            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            py_compile.compile(str(run.path / name), invalidation_mode=mode)
         run.logs.mkdir(0o700)
         return run
 
@@ -83,11 +87,6 @@ class RunDirectory:
     def name(self) -> str:
         """The last part of the path, which is unique."""
         return self.path.name
-
-    @property
-    def worker(self) -> Path:
-        """The copy of worker.py that the jobs of this run use."""
-        return self.path / "worker.py"
 
     @property
     def logs(self) -> Path:
@@ -150,11 +149,13 @@ class Submission:
         """The calls of all jobs."""
         return self.path / "calls.pkl"
 
-    def create(self) -> None:
-        """Make the directories that the client is responsible for."""
+    def create(self, jobs: int) -> None:
+        """Make the directories for so many jobs, two for each thousand."""
         self.path.mkdir(0o700)
-        (self.path / "jobs").mkdir()
-        (self.path / "finished").mkdir()
+        for kind in ("jobs", "finished"):
+            (self.path / kind).mkdir()
+            for first in range(0, jobs, BLOCK_SIZE):
+                (self.path / kind / block_of(first)).mkdir()
 
     def log_pattern(self, *, array: bool) -> str:
         """Return the name of Slurm's log, with Slurm's own wild cards."""

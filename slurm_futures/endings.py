@@ -97,16 +97,18 @@ class JobEndings:
     def _remains(self, opened: OpenSubmission, track: Track, ending: Ending) -> Remains:
         exists = track.directory.exists()
         options = opened.kind.options
+        log = opened.submission.read_log(str(track.job_id))
         return Remains(
             job_id=str(track.job_id),
             state=track.state if track.absences == 0 else None,
             marker=track.marker,
             ending=ending,
-            started=exists,
+            started=exists or track.marker is not None,
             array_listed=opened.listed,
             node=track.directory.node() if exists else None,
-            log=opened.submission.read_log(str(track.job_id)),
-            stderr_tail=track.directory.stderr_tail() if exists else "",
+            log=log,
+            # What the script prints before and after the worker goes to Slurm's log.
+            stderr_tail=(track.directory.stderr_tail() if exists else "") or log,
             directory=track.directory.path,
             time_limit=options.get("time"),
             memory=options.get("mem"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slurm_futures.pool_worker import block_of
 from slurm_futures.schedulers.base import JobState, Row
+from slurm_futures.worker import block_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -31,12 +31,12 @@ from slurm_futures.endings import JobEndings
 from slurm_futures.errors import JobLost, SlurmFuturesError
 from slurm_futures.open_submission import OpenSubmission
 from slurm_futures.pending import find_advice, is_own_turn, pending_error
-from slurm_futures.pool_worker import block_of
 from slurm_futures.post_mortem import find_cause
 from slurm_futures.schedulers.base import Ending, JobState, Scheduler, Snapshot
 from slurm_futures.schedulers.queue_cache import QueueCache
 from slurm_futures.threads import Courier, join_other
 from slurm_futures.tracking import Marker, Track, Verdict, judge
+from slurm_futures.worker import block_of
 
 if TYPE_CHECKING:
     from slurm_futures.schedulers.base import JobId

@@ -37,12 +37,12 @@ from slurm_futures.errors import (
     SlurmFuturesError,
 )
 from slurm_futures.future import SlurmFuture
-from slurm_futures.pool_worker import BLOCK_SIZE, block_of
 from slurm_futures.schedulers.local_launch import parse_time
 from slurm_futures.serialization import PickledCall, dump, dump_arguments
 from slurm_futures.submitter import JobRequest, fail_requests
 from slurm_futures.threads import Courier
 from slurm_futures.tracking import Work
+from slurm_futures.worker import BLOCK_SIZE, block_of
 
 if TYPE_CHECKING:
     from slurm_futures.pool_directory import PoolDirectory

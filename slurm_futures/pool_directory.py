@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from slurm_futures.directories import read_own
-from slurm_futures.pool_worker import BLOCK_SIZE, CLOSED, block_of
+from slurm_futures.pool_worker import CLOSED
+from slurm_futures.worker import BLOCK_SIZE, block_of
 
 
 class PoolDirectory:

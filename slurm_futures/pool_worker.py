@@ -17,9 +17,7 @@ calls file: with the `chunksize` of a map it holds several.)
 from __future__ import annotations
 
 import os
-import random
 import time
-from contextlib import suppress
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-BLOCK_SIZE = 1000
 CLOSED = "closed"
 
 #: Seconds between two looks at an empty queue: right after a call, and for the longest;
@@ -38,12 +35,6 @@ WAIT_PER_WORKER = 0.05
 RESERVE = 0.1
 
 
-def block_of(number: int) -> str:
-    """Return the directory of a call below `claims` and `finished`."""
-    first = number // BLOCK_SIZE * BLOCK_SIZE
-    return f"{first}-{first + BLOCK_SIZE - 1}"
-
-
 class Batch:
     """The calls of one file in the queue, as one worker goes through them.
 
@@ -51,28 +42,34 @@ class Batch:
     whatever nobody has taken.
     """
 
-    def __init__(self, root: str, name: str, me: int, workers: int) -> None:
+    def __init__(
+        self, worker: ModuleType, root: str, name: str, me: int, workers: int
+    ) -> None:
         first, count = name.split("-")
         self.first = int(first)
         self._numbers = range(self.first, self.first + int(count))
         self._own = self._numbers[me % workers :: workers]
+        self._me = me
+        self._worker = worker
         self._claims = f"{root}/claims"
         #: The calls that may still be there, the most promising ones first.
         self.candidates = self._find_candidates()
 
     def _find_candidates(self) -> Iterator[int]:
         yield from self._own
-        start = self.first // BLOCK_SIZE * BLOCK_SIZE
-        for block in range(start, self._numbers.stop, BLOCK_SIZE):
+        size = self._worker.BLOCK_SIZE
+        for block in range(self.first // size * size, self._numbers.stop, size):
+            name = self._worker.block_of(block)
             try:
-                taken = set(os.listdir(f"{self._claims}/{block_of(block)}"))
+                taken = set(os.listdir(f"{self._claims}/{name}"))
             except FileNotFoundError:  # all of its calls are over
                 continue
             first = max(block, self.first)
-            last = min(block + BLOCK_SIZE, self._numbers.stop)
+            last = min(block + size, self._numbers.stop)
             rest = [each for each in range(first, last) if str(each) not in taken]
-            random.shuffle(rest)
-            yield from rest
+            # Each worker begins at another place, so that they seldom meet.
+            turn = self._me * 7919 % len(rest) if rest else 0
+            yield from rest[turn:] + rest[:turn]
 
 
 class Outcomes:
@@ -80,7 +77,7 @@ class Outcomes:
 
     def __init__(self, worker: ModuleType, root: str, number: int, name: str) -> None:
         self._worker = worker
-        self._final = f"{root}/finished/{block_of(number)}/{number}"
+        self._final = f"{root}/finished/{worker.block_of(number)}/{number}"
         self._own = f"{self._final}.{name}"
         self._pid = os.getpid()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -157,7 +154,7 @@ class PoolWorker:
                 break
             longest = min(WAIT_PER_WORKER * self._workers, LONGEST_WAIT)
             wait = min(wait * 1.5, longest)
-            time.sleep(wait * random.uniform(0.5, 1))
+            time.sleep(wait * _jitter())
         return count
 
     def _may_go_on(self) -> bool:
@@ -189,13 +186,14 @@ class PoolWorker:
         new = [each for each in names - self._batches.keys() if each[:1].isdigit()]
         known = {each: self._batches[each] for each in names & self._batches.keys()}
         for name in new:
-            known[name] = Batch(self._root, name, self._me, self._workers)
+            known[name] = Batch(self._worker, self._root, name, self._me, self._workers)
         self._batches = dict(sorted(known.items(), key=lambda item: item[1].first))
         return bool(new)
 
     def _claim(self, number: int) -> bool:
+        block = self._worker.block_of(number)
         try:
-            os.symlink(self._name, f"{self._root}/claims/{block_of(number)}/{number}")
+            os.symlink(self._name, f"{self._root}/claims/{block}/{number}")
         except (FileExistsError, FileNotFoundError):
             return False
         return True
@@ -207,9 +205,10 @@ class PoolWorker:
         first = self._batches[batch].first
         for position, entry in enumerate(calls.entries(number - first)):
             self._worker.run_call(calls, entry, position, outcomes)
-        # Nobody waits for it if the client has removed its directory.
-        with suppress(FileNotFoundError):
+        try:
             outcomes.publish()
+        except FileNotFoundError:
+            pass  # nobody waits for it: the client has removed its directory
         self._longest = max(self._longest, time.monotonic() - began)
         if self._left is not None:
             self._left -= 1
@@ -223,3 +222,8 @@ class PoolWorker:
             self._calls = self._worker.CallsFile(self._open_file)
             self._open_name = batch
         return self._calls
+
+
+def _jitter() -> float:
+    """Return a factor from 0.5 to 1, so that workers do not look all at once."""
+    return 0.5 + (time.monotonic_ns() >> 10) % 1024 / 2048

@@ -22,10 +22,10 @@ from typing import Any, Literal
 from slurm_futures.directories import RunDirectory, Submission, write_file
 from slurm_futures.errors import OptionError
 from slurm_futures.pool_directory import PoolDirectory
-from slurm_futures.pool_worker import BLOCK_SIZE
 from slurm_futures.schedulers.base import BatchScript
 from slurm_futures.script import SbatchOptions, ScriptTemplate
 from slurm_futures.serialization import PickledCall, write_calls
+from slurm_futures.worker import BLOCK_SIZE
 
 logger = logging.getLogger("slurm_futures")
 
@@ -99,7 +99,7 @@ class Staging:
         self._count += 1
         submission = run.submission(self._count)
         try:
-            submission.create()
+            submission.create(len(jobs))
             batch = self._batch(kind, label, run, submission, len(jobs), throttle)
             script = self._template.render(
                 name=batch.name,

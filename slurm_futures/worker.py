@@ -1,10 +1,11 @@
 """Runs the calls of one job on the compute node, and defines the files it shares.
 
-    python worker.py SUBMISSION INDEX JOB_DIRECTORY MARKER
+    python start.py SUBMISSION INDEX
 
-A copy of this file lies in each run directory, so it uses the standard library alone,
-as little of it as it can (start-up is paid once for each job), and knows nothing of
-Slurm. The client imports the formats below from here: they are written down once.
+A copy of this file lies in each run directory, compiled, and start.py runs it. It uses
+the standard library alone, and as little of it as it can: start-up is paid once for
+each job (`benchmarks/worker_start.py`), and pickle, signal or contextlib would double
+it. The client imports the formats below from here: they are written down once.
 
 Calls file (`calls.pkl`, written by the client): blobs one after another, then the
 tables that say where they are, then a footer of fixed size.
@@ -26,11 +27,14 @@ becomes `outcomes` by a link, so the first of two attempts at the same job wins.
 from __future__ import annotations
 
 import os
-import struct
 import sys
-import zlib
-from contextlib import suppress
-from pickle import Unpickler, loads
+from struct import Struct
+from zlib import crc32
+
+try:
+    from _pickle import Unpickler, dumps, loads
+except ImportError:  # not CPython
+    from pickle import Unpickler, dumps, loads
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
@@ -38,12 +42,18 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 CALLS_MAGIC = b"SLFCALLS"
-CALLS_FOOTER = struct.Struct("<QQQQQQ8s")
-JOB_ENTRY = struct.Struct("<QQ")
-CALL_ENTRY = struct.Struct("<QQQQ")
+CALLS_FOOTER = Struct("<QQQQQQ8s")
+JOB_ENTRY = Struct("<QQ")
+CALL_ENTRY = Struct("<QQQQ")
 
 OUTCOME_MAGIC = b"SLFO"
-OUTCOME_HEADER = struct.Struct("<4sQBQI")
+OUTCOME_HEADER = Struct("<4sQBQI")
+
+#: The highest protocol that Python 3.11 and later have.
+PROTOCOL = 5
+
+#: At most so many entries lie in a directory.
+BLOCK_SIZE = 1000
 
 #: Kinds of outcomes. The payload of a value is its pickle; that of the others is the
 #: pickle of the dict that `describe_exception` returns.
@@ -135,7 +145,7 @@ def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         start += OUTCOME_HEADER.size
         payload = content[start : start + length]
         complete = magic == OUTCOME_MAGIC and len(payload) == length
-        if not complete or zlib.crc32(payload) != checksum:
+        if not complete or crc32(payload) != checksum:
             return
         yield position, kind, payload
         start += length
@@ -143,22 +153,34 @@ def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def pack_outcome(position: int, kind: int, payload: bytes) -> bytes:
     """Return the record of one outcome."""
-    header = (OUTCOME_MAGIC, position, kind, len(payload), zlib.crc32(payload))
+    header = (OUTCOME_MAGIC, position, kind, len(payload), crc32(payload))
     return OUTCOME_HEADER.pack(*header) + payload
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of it, however little the system takes at a time."""
+    """Write all of it, however little the system takes at a time.
+
+    Raises:
+        OSError: it does not fit; nothing of it is left, so that there is some room for
+            the words that tell of it.
+    """
+    start = os.lseek(descriptor, 0, os.SEEK_CUR)
     rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(descriptor, start)
+            os.lseek(descriptor, start, os.SEEK_SET)
+        raise
 
 
 class OutcomesFile:
     """Where the outcomes of one attempt at a job go, one after another."""
 
     def __init__(self, directory: str) -> None:
-        self._final = os.path.join(directory, "outcomes")
+        self._final = f"{directory}/outcomes"
         attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
         host = os.uname().nodename
         self._own = f"{self._final}.{attempt}-{host}-{os.getpid()}"
@@ -186,28 +208,54 @@ class OutcomesFile:
         os.unlink(self._own)
 
 
-def main(submission: str, index: str, directory: str, marker: str) -> int:
+def block_of(index: int) -> str:
+    """Return the directory of an entry, such as "0-999"; the job script does as well."""
+    first = index // BLOCK_SIZE * BLOCK_SIZE
+    return f"{first}-{first + BLOCK_SIZE - 1}"
+
+
+def main(submission: str, index: str) -> int:
     """Run all calls of the job; return the exit code of the job."""
     global _job  # noqa: PLW0603  (one process, one job)
     _job = os.path.basename(submission), int(index)
     _restore_interrupts()
+    block = block_of(int(index))
+    directory = f"{submission}/jobs/{block}/{index}"
+    _enter_job_directory(directory)
     outcomes = OutcomesFile(directory)
-    with open(os.path.join(submission, "calls.pkl"), "rb") as file:
+    with open(f"{submission}/calls.pkl", "rb") as file:
         calls = CallsFile(file)
         enter_context(calls.context)
         failed = _run_calls(calls, int(index), outcomes)
     outcomes.publish()
     exit_code = 1 if failed else 0
-    write_marker(marker, exit_code)
+    write_marker(f"{submission}/finished/{block}/{index}", exit_code)
     return exit_code
+
+
+def _enter_job_directory(directory: str) -> None:
+    """Make the job directory, and let what is printed from now on go there."""
+    os.makedirs(directory, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        file = os.open(f"{directory}/{name}", flags, 0o666)
+        os.dup2(file, descriptor)
+        os.close(file)
+    host = os.uname().nodename
+    job_id = os.environ.get("SLURM_JOB_ID", "0")
+    started = f"{host} {job_id} {os.environ.get('SLURM_RESTART_COUNT', '0')}\n"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    file = os.open(f"{directory}/started", flags, 0o666)
+    os.write(file, started.encode())
+    os.close(file)
 
 
 def _restore_interrupts() -> None:
     """Undo that bash lets a background process ignore SIGINT and SIGQUIT."""
-    import signal
+    import _signal  # type: ignore[import-not-found]  # signal itself imports enum
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    _signal.signal(_signal.SIGQUIT, _signal.SIG_DFL)
 
 
 def enter_context(context: dict[str, Any]) -> None:
@@ -276,7 +324,15 @@ def run_call(
     finally:
         del value
         _flush()
-    outcomes.append(position, VALUE, payload)
+    try:
+        outcomes.append(position, VALUE, payload)
+    except OSError as error:  # the disk is full
+        error.add_note(
+            f"The call ended well, but its value ({len(payload)} bytes) could not be "
+            "written to the directory of the run."
+        )
+        _append_exception(outcomes, position, EXCEPTION, error)
+        return True
     return False
 
 
@@ -312,14 +368,12 @@ def _serve_pool(root: str, *settings: Any) -> int:
 
 def dump(value: Any) -> bytes:
     """Pickle by reference where that works, else by value with cloudpickle."""
-    from pickle import HIGHEST_PROTOCOL, dumps
-
     try:
-        return dumps(value, HIGHEST_PROTOCOL)
+        return dumps(value, PROTOCOL)
     except Exception:  # noqa: BLE001  (whatever a reducer may raise)
         from cloudpickle import dumps as dumps_by_value
 
-        return bytes(dumps_by_value(value, HIGHEST_PROTOCOL))
+        return bytes(dumps_by_value(value, PROTOCOL))
 
 
 def _append_exception(
@@ -345,9 +399,11 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
     text = "".join(traceback.format_exception(type(error), error, frames))
     description: dict[str, Any] = {"text": text, "pickle": None, "parts": None}
     for part, make in (("pickle", _pickle_exception), ("parts", _take_apart)):
-        with suppress(BaseException):
+        try:
             description[part] = make(error)
-            break
+        except BaseException:  # noqa: BLE001, S112  (the next one is simpler)
+            continue
+        break
     return description
 
 
@@ -377,8 +433,10 @@ def _sendable(value: Any) -> Any:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # the call may have closed or replaced it
+        try:
             stream.flush()
+        except Exception:  # noqa: BLE001, S110
+            pass  # the call may have closed or replaced it
 
 
 def write_marker(path: str, exit_code: int) -> None:
