@@ -170,9 +170,8 @@ def write_all(descriptor: int, content: bytes) -> None:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
     except OSError:
-        with suppress(OSError):
-            os.ftruncate(descriptor, start)
-            os.lseek(descriptor, start, os.SEEK_SET)
+        os.ftruncate(descriptor, start)
+        os.lseek(descriptor, start, os.SEEK_SET)
         raise
 
 
@@ -209,7 +208,7 @@ class OutcomesFile:
 
 
 def block_of(index: int) -> str:
-    """Return the directory of an entry, such as "0-999"; the job script does as well."""
+    """Return the directory of an entry, such as "0-999", as the job script does."""
     first = index // BLOCK_SIZE * BLOCK_SIZE
     return f"{first}-{first + BLOCK_SIZE - 1}"
 
