@@ -52,11 +52,13 @@ class JobEndings:
             refused = OutcomeNotReadable(f"The outcome is refused: {error}.")
             self.fail(opened, track, refused)
             return
-        if not self._settler.deliver(track.work, [content]):
-            failed = track.marker is not None and track.marker.exit_code != 0
-            track.state = JobState.FAILED if failed else JobState.COMPLETED
-            logger.debug("job %s: %s", track.job_id, track.state.name)
-            self.close(opened, track)
+        if self._settler.deliver(track.work, [content]):
+            track.problem = f"{track.directory.path}/outcomes is cut short or damaged"
+            return
+        failed = track.marker is not None and track.marker.exit_code != 0
+        track.state = JobState.FAILED if failed else JobState.COMPLETED
+        logger.debug("job %s: %s", track.job_id, track.state.name)
+        self.close(opened, track)
 
     def bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
         """End a job that is over: what it has left counts, what is missing fails.
@@ -100,7 +102,8 @@ class JobEndings:
         log = opened.submission.read_log(str(track.job_id))
         return Remains(
             job_id=str(track.job_id),
-            state=track.state if track.absences == 0 else None,
+            # Of a job that is not listed any more, only how it ended is still true.
+            state=track.state if track.absences == 0 or track.state.ended else None,
             marker=track.marker,
             ending=ending,
             started=exists or track.marker is not None,

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, TypeVarTuple
 
 from slurm_futures.errors import JobCancelled, OptionError
 from slurm_futures.future import ChunkFuture, SlurmFuture
@@ -69,10 +69,14 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 #: What `_max_workers` says when there is no limit. Libraries read this attribute of
 #: the standard executors to see how many calls are worth submitting at once.
 _MANY = 1000
+
+#: What chunksize="auto" aims at.
+_AUTO_JOBS_PER_WORKER, _AUTO_WORKERS = 4, 100
 
 
 class SlurmExecutor(Executor):
@@ -115,8 +119,8 @@ class SlurmExecutor(Executor):
         self,
         max_workers: int | None = None,
         mp_context: object = None,  # noqa: ARG002  (part of the interface)
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
+        initializer: Callable[[*Ts], object] | None = None,
+        initargs: tuple[*Ts] = (),  # type: ignore[assignment]  # () if there is none
         *,
         max_tasks_per_child: int | None = 1,
         directory: str | os.PathLike[str] = ".slurm_futures",
@@ -150,7 +154,7 @@ class SlurmExecutor(Executor):
         chosen = _choose_scheduler(scheduler, poll_interval)
         where = Path(os.path.abspath(directory))  # noqa: PTH100  (no symlinks resolved)
         check_directory(where)
-        pickled = None if initializer is None else dump((initializer, tuple(initargs)))
+        pickled = None if initializer is None else dump((initializer, (*initargs,)))
         staging = Staging(where, script, pickled, keep)
         settings = Settings(
             max_workers=max_workers,
@@ -194,7 +198,7 @@ class SlurmExecutor(Executor):
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """Like the built-in `map`, as one job array; the results come in order.
@@ -203,14 +207,16 @@ class SlurmExecutor(Executor):
             fn: the function; it is pickled once.
             *iterables: collected at once, unless there is a `buffersize`.
             timeout: seconds from now until the last result must be there; None: none.
-            chunksize: calls for each job.
+            chunksize: calls for each job; "auto": so many that there are about four
+                jobs for each of the `max_workers`, or 400 jobs where there is no such
+                limit: enough to keep all busy, few enough for the cluster.
             buffersize: at most so many results wait to be taken, and the iterables are
                 read no further; None: no limit.
 
         Raises:
             ValueError: `chunksize` or `buffersize` is smaller than 1.
         """
-        if chunksize < 1:
+        if chunksize != "auto" and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
@@ -218,7 +224,10 @@ class SlurmExecutor(Executor):
             raise ValueError("buffersize must be None or > 0")
         self._session.check_usable()
         deadline = None if timeout is None else time.monotonic() + timeout
-        chunks = chunked(zip(*iterables, strict=False), chunksize)
+        items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
+        if chunksize == "auto":
+            items, chunksize = self._choose_chunksize(items, buffersize)
+        chunks = chunked(items, chunksize)
         function = pickle_function(fn)
         label = function_name(fn)
         first = self._submit_chunks(
@@ -238,7 +247,16 @@ class SlurmExecutor(Executor):
 
         return results(deque(first), deadline, submit_next)
 
-    def options(self, **sbatch_options: OptionValue) -> SlurmExecutor:
+    def _choose_chunksize(
+        self, items: Iterator[tuple[Any, ...]], buffersize: int | None
+    ) -> tuple[Iterator[tuple[Any, ...]], int]:
+        if buffersize is not None:
+            return items, 1  # the number of items is not known, and there are few
+        listed = list(items)
+        workers = self._max_workers if self._max_workers < _MANY else _AUTO_WORKERS
+        return iter(listed), max(1, len(listed) // (_AUTO_JOBS_PER_WORKER * workers))
+
+    def options(self, **sbatch_options: OptionValue) -> Self:
         """Return an executor with other sbatch options, for some of the calls.
 
         It shares everything with this one, also its end: the shutdown of one is the
@@ -295,12 +313,16 @@ class SlurmExecutor(Executor):
             if exc_type is None:
                 raise
 
-    def __repr__(self) -> str:
+    @property
+    def directory(self) -> Path:
+        """The run directory; before the first submission the one that will hold it."""
         run = self._session.staging.run
-        where = self._session.staging.directory if run is None else run.path
+        return self._session.staging.directory if run is None else run.path
+
+    def __repr__(self) -> str:
         return (
             f"<SlurmExecutor on {type(self._session.scheduler).__name__} "
-            f"{self._session.describe()} directory={str(where)!r}>"
+            f"{self._session.describe()} directory={str(self.directory)!r}>"
         )
 
     @property

@@ -110,7 +110,7 @@ class Session:
             RuntimeError: after shutdown, at the end of the program, in a forked child.
             InitializerFailed: the initializer has failed in a job.
         """
-        if os.getpid() != self._pid:
+        if self._is_foreign():
             raise RuntimeError(
                 "this SlurmExecutor belongs to the process that made it, of which this "
                 "one is a fork; make a new SlurmExecutor here"
@@ -174,6 +174,8 @@ class Session:
 
     def note_cancel(self, future: SlurmFuture[Any]) -> None:
         """Take that a future was cancelled; called from any thread."""
+        if self._is_foreign():
+            return
         if self._settings.pool is None:
             self._cancel_job(future)
         for pool in list(self._pools.values()):
@@ -193,6 +195,8 @@ class Session:
 
     def cancel_open(self, *, started: bool) -> None:
         """Cancel open futures, on request also those whose jobs have started."""
+        if self._is_foreign():
+            return
         with self._lock:
             futures = list(self._futures)
         for future in futures:
@@ -201,17 +205,27 @@ class Session:
 
     def close(self) -> None:
         """Accept no more calls."""
+        if self._is_foreign():
+            return
         with self._lock:
             self.closed = True
         self.release()
 
+    def _is_foreign(self) -> bool:
+        """Whether this is a forked child: jobs, files and locks are the parent's."""
+        return os.getpid() != self._pid
+
     def release(self) -> None:
         """Let workers end when there are no calls left, since none will come."""
+        if self._is_foreign():
+            return
         for pool in list(self._pools.values()):
             pool.close()
 
     def end_workers(self) -> None:
         """Cancel the workers of pools; their calls have been cancelled before."""
+        if self._is_foreign():
+            return
         for pool in list(self._pools.values()):
             pool.end_workers()
 
@@ -221,6 +235,8 @@ class Session:
         Called by one of our own threads (a callback shuts its executor down), it waits
         for the others only.
         """
+        if self._is_foreign():
+            return
         while any([self._join_pools(), self._submitter.join(), self._poller.join()]):
             pass  # a job that is over may have made another one possible
         self._canceller.join()
@@ -232,6 +248,8 @@ class Session:
 
     def stop(self, error: SlurmFuturesError) -> None:
         """End all jobs now; every open future fails with the error."""
+        if self._is_foreign():
+            return
         self.close()
         self._submitter.fail_waiting(error)
         self._poller.stop(error)

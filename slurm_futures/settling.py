@@ -83,20 +83,27 @@ class Settler:
         """
         certain = began and not isinstance(error, JobCancelled | JobLost)
         failed = missing[:1] if certain else missing
-        self.fail(work, failed, error)
+        for number in failed:
+            self._settle(work, number, Outcome(exception=error.copy()))
         self._submit_again(work, missing[len(failed) :], work.kind)
 
     def fail(
         self, work: Work, numbers: Iterable[int], error: SlurmFuturesError
     ) -> None:
-        """Fail these calls, each with an error of its own, unless they are retried."""
+        """Fail these calls for good, each with an error of its own.
+
+        For what the client itself has decided: another attempt would end alike.
+        """
         for number in numbers:
-            self._settle(work, number, Outcome(exception=error.copy()))
+            self._end(work, number, Outcome(exception=error.copy()))
 
     def _settle(self, work: Work, number: int, outcome: Outcome) -> None:
+        error = outcome.exception
+        if error is None or not self._try_again(work, number, error):
+            self._end(work, number, outcome)
+
+    def _end(self, work: Work, number: int, outcome: Outcome) -> None:
         if outcome.exception is not None:
-            if self._try_again(work, number, outcome.exception):
-                return
             self._on_failed(work.home)
         try:
             work.future.settle(work.positions[number], outcome)

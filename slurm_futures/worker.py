@@ -240,7 +240,7 @@ def _enter_job_directory(directory: str) -> None:
         file = os.open(f"{directory}/{name}", flags, 0o666)
         os.dup2(file, descriptor)
         os.close(file)
-    host = os.uname().nodename
+    host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
     job_id = os.environ.get("SLURM_JOB_ID", "0")
     started = f"{host} {job_id} {os.environ.get('SLURM_RESTART_COUNT', '0')}\n"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
