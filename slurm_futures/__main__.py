@@ -1,0 +1,7 @@
+"""`python -m slurm_futures` is the command slurm-futures."""
+
+import sys
+
+from slurm_futures.cli import main
+
+sys.exit(main())
