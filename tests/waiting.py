@@ -1,0 +1,42 @@
+"""Waiting in tests: for a condition and with a deadline, never for a length of time.
+
+The poll loop here is the only sleep of the tests.
+"""
+
+import time
+from collections.abc import Callable
+
+_POLL_INTERVAL = 0.02  #: seconds
+
+
+def becomes_true(condition: Callable[[], object], timeout: float = 10) -> bool:
+    """Ask again and again until the condition holds; False when the time is up.
+
+    Args:
+        condition: Called at least once; any true value ends the wait.
+        timeout: Seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_INTERVAL)
+    return True
+
+
+def assert_soon(
+    condition: Callable[[], object],
+    timeout: float = 10,
+    message: str | Callable[[], str] = "",
+) -> None:
+    """Fail the test unless the condition holds within the timeout.
+
+    Args:
+        condition: Called at least once; any true value ends the wait.
+        timeout: Seconds.
+        message: What was awaited; a function is called at the failure, so that it can
+            tell what was there instead.
+    """
+    if not becomes_true(condition, timeout):
+        said = message() if callable(message) else message
+        raise AssertionError(f"not true within {timeout:g} s: {said or condition}")
