@@ -176,7 +176,7 @@ class Submission:
 
     def job(self, index: int) -> JobDirectory:
         """Return the directory of a job, which exists once the job has begun."""
-        return JobDirectory(self.path / "jobs" / block_of(index) / str(index))
+        return JobDirectory(self.path / f"jobs/{block_of(index)}/{index}")
 
     def list_finished(self, open_blocks: Iterable[str]) -> tuple[set[int], set[int]]:
         """Return the jobs in these blocks that are over, and those told to end.
@@ -316,7 +316,7 @@ def read_tail(path: Path) -> str:
 
 def read_own(path: Path) -> bytes:
     """Read a file that will be unpickled: it must be our own."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:  # noqa: PTH123  (once for each job)
         owner = os.fstat(file.fileno()).st_uid
         if owner != os.geteuid():
             raise ForeignFileError(

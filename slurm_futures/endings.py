@@ -39,9 +39,7 @@ class JobEndings:
         self._on_over = on_over
 
     def deliver(self, opened: OpenSubmission, track: Track) -> None:
-        """Settle the calls of a job that has published its outcomes.
-
-        Nothing happens if they are not all readable yet.
+        """Settle the calls of a job, if it has published all their outcomes.
 
         Raises:
             OSError: the outcomes cannot be read now.
@@ -52,10 +50,10 @@ class JobEndings:
             refused = OutcomeNotReadable(f"The outcome is refused: {error}.")
             self.fail(opened, track, refused)
             return
-        if self._settler.deliver(track.work, [content]):
+        missing, failed = self._settler.deliver(track.work, [content])
+        if missing:
             track.problem = f"{track.directory.path}/outcomes is cut short or damaged"
             return
-        failed = track.marker is not None and track.marker.exit_code != 0
         track.state = JobState.FAILED if failed else JobState.COMPLETED
         logger.debug("job %s: %s", track.job_id, track.state.name)
         self.close(opened, track)
@@ -67,7 +65,7 @@ class JobEndings:
             OSError: the directory cannot be read now.
         """
         left = list(track.directory.read_partial_outcomes())
-        missing = self._settler.deliver(track.work, left)
+        missing, _ = self._settler.deliver(track.work, left)
         if missing:
             remains = self._remains(opened, track, ending)
             error = diagnose(remains)

@@ -33,6 +33,7 @@ class OpenSubmission:
         open_blocks: the number of open jobs in each directory of `finished`.
         unstarted: jobs whose directory has not been seen yet.
         notable: jobs of which more is known than that they are pending.
+        suspects: jobs that may be over, about which something is to be decided.
         told_to_end: jobs whose script has told that Slurm is ending them.
         listed: whether the last snapshot listed any job of this submission.
         reasons: why jobs are pending, as the last snapshot said.
@@ -48,6 +49,7 @@ class OpenSubmission:
     open_blocks: dict[str, int] = field(default_factory=dict)
     unstarted: set[int] = field(default_factory=set)
     notable: set[int] = field(default_factory=set)
+    suspects: set[int] = field(default_factory=set)
     told_to_end: set[int] = field(default_factory=set)
     listed: bool = True
     reasons: dict[str, list[range]] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class OpenSubmission:
         track.closed = True
         self.unstarted.discard(index)
         self.notable.discard(index)
+        self.suspects.discard(index)
         block = block_of(index)
         self.open_blocks[block] -= 1
         if not self.open_blocks[block]:
@@ -107,6 +110,7 @@ class OpenSubmission:
             return self._see(unlisted, whole, at) or news
         for index in unlisted:
             news |= self.tracks[index].miss(at)
+            self._note_suspect(index)
         self.notable |= unlisted
         return news
 
@@ -117,11 +121,19 @@ class OpenSubmission:
         for index in indices:
             track = self.tracks[index]
             news |= track.see(row.state, at)
+            self._note_suspect(index)
             if track.plainly_pending:
                 self.notable.discard(index)
             else:
                 self.notable.add(index)
         return news
+
+    def _note_suspect(self, index: int) -> None:
+        track = self.tracks[index]
+        if track.over_since is not None or track.marker is not None:
+            self.suspects.add(index)
+        else:
+            self.suspects.discard(index)
 
     def _note_reason(self, row: Row, indices: range) -> None:
         if row.state is JobState.PENDING:

@@ -22,6 +22,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -47,8 +48,7 @@ logger = logging.getLogger("slurm_futures")
 #: since the last news; and how many times the duration of a look must pass till the
 #: next one, which bounds the load on a slow file system.
 _SHORTEST_LOOK, _LONGEST_LOOK, _LOOK_SHARE = 0.05, 1.0, 0.01
-_LOOK_COST_FACTOR = 50
-_SLOWEST_LOOK = 5.0
+_LOOK_COST_FACTOR = 20
 #: Seconds between two listings of the job directories, which tell what has started.
 _STARTED_INTERVAL = 0.5
 #: Seconds until a directory that is not there counts as deleted.
@@ -129,6 +129,7 @@ class Poller:
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []
         self._news_at = 0.0
+        self._look_costs: deque[float] = deque(maxlen=4)
         self._look_cost = 0.0
         self._started_look_at = 0.0
         self._snapshot_at = -float("inf")
@@ -198,7 +199,9 @@ class Poller:
     def _delay(self) -> float:
         quiet = time.monotonic() - self._news_at
         delay = min(max(quiet * _LOOK_SHARE, _SHORTEST_LOOK), _LONGEST_LOOK)
-        return max(delay, min(self._look_cost * _LOOK_COST_FACTOR, _SLOWEST_LOOK))
+        # The smallest of the last few: a hiccup does not make a file system slow.
+        cost = min(self._look_costs, default=0.0) * _LOOK_COST_FACTOR
+        return max(delay, min(cost, _LONGEST_LOOK))
 
     def _receive(self, timeout: float) -> None:
         """Handle what is in the inbox; wait for something to be there."""
@@ -265,6 +268,7 @@ class Poller:
             self._started_look_at = now
         for opened in self._open:
             self._guard(opened, partial(self._look_at, look_at_started=look_at_started))
+        self._look_costs.append(self._look_cost)
         self._sweep()
         for watched in self._watched:
             self._look_at_queue(watched)
@@ -295,12 +299,13 @@ class Poller:
     def _look_at(self, opened: OpenSubmission, look_at_started: bool) -> None:
         finished, ending = self._list(opened, look_at_started)
         for index in opened.tracks.keys() & finished:
-            self._read_marker(opened, opened.tracks[index])
+            # Settling one job may close others: the initializer failed.
+            if index in opened.tracks:
+                self._finish(opened, opened.tracks[index])
         for index in (ending & opened.tracks.keys()) - opened.told_to_end:
             opened.told_to_end.add(index)
             self._note_ending(opened, opened.tracks[index])
-        for index in list(opened.notable):
-            # Settling one job may close others: the initializer failed.
+        for index in list(opened.suspects):
             if index in opened.tracks:
                 self._decide(opened, opened.tracks[index])
 
@@ -346,16 +351,23 @@ class Poller:
             # Slurm's last word. After a preemption, say, the job may run again.
             track.marker = Marker(_SIGTERM_EXIT_CODE, published=False)
             track.state = state
-            opened.notable.add(track.index)
+            opened.suspects.add(track.index)
         self._expect_change()
+
+    def _finish(self, opened: OpenSubmission, track: Track) -> None:
+        """End a job that has left its marker: mostly its outcomes are all there."""
+        if track.marker is None:
+            self._news_at = time.monotonic()
+            self._deliver(opened, track)
+            if not track.closed:
+                self._read_marker(opened, track)
 
     def _read_marker(self, opened: OpenSubmission, track: Track) -> None:
         if track.marker is not None:
             return
-        self._news_at = time.monotonic()
         track.marker = opened.submission.read_marker(track.index)
-        track.marker_at = self._news_at
-        opened.notable.add(track.index)
+        track.marker_at = time.monotonic()
+        opened.suspects.add(track.index)
         if track.marker is not None and not track.marker.published:
             self._expect_change()
 

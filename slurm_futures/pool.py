@@ -326,7 +326,7 @@ class Pool:
         missing: list[int] | range = range(len(unit.work.positions))
         try:
             content = directory.read_outcomes(number)
-            missing = self._settler.deliver(unit.work, [content])
+            missing, _ = self._settler.deliver(unit.work, [content])
         except OSError as error:
             unit.problem = str(error)
         if missing:
@@ -422,7 +422,7 @@ class Pool:
             found = True
             self._note_owner(directory, number, unit)
             left = directory.read_partial_outcomes(number, name)
-            missing = self._settler.deliver(unit.work, left)
+            missing, _ = self._settler.deliver(unit.work, left)
             if missing:
                 cause = _as_ours(error or JobLost(f"worker {name} ended in a call."))
                 self._settler.break_off(unit.work, missing, cause, began=True)

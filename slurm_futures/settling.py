@@ -56,8 +56,14 @@ class Settler:
         self._on_failed = on_failed
         self._on_initializer_failed = on_initializer_failed
 
-    def deliver(self, work: Work, contents: Iterable[bytes]) -> list[int]:
-        """Settle what these outcomes tell; return the numbers of all other calls."""
+    def deliver(self, work: Work, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+        """Settle what these outcomes tell.
+
+        Returns:
+            The numbers of the calls of which they tell nothing, and whether any of the
+            others raised.
+        """
+        failed = False
         missing = dict.fromkeys(range(len(work.positions)))
         for content in contents:
             for number, kind, payload in read_outcomes(content):
@@ -67,10 +73,11 @@ class Settler:
                 if outcome.initializer_failed and outcome.exception is not None:
                     self._on_failed(work.home)
                     self._on_initializer_failed(outcome.exception)
-                    return list(missing)
+                    return list(missing), True
                 del missing[number]
+                failed |= outcome.exception is not None
                 self._settle(work, number, outcome)
-        return list(missing)
+        return list(missing), failed
 
     def break_off(
         self, work: Work, missing: list[int], error: SlurmFuturesError, *, began: bool

@@ -369,19 +369,21 @@ def _open(
     submitted_at = time.monotonic()
     array = staged.batch.array_size is not None
     tracks = {}
+    home = staged.submission.path
+    calls = staged.submission.calls
     for index, request in enumerate(requests):
         tracks[index] = Track(
             job_id=job_id.task(index) if array else job_id,
             index=index,
-            directory=staged.submission.job(index),
+            submission=staged.submission,
             work=Work(
                 future=request.future,
                 positions=request.positions,
                 kind=kind,
                 label=label,
-                calls=staged.submission.calls,
+                calls=calls,
                 index=index,
-                home=staged.submission.path,
+                home=home,
             ),
             submitted_at=submitted_at,
         )

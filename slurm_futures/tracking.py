@@ -30,7 +30,7 @@ from slurm_futures.schedulers.base import JobState
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slurm_futures.directories import JobDirectory
+    from slurm_futures.directories import JobDirectory, Submission
     from slurm_futures.future import SlurmFuture
     from slurm_futures.schedulers.base import JobId
     from slurm_futures.staging import Kind
@@ -117,7 +117,7 @@ class Track:
 
     job_id: JobId
     index: int
-    directory: JobDirectory
+    submission: Submission
     work: Work
     submitted_at: float
     state: JobState = JobState.PENDING
@@ -156,6 +156,11 @@ class Track:
         self.started = True
         if self.state is JobState.PENDING:
             self.state = JobState.RUNNING
+
+    @property
+    def directory(self) -> JobDirectory:
+        """Where the job leaves its files, once it has begun."""
+        return self.submission.job(self.index)
 
     @property
     def plainly_pending(self) -> bool:
