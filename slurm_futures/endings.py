@@ -66,6 +66,8 @@ class JobEndings:
         """
         left = list(track.directory.read_partial_outcomes())
         missing, _ = self._settler.deliver(track.work, left)
+        if self._settler.broken:
+            return
         if missing:
             remains = self._remains(opened, track, ending)
             error = diagnose(remains)
@@ -105,11 +107,11 @@ class JobEndings:
             marker=track.marker,
             ending=ending,
             started=exists or track.marker is not None,
+            worker_started=exists,
             array_listed=opened.listed,
             node=track.directory.node() if exists else None,
             log=log,
-            # What the script prints before and after the worker goes to Slurm's log.
-            stderr_tail=(track.directory.stderr_tail() if exists else "") or log,
+            stderr_tail=track.directory.stderr_tail() if exists else "",
             directory=track.directory.path,
             time_limit=options.get("time"),
             memory=options.get("mem"),

@@ -54,13 +54,9 @@ from slurm_futures.script import (
     python_words,
     setup_lines,
 )
-from slurm_futures.serialization import (
-    PickledCall,
-    dump,
-    dump_arguments,
-    function_name,
-)
+from slurm_futures.serialization import dump, function_name
 from slurm_futures.session import Session, Settings
+from slurm_futures.sharing import CallPickler
 from slurm_futures.staging import Keep, Kind, Staging, check_directory, clean_name
 from slurm_futures.submitter import JobRequest
 
@@ -186,7 +182,7 @@ class SlurmExecutor(Executor):
         self._session.check_usable()
         future: SlurmFuture[T] = SlurmFuture(self._session.note_cancel)
         try:
-            call = PickledCall(dump(fn), dump_arguments(args, kwargs))
+            call = CallPickler().pickle(dump(fn), args, kwargs)
         except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
             future.set_exception(error)
             return future
@@ -342,6 +338,7 @@ class SlurmExecutor(Executor):
         chunksize: int,
     ) -> list[SlurmFuture[Any]]:
         """Let each chunk become a job, all of them one submission."""
+        pickler = CallPickler()
         requests = []
         futures: list[SlurmFuture[Any]] = []
         for chunk in chunks:
@@ -351,7 +348,7 @@ class SlurmExecutor(Executor):
             else:
                 future = ChunkFuture(self._session.note_cancel, len(chunk))
             futures.append(future)
-            request = make_request(future, function, chunk)
+            request = make_request(future, function, chunk, pickler)
             if request.calls:
                 requests.append(request)
         if requests:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from slurm_futures.future import ChunkFuture, SlurmFuture
-from slurm_futures.serialization import Outcome, PickledCall, dump, dump_arguments
+from slurm_futures.serialization import Outcome, dump
+from slurm_futures.sharing import CallPickler
 from slurm_futures.submitter import JobRequest
 
 Chunk = tuple[tuple[Any, ...], ...]
@@ -31,6 +32,7 @@ def make_request(
     future: SlurmFuture[Any],
     function: bytes | BaseException,
     chunk: Chunk,
+    pickler: CallPickler,
 ) -> JobRequest:
     """Pickle the calls of a chunk; those that cannot be pickled fail on the spot."""
     positions, calls = [], []
@@ -38,7 +40,7 @@ def make_request(
         try:
             if isinstance(function, BaseException):
                 raise function
-            calls.append(PickledCall(function, dump_arguments(args, {})))
+            calls.append(pickler.pickle(function, args, {}))
         except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
             future.settle(position, Outcome(exception=error))
         else:

@@ -30,7 +30,7 @@ CLOSED = "closed"
 #: Seconds between two looks at an empty queue: right after a call, and for the longest;
 #: with many workers each one looks less often, since any of them can take a call.
 SHORTEST_WAIT, LONGEST_WAIT = 0.005, 2.0
-WAIT_PER_WORKER = 0.05
+WAIT_PER_WORKER = 0.03
 #: The last share of its time limit in which a worker takes no more calls.
 RESERVE = 0.1
 

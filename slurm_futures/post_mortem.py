@@ -69,6 +69,8 @@ class Remains:
 
     Attributes:
         state: of the last snapshot that listed the job; None if it was not listed.
+        started: whether the script of the job has begun.
+        worker_started: whether it got as far as to start Python.
         array_listed: whether the last snapshot listed other tasks of its array.
         log: what Slurm wrote into the log of the job.
         time_limit, memory: the options of the executor, None if not given.
@@ -81,6 +83,7 @@ class Remains:
     marker: Marker | None
     ending: Ending
     started: bool
+    worker_started: bool
     array_listed: bool
     node: str | None
     log: str
@@ -211,12 +214,19 @@ def _facts(remains: Remains) -> str:
         reason = remains.ending.reason
         because = f" (reason {reason})" if reason else ""
         return f"Its script never began{because}."
+    if not remains.worker_started:
+        return f"It did not get as far as to run Python.{_last_words(remains)}"
     node = remains.node or remains.ending.node
     where = "It ran" if node is None else f"It ran on node {node}"
     last = remains.stderr_tail.splitlines()[-1:]
     if last:
         return f"{where}; the last line of its stderr is {last[0]!r}."
-    return f"{where} and printed nothing to stderr."
+    return f"{where} and printed nothing to stderr.{_last_words(remains)}"
+
+
+def _last_words(remains: Remains) -> str:
+    last = remains.log.splitlines()[-1:]
+    return f" The last line of Slurm's log is {last[0]!r}." if last else ""
 
 
 def _advice(remains: Remains, cls: type[JobFailed]) -> str:
@@ -228,6 +238,8 @@ def _advice(remains: Remains, cls: type[JobFailed]) -> str:
             "Check that the nodes share the directory "
             f"{remains.directory.parents[3]} with this machine, then submit it again."
         )
+    if not remains.worker_started:
+        return "Look at the options python= and setup= of the SlurmExecutor."
     if cls is JobTimeout:
         return f'Ask for more time, SlurmExecutor(time="..."), or {see}.'
     if cls is JobOutOfMemory:

@@ -10,6 +10,7 @@ Rules only: the settler asks them, and submits again.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,15 @@ class Retries:
         return None
 
     def grow(self, options: SbatchOptions, error: BaseException) -> SbatchOptions:
-        """Return the options for the next attempt."""
+        """Return the options for the next attempt.
+
+        A value that only sbatch understands stays as it is.
+        """
+        with contextlib.suppress(OptionError):
+            return self._grow(options, error)
+        return options
+
+    def _grow(self, options: SbatchOptions, error: BaseException) -> SbatchOptions:
         if isinstance(error, JobOutOfMemory) and self.memory_factor > 1:
             return self._grow_memory(options)
         if isinstance(error, JobTimeout) and self.time_factor > 1:

@@ -20,12 +20,21 @@ from slurm_futures import worker
 from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Blob:
+    """A pickled object; other than bytes it can be referred to weakly."""
+
+    content: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class PickledCall:
     """One function with its arguments, as they were when the call was submitted."""
 
     function: bytes
     arguments: bytes
+    #: Large objects to which the arguments refer by their place (`sharing.py`).
+    shared: tuple[Blob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,10 @@ class Outcome:
 
 #: Types that the C pickler knows by itself: eight times as fast as cloudpickle.
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
+
+
+class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Pickles like `dump`; a class to derive from."""
 
 
 def dump(value: object) -> bytes:
@@ -65,15 +78,19 @@ def write_calls(
     with temporary.open("wb", buffering=1 << 20) as file:
         file.write(worker.CALLS_MAGIC)
         blobs = _BlobWriter(file)
-        job_table, call_table = bytearray(), bytearray()
+        job_table, call_table, use_table = bytearray(), bytearray(), bytearray()
         first = 0
         for calls in jobs:
             job_table += worker.JOB_ENTRY.pack(first, len(calls))
             first += len(calls)
             for call in calls:
+                uses = len(use_table) // worker.USE_ENTRY.size, len(call.shared)
+                for blob in call.shared:
+                    use_table += worker.USE_ENTRY.pack(*blobs.write_once(blob.content))
                 where = (*blobs.write_once(call.function), *blobs.write(call.arguments))
-                call_table += worker.CALL_ENTRY.pack(*where)
+                call_table += worker.CALL_ENTRY.pack(*where, *uses)
         tail = _place_initializer(context, blobs)
+        tail["uses"] = blobs.write(use_table)[0]
         jobs_offset = blobs.write(job_table)[0]
         calls_offset = blobs.write(call_table)[0]
         context_place = blobs.write(pickle.dumps(tail, pickle.HIGHEST_PROTOCOL))
@@ -89,7 +106,7 @@ def _place_initializer(
 ) -> dict[str, Any]:
     initializer = context["initializer"]
     place = None if initializer is None else blobs.write(initializer)
-    return {**context, "initializer": place, "shared": {}}
+    return {**context, "initializer": place}
 
 
 class _BlobWriter:
@@ -122,7 +139,11 @@ def read_call(path: Path, job: int, position: int) -> PickledCall:
     with path.open("rb") as file:
         calls = worker.CallsFile(file)
         entry = list(calls.entries(job))[position]
-        return PickledCall(calls.read(*entry[:2]), calls.read(*entry[2:]))
+        return PickledCall(
+            calls.read(*entry[:2]),
+            calls.read(*entry[2:4]),
+            tuple(map(Blob, calls.shared(entry))),
+        )
 
 
 def load_outcome(kind: int, payload: bytes) -> Outcome:

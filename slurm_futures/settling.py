@@ -51,6 +51,8 @@ class Settler:
         on_failed: Callable[[Path], None],
         on_initializer_failed: Callable[[BaseException], None],
     ) -> None:
+        #: Whether the initializer has failed: all open futures are about to fail.
+        self.broken = False
         self._retries = retries
         self._resubmit = resubmit
         self._on_failed = on_failed
@@ -71,6 +73,7 @@ class Settler:
                     continue
                 outcome = load_outcome(kind, payload)
                 if outcome.initializer_failed and outcome.exception is not None:
+                    self.broken = True
                     self._on_failed(work.home)
                     self._on_initializer_failed(outcome.exception)
                     return list(missing), True

@@ -10,11 +10,14 @@ it. The client imports the formats below from here: they are written down once.
 Calls file (`calls.pkl`, written by the client): blobs one after another, then the
 tables that say where they are, then a footer of fixed size.
 
-    magic | blobs ... | jobs table | calls table | context | footer
+    magic | blobs ... | jobs table | calls table | uses table | context | footer
 
     jobs table    for each job: number of its first call, how many calls
-    calls table   for each call: offset and length of its function and its arguments
-    context       pickled dict: path, cwd, argv, prefix, version, initializer, shared
+    calls table   for each call: offset and length of its function and its arguments,
+                  first entry and number of entries in the uses table
+    uses table    offset and length of each large object that a call shares with
+                  others; the arguments refer to the n-th one by the persistent id n
+    context       pickled dict: path, cwd, argv, prefix, version, initializer, uses
 
 Outcomes file (`outcomes` in the job directory): one record for each call that ended,
 in the order in which they ended. A record whose length or checksum is wrong is not
@@ -44,7 +47,8 @@ if TYPE_CHECKING:
 CALLS_MAGIC = b"SLFCALLS"
 CALLS_FOOTER = Struct("<QQQQQQ8s")
 JOB_ENTRY = Struct("<QQ")
-CALL_ENTRY = Struct("<QQQQ")
+CALL_ENTRY = Struct("<QQQQQQ")
+USE_ENTRY = Struct("<QQ")
 
 OUTCOME_MAGIC = b"SLFO"
 OUTCOME_HEADER = Struct("<4sQBQI")
@@ -88,7 +92,7 @@ class CallsFile:
         if magic != CALLS_MAGIC:
             raise EOFError("calls.pkl is incomplete")
         self.context: dict[str, Any] = loads(self.read(context_offset, context_length))
-        self._loaded: dict[tuple[int, int], Any] = {}
+        self._functions: dict[tuple[int, ...], Any] = {}
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a part of the file."""
@@ -98,8 +102,8 @@ class CallsFile:
             raise EOFError("calls.pkl is incomplete")
         return blob
 
-    def entries(self, job: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield where function and arguments of each call of the job are."""
+    def entries(self, job: int) -> Iterator[tuple[int, ...]]:
+        """Yield the entry of each call of the job: where its parts are."""
         first, count = JOB_ENTRY.unpack(
             self.read(self._jobs_offset + job * JOB_ENTRY.size, JOB_ENTRY.size)
         )
@@ -108,31 +112,41 @@ class CallsFile:
         )
         return CALL_ENTRY.iter_unpack(table)
 
-    def load(self, offset: int, length: int) -> Any:
-        """Unpickle a blob; objects that several calls share are loaded once."""
-        blob = self.read(offset, length)
-        if not self.context["shared"]:
-            return loads(blob)
+    def load_function(self, entry: tuple[int, ...]) -> Any:
+        """Return the function of a call; many calls have the same one."""
+        place = entry[:2]
+        if place not in self._functions:
+            self._functions[place] = loads(self.read(*place))
+        return self._functions[place]
+
+    def load_arguments(self, entry: tuple[int, ...]) -> Any:
+        """Return args and kwargs of a call, no part of which another call has."""
+        arguments = self.read(*entry[2:4])
+        shared = list(self.shared(entry))
+        if not shared:
+            return loads(arguments)
         from io import BytesIO
 
-        unpickler = _SharedUnpickler(BytesIO(blob))
-        unpickler.calls = self
+        unpickler = _SharedUnpickler(BytesIO(arguments))
+        unpickler.objects = [loads(blob) for blob in shared]
         return unpickler.load()
 
-    def load_once(self, offset: int, length: int) -> Any:
-        """Unpickle a blob that many calls refer to, such as their function."""
-        if (offset, length) not in self._loaded:
-            self._loaded[offset, length] = self.load(offset, length)
-        return self._loaded[offset, length]
+    def shared(self, entry: tuple[int, ...]) -> Iterator[bytes]:
+        """Yield the large objects that the arguments of a call refer to."""
+        first, count = entry[4:]
+        start = self.context["uses"] + first * USE_ENTRY.size
+        table = self.read(start, count * USE_ENTRY.size) if count else b""
+        for place in USE_ENTRY.iter_unpack(table):
+            yield self.read(*place)
 
 
 class _SharedUnpickler(Unpickler):
-    """Resolves the large objects that calls of a submission share."""
+    """Puts the large objects in the places from which they were taken."""
 
-    calls: CallsFile
+    objects: list[Any]
 
     def persistent_load(self, pid: Any) -> Any:
-        return self.calls.load_once(*self.calls.context["shared"][pid])
+        return self.objects[pid]
 
 
 def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -285,7 +299,7 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
     initializer = calls.context["initializer"]
     if initializer is not None:
         try:
-            function, arguments = calls.load(*initializer)
+            function, arguments = loads(calls.read(*initializer))
             function(*arguments)
         except BaseException as error:  # noqa: BLE001  (SystemExit counts as well)
             _append_exception(outcomes, 0, INITIALIZER_FAILED, error)
@@ -298,7 +312,7 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
 
 def run_call(
     calls: CallsFile,
-    entry: tuple[int, int, int, int],
+    entry: tuple[int, ...],
     position: int,
     outcomes: OutcomesFile,
 ) -> bool:
@@ -335,10 +349,10 @@ def run_call(
     return False
 
 
-def _call(calls: CallsFile, entry: tuple[int, int, int, int]) -> Any:
+def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
     try:
-        function = calls.load_once(*entry[:2])
-        arguments, keywords = calls.load(*entry[2:])
+        function = calls.load_function(entry)
+        arguments, keywords = calls.load_arguments(entry)
     except BaseException as error:
         error.add_note(
             f"The call could not be loaded on {os.uname().nodename}, so it did not "
