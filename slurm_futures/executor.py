@@ -226,8 +226,9 @@ class SlurmExecutor(Executor):
         chunks = chunked(items, chunksize)
         function = pickle_function(fn)
         label = function_name(fn)
+        pickler = CallPickler(iterables)
         first = self._submit_chunks(
-            label, function, itertools.islice(chunks, buffersize), chunksize
+            label, function, itertools.islice(chunks, buffersize), chunksize, pickler
         )
         if buffersize is None:
             return results(deque(first), deadline, list)
@@ -239,7 +240,9 @@ class SlurmExecutor(Executor):
             if alive is None or not more:
                 return []
             alive._session.check_usable()
-            return alive._submit_chunks(label, function, iter(more), chunksize)
+            return alive._submit_chunks(
+                label, function, iter(more), chunksize, CallPickler()
+            )
 
         return results(deque(first), deadline, submit_next)
 
@@ -336,9 +339,9 @@ class SlurmExecutor(Executor):
         function: bytes | BaseException,
         chunks: Iterator[Chunk],
         chunksize: int,
+        pickler: CallPickler,
     ) -> list[SlurmFuture[Any]]:
         """Let each chunk become a job, all of them one submission."""
-        pickler = CallPickler()
         requests = []
         futures: list[SlurmFuture[Any]] = []
         for chunk in chunks:

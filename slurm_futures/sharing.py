@@ -1,32 +1,36 @@
-"""Large objects that several calls share: pickled once, stored once.
+"""Large objects that several calls share: stored once for all calls of a submission.
 
 An array that each call of a map gets, by `itertools.repeat` or in every item, would
 otherwise be written as often as there are calls. Arguments refer to it by a persistent
 id instead (pickle's own means), and the calls file holds it once. Each call still gets
 an object of its own: what one call does to it no other call sees.
+
+Whether two calls share an object is decided by its content: a program may fill the
+same array anew for each item. Only what comes from `itertools.repeat` is trusted to
+stay as it is, and so it is pickled once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import pickle
-import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slurm_futures.serialization import (
+    PLAIN,
     Blob,
     ByValuePickler,
     PickledCall,
+    dump,
     dump_arguments,
 )
 
-#: Bytes; a smaller object travels with its call.
+#: Bytes; what is smaller travels with its call.
 _LARGE = 1 << 20
-_CONTAINERS = (list, tuple, dict, set, frozenset)
-
 
 #: Equal blobs that wait to be written are one object: a loop of submit calls may pass
 #: the same large array a thousand times.
@@ -36,13 +40,20 @@ _waiting: weakref.WeakValueDictionary[bytes, Blob] = weakref.WeakValueDictionary
 class CallPickler:
     """Pickles the calls of one `map`, or a single one.
 
-    Between two calls of the same map an object is trusted not to change; the pickler,
-    and with it all references to arguments, is dropped when `map` returns.
+    It keeps references to large arguments, and is dropped when `map` returns.
+
+    Args:
+        iterables: of the map; what `itertools.repeat` yields is pickled once.
     """
 
-    def __init__(self) -> None:
-        self._sharing = False
+    def __init__(self, iterables: Iterable[object] = ()) -> None:
+        self._repeated = {
+            id(each.__reduce__()[1][0])  # what it repeats, as its pickle would tell
+            for each in iterables
+            if isinstance(each, itertools.repeat)
+        }
         self._blobs: dict[int, tuple[object, Blob]] = {}
+        self._sharing = False
 
     def pickle(
         self, function: bytes, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -52,52 +63,77 @@ class CallPickler:
         Raises:
             Exception: whatever the reducers of the arguments raise.
         """
-        if not self._sharing and not any(map(_is_large, args)):
+        if not self._sharing and not any(map(_is_large_buffer, args)):
             arguments = dump_arguments(args, kwargs)
             if len(arguments) < _LARGE:
                 return PickledCall(function, arguments)
         self._sharing = True  # the next calls are probably as large
+        call = self._pickle_without(None, function, args, kwargs)
+        if len(call.arguments) < _LARGE:
+            return call
+        # Buffers are not all of it. A single object beside numbers and the like can be
+        # taken out whole; several may be parts of each other.
+        rich = [each for each in (*args, *kwargs.values()) if type(each) not in PLAIN]
+        if len(rich) != 1:
+            return call
+        return self._pickle_without(rich[0], function, args, kwargs)
+
+    def _pickle_without(
+        self,
+        single: object | None,
+        function: bytes,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> PickledCall:
+        """Pickle arguments without this object, or else without large buffers."""
         buffer = io.BytesIO()
-        pickler = _SharingPickler(buffer, self._blobs)
+        pickler = _SharingPickler(buffer, self, single)
         pickler.dump((tuple(args), dict(kwargs)))
         return PickledCall(function, buffer.getvalue(), tuple(pickler.shared))
+
+    def find_blob(self, obj: object) -> Blob:
+        """Return the pickle of a large object, the same one for the same content."""
+        key = id(obj)
+        if key in self._blobs:
+            return self._blobs[key][1]
+        content = dump(obj)
+        blob = _waiting.setdefault(hashlib.blake2b(content).digest(), Blob(content))
+        if key in self._repeated:
+            self._blobs[key] = obj, blob
+        return blob
 
 
 class _SharingPickler(ByValuePickler):
     """Takes large objects out of a pickle."""
 
-    def __init__(self, file: io.BytesIO, blobs: dict[int, tuple[object, Blob]]) -> None:
+    def __init__(
+        self, file: io.BytesIO, calls: CallPickler, single: object | None
+    ) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._blobs = blobs
+        self._calls = calls
+        self._single = single
         self._places: dict[int, int] = {}
         #: The blobs that this pickle refers to, by their place.
         self.shared: list[Blob] = []
 
     def persistent_id(self, obj: object) -> int | None:
         """Return the place of a large object among the shared ones."""
-        if not _is_large(obj):
+        if not self._is_wanted(obj):
             return None
         key = id(obj)
         if key not in self._places:
-            if key not in self._blobs:
-                self._blobs[key] = obj, _make_blob(obj)
             self._places[key] = len(self.shared)
-            self.shared.append(self._blobs[key][1])
+            self.shared.append(self._calls.find_blob(obj))
         return self._places[key]
 
+    def _is_wanted(self, obj: object) -> bool:
+        if self._single is not None:
+            return obj is self._single
+        return _is_large_buffer(obj)
 
-def _is_large(obj: object) -> bool:
+
+def _is_large_buffer(obj: object) -> bool:
     if isinstance(obj, str | bytes | bytearray):
         return len(obj) >= _LARGE
-    if isinstance(obj, _CONTAINERS):
-        return sys.getsizeof(obj) >= _LARGE
     size = getattr(obj, "nbytes", 0)  # an array of NumPy or the like, a memoryview
     return isinstance(size, int) and size >= _LARGE and not isinstance(obj, type)
-
-
-def _make_blob(obj: object) -> Blob:
-    buffer = io.BytesIO()
-    ByValuePickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(obj)
-    content = buffer.getbuffer()
-    key = hashlib.blake2b(content).digest()
-    return _waiting.setdefault(key, Blob(bytes(content)))
