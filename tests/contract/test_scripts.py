@@ -1,0 +1,150 @@
+"""Functions and classes that belong to a script, or to a module that lies beside it."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+RunScript = Callable[..., subprocess.CompletedProcess[str]]
+
+_SCRIPT = '''
+import enum
+from dataclasses import dataclass
+from executors import make_executor
+
+FACTOR = 3
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+
+    def scaled(self):
+        return Point(self.x * FACTOR)
+
+class Color(enum.Enum):
+    RED = 1
+
+class ScriptError(Exception):
+    """Has two arguments and calls the constructor of its base with one."""
+
+class Node:
+    children: "list[Node]"
+
+    def __init__(self, children):
+        self.children = children
+
+def scale(point):
+    return point.scaled()
+
+def fail():
+    raise ScriptError("of the script")
+
+def colors():
+    return {"red": Color.RED}
+
+def tree():
+    return Node([Node([]), Node([])])
+
+def main():
+    with make_executor(2) as executor:
+        moved = executor.submit(scale, Point(2))
+        method = executor.submit(Point(5).scaled)
+        failing = executor.submit(fail)
+        colored = executor.submit(colors)
+        grown = executor.submit(tree)
+        mapped = list(executor.map(Point, [1, 2]))
+    assert moved.result() == Point(6), moved.result()
+    assert isinstance(moved.result(), Point)
+    assert method.result() == Point(15)
+    assert isinstance(failing.exception(), ScriptError), repr(failing.exception())
+    assert colored.result()["red"] is Color.RED
+    assert all(isinstance(child, Node) for child in grown.result().children)
+    assert mapped == [Point(1), Point(2)]
+    print("fine")
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def test_script_can_submit_its_own_functions_and_classes(
+    run_script: RunScript,
+) -> None:
+    """Functions of `__main__` run, and instances of its classes are what they were."""
+    ended = run_script(_SCRIPT)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
+
+
+def test_script_can_submit_functions_of_a_neighbour_module(
+    run_script: RunScript, tmp_path: Path
+) -> None:
+    """A module beside the script that nobody installed is found by the call."""
+    (tmp_path / "neighbour.py").write_text(
+        "class Thing:\n"
+        "    pass\n"
+        "def make():\n"
+        "    from second_neighbour import NUMBER\n"
+        "    thing = Thing()\n"
+        "    thing.number = NUMBER\n"
+        "    return thing\n"
+    )
+    (tmp_path / "second_neighbour.py").write_text("NUMBER = 5\n")
+    ended = run_script(
+        """
+from executors import make_executor
+import neighbour
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        thing = executor.submit(neighbour.make).result()
+    assert isinstance(thing, neighbour.Thing)
+    print(thing.number)
+"""
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "5\n", "")
+
+
+def test_call_finds_a_module_on_a_path_that_the_script_added(
+    run_script: RunScript, tmp_path: Path
+) -> None:
+    """What the program put on `sys.path` is there in the call."""
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "far_module.py").write_text("def make():\n    return 6\n")
+    ended = run_script(
+        """
+import sys
+from executors import make_executor
+sys.path.append("extra")
+import far_module
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        print(executor.submit(far_module.make).result())
+"""
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "6\n", "")
+
+
+def test_program_from_the_command_line_can_submit(
+    run_script: RunScript,
+) -> None:
+    """A call finds the arguments of the program in `sys.argv`."""
+    ended = run_script(
+        """
+import sys
+from executors import make_executor
+
+def arguments():
+    return sys.argv[1:]
+
+if __name__ == "__main__":
+    sys.argv += ["--seed", "5"]
+    with make_executor(1) as executor:
+        print(executor.submit(arguments).result())
+"""
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "['--seed', '5']\n"

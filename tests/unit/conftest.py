@@ -1,0 +1,62 @@
+"""Fixtures of the unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slurm_futures import poller, sending, submitter, tracking
+from tests.unit.fakes import FakeJobs, FakeScheduler, WatchedPoller, make_jobs
+
+#: Lets a command be found first: name and lines of a shell script.
+AddCommand = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def scheduler() -> FakeScheduler:
+    """Give a scheduler that accepts everything and never starts a job."""
+    return FakeScheduler()
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, scheduler: FakeScheduler) -> FakeJobs:
+    """Give an array of two jobs that squeue shows as running."""
+    return make_jobs(tmp_path, scheduler)
+
+
+@pytest.fixture
+def watched(scheduler: FakeScheduler) -> WatchedPoller:
+    """Give a poller of the scheduler, which watches nothing yet."""
+    return WatchedPoller(scheduler)
+
+
+@pytest.fixture
+def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let hundredths of seconds stand for seconds in the clocks of the library."""
+    monkeypatch.setattr(poller, "_SHORTEST_LOOK", 0.01)
+    monkeypatch.setattr(poller, "_STARTED_INTERVAL", 0.01)
+    monkeypatch.setattr(poller, "_LOOK_COST_FACTOR", 1)
+    monkeypatch.setattr(tracking, "_NEVER_STARTED_GRACE", 0.05)
+    monkeypatch.setattr(tracking, "_CAUSE_WAIT", 0.2)
+    monkeypatch.setattr(submitter, "_SHORTEST_PAUSE", 0.01)
+    monkeypatch.setattr(submitter, "_LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(sending, "_SHORTEST_BACKOFF", 0.01)
+    monkeypatch.setattr(sending, "_LONGEST_BACKOFF", 0.02)
+
+
+@pytest.fixture
+def add_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddCommand:
+    """Give a function that puts a command into a directory that alone is on PATH."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", str(directory))
+
+    def add(name: str, lines: str) -> Path:
+        path = directory / name
+        path.write_text(f"#!/bin/bash\nPATH=/usr/bin:/bin\n{lines}\n")
+        path.chmod(0o755)
+        return path
+
+    return add

@@ -1,0 +1,345 @@
+"""Calls and outcomes to bytes and back; whatever comes, an outcome can be loaded."""
+
+import dataclasses
+import functools
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures import serialization, worker
+from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback
+from slurm_futures.serialization import (
+    Blob,
+    Outcome,
+    PickledCall,
+    dump,
+    dump_arguments,
+    function_name,
+    load_outcome,
+    read_call,
+    write_calls,
+)
+
+CONTEXT: dict[str, Any] = {"cwd": "/", "initializer": None}
+
+
+def make_call(*args: object, **kwargs: object) -> PickledCall:
+    """Return the call of a function that many calls share."""
+    return PickledCall(dump(divmod), dump_arguments(args, kwargs))
+
+
+def test_calls_survive_the_round_trip(tmp_path: Path) -> None:
+    """Each job finds its own calls, in their order."""
+    path = tmp_path / "calls.pkl"
+    write_calls(path, [[make_call(1)], [make_call(2), make_call(3, n=4)]], CONTEXT)
+
+    with path.open("rb") as file:
+        calls = worker.CallsFile(file)
+        arguments = [
+            [calls.load_arguments(entry) for entry in calls.entries(job)]
+            for job in (0, 1)
+        ]
+
+    assert arguments == [[((1,), {})], [((2,), {}), ((3,), {"n": 4})]]
+    assert (calls.job_count, calls.call_count) == (2, 3)
+    assert calls.context["cwd"] == "/"
+
+
+def test_function_of_all_calls_is_stored_once(tmp_path: Path) -> None:
+    """However large it is, and however many calls there are."""
+    call = PickledCall(dump(b"\1\2\3" * 10_000), dump_arguments((), {}))
+    path = tmp_path / "calls.pkl"
+
+    write_calls(path, [[call]] * 100, CONTEXT)
+
+    assert path.read_bytes().count(b"\1\2\3" * 10_000) == 1
+
+
+def test_function_of_all_calls_is_loaded_once(tmp_path: Path) -> None:
+    """Calls of one job share the object."""
+    path = tmp_path / "calls.pkl"
+    write_calls(path, [[PickledCall(dump([]), b"")] * 2], CONTEXT)
+
+    with path.open("rb") as file:
+        calls = worker.CallsFile(file)
+        first, second = map(calls.load_function, calls.entries(0))
+
+    assert first is second
+
+
+def test_initializer_travels_with_the_calls(tmp_path: Path) -> None:
+    """Once for each submission."""
+    path = tmp_path / "calls.pkl"
+    initializer = dump((divmod, (7, 2)))
+    write_calls(path, [[make_call(1)]], {**CONTEXT, "initializer": initializer})
+
+    with path.open("rb") as file:
+        calls = worker.CallsFile(file)
+        function, arguments = pickle.loads(calls.read(*calls.context["initializer"]))
+
+    assert function(*arguments) == (3, 1)
+
+
+def test_objects_that_calls_share_are_stored_once(tmp_path: Path) -> None:
+    """And loaded for each call anew: what one does to it no other sees."""
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: object) -> int | None:
+            return 0 if obj is table else None
+
+    table = list(range(10_000))
+    buffer = io.BytesIO()
+    Pickler(buffer).dump(((table, table), {}))
+    blob = Blob(dump(table))
+    call = PickledCall(dump(max), buffer.getvalue(), (blob,))
+    path = tmp_path / "calls.pkl"
+    write_calls(path, [[call, call]], CONTEXT)
+
+    with path.open("rb") as file:
+        calls = worker.CallsFile(file)
+        first, second = (calls.load_arguments(entry)[0] for entry in calls.entries(0))
+
+    assert path.read_bytes().count(blob.content) == 1
+    assert first == second == (table, table)
+    assert first[0] is first[1]
+    assert first[0] is not second[0]
+
+
+def test_call_with_shared_objects_can_be_read_back(tmp_path: Path) -> None:
+    """With all that it refers to."""
+    call = PickledCall(dump(max), b"arguments", (Blob(b"one"), Blob(b"two")))
+    path = tmp_path / "calls.pkl"
+    write_calls(path, [[make_call(1)], [call]], CONTEXT)
+
+    back = read_call(path, 1, 0)
+
+    assert [blob.content for blob in back.shared] == [b"one", b"two"]
+    assert (back.function, back.arguments) == (call.function, call.arguments)
+
+
+@pytest.mark.parametrize("length", [0, 10, 60, -1])
+def test_truncated_calls_are_noticed(tmp_path: Path, length: int) -> None:
+    """A job that starts early must not run half of its calls."""
+    path = tmp_path / "calls.pkl"
+    write_calls(path, [[make_call(1)]], CONTEXT)
+    path.write_bytes(path.read_bytes()[:length])
+
+    with path.open("rb") as file, pytest.raises((EOFError, OSError)):
+        worker.CallsFile(file)
+
+
+def test_table_beyond_the_end_is_noticed(tmp_path: Path) -> None:
+    """As after a bad copy."""
+    path = tmp_path / "calls.pkl"
+    write_calls(path, [[make_call(1)]], CONTEXT)
+
+    with path.open("rb") as file, pytest.raises(EOFError, match="incomplete"):
+        worker.CallsFile(file).read(10, 10_000)
+
+
+def test_call_can_be_read_back(tmp_path: Path) -> None:
+    """To submit it once more."""
+    path = tmp_path / "calls.pkl"
+    calls = [make_call(number) for number in range(4)]
+    write_calls(path, [calls[:1], calls[1:]], CONTEXT)
+
+    assert read_call(path, 1, 2) == calls[3]
+
+
+def test_lambdas_and_closures_travel_by_value() -> None:
+    """As nothing can be imported by their name."""
+    factor = 3
+
+    loaded = pickle.loads(dump(lambda x: factor * x))
+
+    assert loaded(2) == 6
+
+
+class Custom(Exception):
+    """Has a constructor with two arguments, and passes one on."""
+
+    def __init__(self, word: str, code: int) -> None:
+        super().__init__(f"{word} {code}")
+        self.code = code
+
+
+class KeywordOnly(Exception):
+    """Cannot be made from its args."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__("text", code)
+        self.code = code
+
+
+class HoldsFile(Exception):
+    """Has an attribute that cannot be pickled."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.handle = (number for number in range(3))
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses every assignment."""
+
+
+class Silent(Exception):
+    """Cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def send(error: BaseException) -> Outcome:
+    """Return what arrives when a call raises this exception."""
+    try:
+        raise error
+    except BaseException as raised:  # noqa: BLE001  (as the worker does)
+        payload = worker.dump(worker.describe_exception(raised))
+    return load_outcome(worker.EXCEPTION, payload)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("text"),
+        KeyError("missing"),
+        FileNotFoundError(2, "No such file or directory", "/data"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        Custom("word", 7),
+        KeywordOnly(code=7),
+        Frozen(),
+        ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_exceptions_come_back_as_themselves(error: BaseException) -> None:
+    """With class, arguments and attributes, and the traceback of the node."""
+    received = send(error).exception
+
+    assert type(received) is type(error)
+    assert str(received) == str(error)
+    assert vars(received) == vars(error)
+    assert isinstance(received.__cause__, RemoteTraceback)
+    assert "in send" in str(received.__cause__)
+
+
+def test_attributes_that_cannot_be_sent_become_their_repr() -> None:
+    """Better than no exception at all."""
+    received = send(HoldsFile("broken")).exception
+
+    assert isinstance(received, HoldsFile)
+    assert "generator object" in str(received.handle)
+
+
+def test_notes_come_back() -> None:
+    """Python 3.11's `add_note`."""
+    error = ValueError("text")
+    error.add_note("seed 7")
+
+    received = send(error).exception
+
+    assert received is not None
+    assert received.__notes__ == ["seed 7"]
+
+
+def test_exception_without_words_comes_back() -> None:
+    """Formatting it fails on both sides."""
+    assert isinstance(send(Silent()).exception, Silent | OutcomeNotReadable)
+
+
+def test_exception_that_cannot_be_sent_leaves_its_text() -> None:
+    """The traceback says what happened."""
+    description = {"text": "Traceback ...\nOdd: 7\n", "pickle": None, "parts": None}
+
+    error = load_outcome(worker.EXCEPTION, dump(description)).exception
+
+    assert isinstance(error, OutcomeNotReadable)
+    assert error.text == description["text"]
+    assert "Odd: 7" in str(error)
+
+
+def test_pickle_that_is_no_exception_falls_back_to_its_parts() -> None:
+    """A reducer may return anything."""
+    parts = dump((ValueError, ("text",), {"seed": 7}))
+    description = {"text": "...", "pickle": dump(7), "parts": parts}
+
+    error = load_outcome(worker.EXCEPTION, dump(description)).exception
+
+    assert isinstance(error, ValueError)
+    assert vars(error) == {"seed": 7}
+
+
+def raise_silently() -> None:
+    """Raise what cannot be formatted."""
+    raise Silent
+
+
+class Hostile:
+    """Raises on loading something that cannot be formatted."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Call a function that raises."""
+        return raise_silently, ()
+
+
+@pytest.mark.parametrize("kind", [worker.VALUE, worker.EXCEPTION, 99])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"garbage",
+        b"cno_such_module\nName\n.",
+        pickle.dumps(Hostile()),
+        pickle.dumps({"text": "only"}),
+        pickle.dumps({"text": 7, "pickle": b"x", "parts": None}),
+        b"(cbuiltins\nexit\nI3\no.",
+    ],
+    ids=range(7),
+)
+def test_loading_an_outcome_never_raises(kind: int, payload: bytes) -> None:
+    """In the poller an exception would harm other jobs."""
+    outcome = load_outcome(kind, payload)
+
+    if kind != worker.VALUE:
+        assert isinstance(outcome.exception, OutcomeNotReadable)
+
+
+def test_value_that_cannot_be_loaded_here_says_so() -> None:
+    """The module of its class may be on the nodes only."""
+    outcome = load_outcome(worker.VALUE, b"cno_such_module\nName\n.")
+
+    assert isinstance(outcome.exception, OutcomeNotReadable)
+    assert "No module named 'no_such_module'" in str(outcome.exception)
+    assert isinstance(outcome.exception.__cause__, ModuleNotFoundError)
+
+
+class _Callable:
+    def __call__(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (make_call, "make_call"),
+        (functools.partial(make_call, 1), "make_call"),
+        (_Callable(), "_Callable"),
+        ("".join, "join"),
+    ],
+    ids=["function", "partial", "object", "method"],
+)
+def test_function_has_a_name_for_people(function: Any, name: str) -> None:
+    """It becomes the name of the jobs."""
+    assert function_name(function) == name
+
+
+def test_only_serialization_is_asked_for_pickles() -> None:
+    """Protocol and pickler are chosen in one place."""
+    assert pickle.loads(serialization.dump({"a": 1})) == {"a": 1}

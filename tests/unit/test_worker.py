@@ -1,0 +1,461 @@
+"""The worker: what it does on a node, run here in process and as a program."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures import worker
+from slurm_futures.directories import RunDirectory
+from slurm_futures.serialization import (
+    Outcome,
+    PickledCall,
+    dump,
+    dump_arguments,
+    load_outcome,
+    write_calls,
+)
+from tests.unit.fakes import finished_path
+from tests.waiting import assert_soon
+
+
+def pack(position: int, payload: bytes) -> bytes:
+    """Return the value of a call as it stands in the file."""
+    return worker.pack_outcome(position, worker.VALUE, payload)
+
+
+class Job:
+    """One job: its files, and the calls that it runs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.run_directory = RunDirectory.create(directory, "fit")
+        submission = self.run_directory.submission(1)
+        submission.create(1)
+        self.submission = submission.path
+        self.directory = submission.job(0).path
+        self.marker = finished_path(submission, 0)
+        self.context: dict[str, Any] = {  # Any: what the client wants to tell
+            "path": list(sys.path),
+            "cwd": str(submission.path),
+            "argv": ["sweep.py", "--fast"],
+            "prefix": sys.prefix,
+            "base_prefix": sys.base_prefix,
+            "version": sys.version_info[:2],
+            "initializer": None,
+        }
+
+    def write(self, *functions: Callable[[], object]) -> None:
+        """Write the calls file: each function is called without arguments."""
+        calls = [PickledCall(dump(fn), dump_arguments((), {})) for fn in functions]
+        write_calls(self.submission / "calls.pkl", [calls], self.context)
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments of the worker."""
+        return [str(self.submission), "0"]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Run the worker as the script does."""
+        start = self.run_directory.path / "start.py"
+        return subprocess.Popen([sys.executable, str(start), *self.words])
+
+    def run(self) -> str:
+        """Run the worker to its end; return what it printed."""
+        with self.start() as process:
+            process.wait(30)
+        return "".join(
+            self.directory.joinpath(name).read_text() for name in ("stdout", "stderr")
+        )
+
+    def outcomes(self, name: str = "outcomes") -> list[Outcome]:
+        """Return what the calls have left."""
+        content = self.directory.joinpath(name).read_bytes()
+        return [
+            load_outcome(kind, payload)
+            for _, kind, payload in worker.read_outcomes(content)
+        ]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Give a job without calls."""
+    return Job(tmp_path)
+
+
+@pytest.fixture
+def as_on_a_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what the worker does to its own process."""
+    path, argv, cwd = list(sys.path), list(sys.argv), Path.cwd()
+    streams = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    handlers = {
+        each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGQUIT)
+    }
+    yield
+    sys.path[:], sys.argv[:] = path, argv
+    os.chdir(cwd)
+    for descriptor, saved in streams.items():
+        os.dup2(saved, descriptor)
+        os.close(saved)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_worker_leaves_outcomes_and_marker(job: Job) -> None:
+    """In the order of the calls; the marker says that all is there."""
+    job.write(lambda: 1, lambda: "two")
+
+    exit_code = worker.main(*job.words)
+
+    assert exit_code == 0
+    assert [outcome.value for outcome in job.outcomes()] == [1, "two"]
+    assert job.marker.read_text() == "0\n"
+    assert list_outcomes(job) == ["outcomes"]
+
+
+def list_outcomes(job: Job) -> list[str]:
+    """Return the names of the files with outcomes."""
+    return [path.name for path in job.directory.glob("outcomes*")]
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_job_directory_tells_where_the_job_began(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Host, job and attempt."""
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    job.write(lambda: 1)
+
+    worker.main(*job.words)
+
+    started = job.directory.joinpath("started").read_text()
+    assert started == f"{os.uname().nodename} 77 2\n"
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_call_that_raises_does_not_stop_the_others(job: Job) -> None:
+    """But the job counts as failed, for Slurm and for people."""
+    job.write(lambda: 1 / 0, lambda: 2)
+
+    exit_code = worker.main(*job.words)
+
+    first, second = job.outcomes()
+    assert exit_code == 1
+    assert isinstance(first.exception, ZeroDivisionError)
+    assert second.value == 2
+    assert job.marker.read_text() == "1\n"
+
+
+@pytest.mark.parametrize("cls", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.usefixtures("as_on_a_node")
+def test_any_exception_of_a_call_is_its_outcome(
+    job: Job, cls: type[BaseException]
+) -> None:
+    """Also those that would end a program."""
+
+    def leave() -> None:
+        raise cls("out")
+
+    job.write(leave)
+
+    worker.main(*job.words)
+
+    assert type(job.outcomes()[0].exception) is cls
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_value_that_cannot_be_pickled_is_an_error_with_advice(job: Job) -> None:
+    """The call has run in vain; the user learns what to return instead."""
+    job.write(lambda: (number for number in range(3)))
+
+    worker.main(*job.words)
+
+    error = job.outcomes()[0].exception
+    assert isinstance(error, TypeError)
+    assert "Return plain data" in str(error.__cause__)
+
+
+class Unloadable:
+    """Pickles well, and raises where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Call int() with nonsense on loading."""
+        return int, ("nonsense",)
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_value_that_cannot_be_unpickled_is_noticed_on_the_node(job: Job) -> None:
+    """There the traceback tells more."""
+    job.write(Unloadable)
+
+    worker.main(*job.words)
+
+    assert isinstance(job.outcomes()[0].exception, ValueError)
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_call_that_cannot_be_loaded_says_where_modules_were_looked_for(
+    job: Job,
+) -> None:
+    """The usual mistake: a module that the node does not have."""
+    call = PickledCall(b"cno_such_module\nfn\n.", dump_arguments((), {}))
+    write_calls(job.submission / "calls.pkl", [[call]], job.context)
+
+    worker.main(*job.words)
+
+    error = job.outcomes()[0].exception
+    assert isinstance(error, ModuleNotFoundError)
+    assert "The job looked for modules in" in str(error.__cause__)
+
+
+def test_context_of_the_client_is_entered(job: Job) -> None:
+    """Directory, arguments and module path are those of the client."""
+    job.context["path"] = [*sys.path, "/of/the/client"]
+
+    def look() -> tuple[str, list[str], str]:
+        return str(Path.cwd()), sys.argv, sys.path[-1]
+
+    job.write(look)
+
+    job.run()
+
+    expected = (str(job.submission), ["sweep.py", "--fast"], "/of/the/client")
+    assert job.outcomes()[0].value == expected
+
+
+def test_missing_directory_of_the_client_is_told_of(job: Job) -> None:
+    """The calls run all the same, elsewhere."""
+    job.context["cwd"] = "/no/such/directory"
+    job.write(lambda: 5)
+
+    printed = job.run()
+
+    assert "cannot enter the directory of the client" in printed
+    assert job.outcomes()[0].value == 5
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_another_python_keeps_its_own_modules(job: Job) -> None:
+    """What belongs to the installation of the client is of no use to it."""
+    own = list(sys.path)
+    job.context |= {
+        "prefix": "/opt/other",
+        "base_prefix": "/usr/other",
+        "path": ["/home/me/project", "/opt/other/lib/site-packages", "/usr/other/lib"],
+    }
+
+    worker.enter_context(job.context)
+
+    assert sys.path == ["/home/me/project", *own]
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_initializer_runs_once_before_the_calls(job: Job) -> None:
+    """As in each worker of a ProcessPoolExecutor."""
+
+    def prepare(name: str) -> None:
+        with Path("seen").open("a") as file:
+            file.write(name)
+
+    job.context["initializer"] = dump((prepare, ("once",)))
+    job.write(lambda: Path("seen").read_text(), lambda: Path("seen").read_text())
+
+    worker.main(*job.words)
+
+    assert [outcome.value for outcome in job.outcomes()] == ["once", "once"]
+
+
+@pytest.mark.parametrize("cls", [ValueError, SystemExit])
+@pytest.mark.usefixtures("as_on_a_node")
+def test_failed_initializer_is_the_only_outcome(
+    job: Job, cls: type[BaseException]
+) -> None:
+    """No call runs without it."""
+
+    def fail() -> None:
+        raise cls("no licence")
+
+    job.context["initializer"] = dump((fail, ()))
+    job.write(lambda: 1)
+
+    exit_code = worker.main(*job.words)
+
+    (outcome,) = job.outcomes()
+    assert exit_code == 1
+    assert outcome.initializer_failed
+    assert type(outcome.exception) is cls
+
+
+def test_killed_worker_leaves_the_outcomes_of_the_calls_before(job: Job) -> None:
+    """Under the name of its attempt, and without a marker."""
+    job.write(lambda: "kept", lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+    with job.start() as process:
+        process.wait(30)
+
+    (partial,) = list_outcomes(job)
+    assert process.returncode == -signal.SIGKILL
+    assert partial.startswith("outcomes.")
+    assert [outcome.value for outcome in job.outcomes(partial)] == ["kept"]
+    assert not job.marker.exists()
+
+
+def test_first_of_two_attempts_wins(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was requeued may run while its first attempt lives on."""
+    job.directory.mkdir()
+    first = worker.OutcomesFile(str(job.directory))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    second = worker.OutcomesFile(str(job.directory))
+    first.append(0, worker.VALUE, dump("first"))
+    second.append(0, worker.VALUE, dump("second"))
+
+    first.publish()
+    second.publish()
+
+    assert [outcome.value for outcome in job.outcomes()] == ["first"]
+    assert list_outcomes(job) == ["outcomes"]
+
+
+def test_file_system_without_links_will_do(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the last attempt wins."""
+
+    def fail(source: str, target: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", fail)
+    job.directory.mkdir()
+    outcomes = worker.OutcomesFile(str(job.directory))
+    outcomes.append(0, worker.VALUE, dump(7))
+
+    outcomes.publish()
+
+    assert job.outcomes()[0].value == 7
+
+
+def test_sigint_reaches_the_call(job: Job) -> None:
+    """Bash starts background processes with SIGINT ignored; that is undone."""
+
+    def wait() -> None:
+        Path("started").touch()
+        signal.pause()
+
+    job.write(wait)
+    with job.start() as process:
+        assert_soon(lambda: job.submission.joinpath("started").exists())
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+    assert isinstance(job.outcomes()[0].exception, KeyboardInterrupt)
+
+
+def test_child_that_a_call_forks_leaves_no_outcomes(job: Job) -> None:
+    """It comes back from the call as well, and must not speak for the job."""
+
+    def fork() -> int:
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+        return pid
+
+    job.write(fork)
+
+    job.run()
+
+    (outcome,) = job.outcomes()
+    assert outcome.value > 0
+
+
+def test_calls_file_that_is_incomplete_ends_the_job(job: Job) -> None:
+    """With a traceback in its stderr; the script writes the marker."""
+    job.write(lambda: 1)
+    path = job.submission / "calls.pkl"
+    path.write_bytes(path.read_bytes()[:-3])
+
+    printed = job.run()
+
+    assert "calls.pkl is incomplete" in printed
+    assert not job.marker.exists()
+
+
+def test_what_calls_print_comes_before_their_outcome(job: Job) -> None:
+    """Nothing is lost in a buffer when the job is killed later."""
+
+    def speak() -> None:
+        print("half a word", end="")
+
+    job.write(speak, lambda: os._exit(3))
+
+    assert job.run() == "half a word"
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_call_may_close_its_stdout(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its value comes back."""
+
+    class Closed:
+        def flush(self) -> None:
+            raise ValueError("I/O operation on closed file")
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    job.write(lambda: 3)
+
+    worker.main(*job.words)
+
+    assert job.outcomes()[0].value == 3
+
+
+@pytest.mark.parametrize("cut", [1, 10, worker.OUTCOME_HEADER.size])
+def test_record_that_is_cut_short_is_not_there_yet(cut: int) -> None:
+    """The ones before it are."""
+    whole = pack(0, dump("kept")) + pack(1, dump("cut"))
+
+    found = list(worker.read_outcomes(whole[: len(pack(0, dump("kept"))) + cut]))
+
+    assert [(position, pickle.loads(blob)) for position, _, blob in found] == [
+        (0, "kept")
+    ]
+
+
+def test_record_with_a_wrong_checksum_ends_the_file() -> None:
+    """Blocks that have not arrived yet may be zeros."""
+    content = pack(0, b"abc")
+
+    assert list(worker.read_outcomes(content[:-1] + b"\0")) == []
+    assert list(worker.read_outcomes(b"\0" * 100)) == []
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_value_that_does_not_fit_on_the_disk_is_an_error(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written of it makes room for the words that tell of it."""
+    write = os.write
+
+    def fill_up(descriptor: int, content: bytes) -> int:
+        if len(content) < 10_000:
+            return write(descriptor, content)
+        if len(content) > 50_000:
+            return write(descriptor, content[:50_000])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", fill_up)
+    job.write(lambda: b"x" * 90_000, lambda: "small")
+
+    worker.main(*job.words)
+
+    monkeypatch.undo()
+    first, second = job.outcomes()
+    assert isinstance(first.exception, OSError)
+    assert "could not be written to the directory of the run" in str(
+        first.exception.__cause__
+    )
+    assert second.value == "small"
