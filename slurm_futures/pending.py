@@ -1,14 +1,25 @@
 """Jobs that wait: which reasons never go away by themselves, and what to type then.
 
-Rules only: the poller asks them with every snapshot.
+The poller asks with every snapshot. No I/O but a warning, no threads.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from slurm_futures.errors import PendingTimeout
 from slurm_futures.schedulers.base import JobState
+
+if TYPE_CHECKING:
+    from slurm_futures.open_submission import OpenSubmission
+    from slurm_futures.schedulers.base import JobId
+    from slurm_futures.tracking import Track
+
+logger = logging.getLogger("slurm_futures")
 
 #: Reasons of squeue with which a job waits until somebody acts, and the advice. The
 #: first pattern that matches counts. ReqNodeNotAvail and the like often pass: they are
@@ -44,6 +55,52 @@ _STUCK: tuple[tuple[str, str], ...] = (
         "what it needs is out of service; 'sinfo -R' tells more",
     ),
 )
+
+
+class PendingJobs:
+    """Tells of jobs that wait for nothing, once each, and finds those that are late.
+
+    Args:
+        timeout: seconds after which a job that is pending is late; None: never.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._warned: set[tuple[JobId, str]] = set()
+
+    def check(
+        self, opened: OpenSubmission, now: float
+    ) -> Iterator[tuple[Track, PendingTimeout]]:
+        """Yield the jobs that have waited too long, with the error for their calls.
+
+        Args:
+            opened: a submission that has been compared with a snapshot.
+            now: monotonic seconds of that snapshot.
+        """
+        for reason, ranges in opened.reasons.items():
+            self._warn(opened.job_id, reason)
+            if self._timeout is None or is_own_turn(reason):
+                continue
+            for index in opened.unstarted.intersection(itertools.chain(*ranges)):
+                yield from self._late(opened.tracks[index], reason, now, self._timeout)
+
+    def _late(
+        self, track: Track, reason: str, now: float, timeout: float
+    ) -> Iterator[tuple[Track, PendingTimeout]]:
+        if now - track.submitted_at > timeout:
+            yield track, pending_error(str(track.job_id), timeout, reason)
+
+    def _warn(self, job_id: JobId, reason: str) -> None:
+        advice = find_advice(reason, str(job_id))
+        if advice is None or (job_id, reason) in self._warned:
+            return
+        self._warned.add((job_id, reason))
+        logger.warning(
+            "job %s waits, and may do so for ever (reason %s): %s",
+            job_id,
+            reason,
+            advice,
+        )
 
 
 def find_advice(reason: str, job: str) -> str | None:

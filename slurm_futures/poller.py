@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Protocol
 from slurm_futures.endings import JobEndings
 from slurm_futures.errors import JobLost, SlurmFuturesError
 from slurm_futures.open_submission import OpenSubmission
-from slurm_futures.pending import find_advice, is_own_turn, pending_error
+from slurm_futures.pending import PendingJobs
 from slurm_futures.post_mortem import find_cause
 from slurm_futures.schedulers.base import Ending, JobState, Scheduler, Snapshot
 from slurm_futures.schedulers.queue_cache import QueueCache
@@ -118,9 +118,8 @@ class Poller:
         self._endings = endings
         self._cache = QueueCache.of(scheduler)
         self._grace = grace
-        self._pending_timeout = pending_timeout
         self._cancel = cancel
-        self._warned: set[tuple[JobId, str]] = set()
+        self._pending = PendingJobs(pending_timeout)
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._explainer = Courier(self._explain, "slurm_futures-explainer")
         self._lock = threading.Lock()
@@ -369,6 +368,8 @@ class Poller:
         track.marker_at = time.monotonic()
         opened.suspects.add(track.index)
         if track.marker is not None and not track.marker.published:
+            if find_cause(opened.submission.read_log(str(track.job_id))) is not None:
+                track.over_since = track.marker_at  # Slurm has said already why
             self._expect_change()
 
     def _absorb(self, snapshot: Snapshot) -> None:
@@ -378,7 +379,7 @@ class Poller:
         for opened in self._open:
             rows = snapshot.jobs.get(opened.job_id, ())
             changed |= opened.compare(rows, snapshot.started_at)
-            self._check_pending(opened, snapshot.started_at)
+            self._end_late(opened, snapshot.started_at)
         self._sweep()
         if changed:
             self._query_factor = 1.0
@@ -387,36 +388,12 @@ class Poller:
             self._query_factor = min(self._query_factor * 1.5, longest)
         self._ask(self._scheduler.poll_interval * self._query_factor)
 
-    def _check_pending(self, opened: OpenSubmission, now: float) -> None:
-        """Tell of jobs that wait for nothing; end those that have waited too long."""
-        for reason, ranges in opened.reasons.items():
-            advice = find_advice(reason, str(opened.job_id))
-            if advice is not None and (opened.job_id, reason) not in self._warned:
-                self._warned.add((opened.job_id, reason))
-                logger.warning(
-                    "job %s waits, and may do so for ever (reason %s): %s",
-                    opened.job_id,
-                    reason,
-                    advice,
-                )
-            if self._pending_timeout is not None and not is_own_turn(reason):
-                for indices in ranges:
-                    self._fail_pending(opened, indices, reason, now)
-
-    def _fail_pending(
-        self, opened: OpenSubmission, indices: range, reason: str, now: float
-    ) -> None:
-        timeout = self._pending_timeout
-        late = [
-            opened.tracks[index]
-            for index in opened.unstarted.intersection(indices)
-            if timeout is not None and now - opened.tracks[index].submitted_at > timeout
-        ]
-        if timeout is None or not late:
-            return
-        self._cancel([track.job_id for track in late])
-        for track in late:
-            error = pending_error(str(track.job_id), timeout, reason)
+    def _end_late(self, opened: OpenSubmission, now: float) -> None:
+        """Cancel jobs that have not started in time, and fail their calls."""
+        late = list(self._pending.check(opened, now))
+        if late:
+            self._cancel([track.job_id for track, _ in late])
+        for track, error in late:
             self._endings.fail(opened, track, error)
 
     # Decide and act.
