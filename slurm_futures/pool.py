@@ -31,14 +31,13 @@ from typing import TYPE_CHECKING, Any
 from slurm_futures import worker
 from slurm_futures.errors import (
     JobCancelled,
-    JobFailed,
     JobLost,
     PendingTimeout,
     SlurmFuturesError,
 )
 from slurm_futures.future import SlurmFuture
 from slurm_futures.schedulers.local_launch import parse_time
-from slurm_futures.serialization import PickledCall, dump, dump_arguments
+from slurm_futures.serialization import Outcome, PickledCall, dump, dump_arguments
 from slurm_futures.submitter import JobRequest, fail_requests
 from slurm_futures.threads import Courier
 from slurm_futures.tracking import Work
@@ -55,6 +54,9 @@ logger = logging.getLogger("slurm_futures")
 _FEED_PAUSE = 0.004
 #: Seconds between two listings of the claims, which tell what runs.
 _CLAIMS_INTERVAL = 0.5
+#: Workers go through the blocks in order: of those that none of them has begun only so
+#: many are looked at each time, the next ones and, in turn, some others.
+_AHEAD = 4
 #: So many workers running that end in failure before they have taken a call show that
 #: none ever will.
 _BARREN = 3
@@ -84,23 +86,33 @@ class _Unit:
     """An entry of the queue that is not over: one call, or the chunk of a map."""
 
     work: Work
-    claimed: bool = False
+    owner: str | None = None
     finished_at: float | None = None
     problem: str = ""
 
 
 @dataclass(slots=True)
 class _Block:
-    """How many open units there are in a directory; full: no more will come."""
+    """How many open units there are in a directory.
+
+    Attributes:
+        full: no more will come.
+        begun: workers have taken some.
+    """
 
     open: int = 0
     full: bool = False
+    begun: bool = False
 
 
 @dataclass(slots=True)
 class _Batch:
     numbers: range
     open: int
+
+
+class _WorkerFuture(SlurmFuture[int]):
+    """The end of a worker. The pool replaces workers, so none is tried again."""
 
 
 class Pool:
@@ -138,15 +150,15 @@ class Pool:
         self._cancel_job = cancel_job
         self._post = post
         self._feeder = Courier(self._feed, "slurm_futures-feeder", _FEED_PAUSE)
-        self._canceller = Courier(
-            self._cancel_units, "slurm_futures-pool-canceller", 0.01
-        )
-        self._lock = threading.Lock()
+        # Garbage collection may close an iterator of results, which cancels futures.
+        self._lock = threading.RLock()
         self._directory: PoolDirectory | None = None
         self._label = ""
         self._next = 0
         self._closing = self._closed = False
         self._fed = 0  # requests that are with the feeder
+        self._no_more = False  # no workers will be started
+        self._given_way = False  # idle workers were told to end
         self._failed: SlurmFuturesError | None = None
         self._units: dict[int, _Unit] = {}
         self._numbers: dict[SlurmFuture[Any], set[int]] = {}
@@ -154,25 +166,58 @@ class Pool:
         self._batches: dict[int, _Batch] = {}
         self._batch_of: dict[int, int] = {}
         self._workers: list[SlurmFuture[Any]] = []
+        self._ended: dict[str, BaseException | None] = {}
+        self._proven: set[str] = set()  # workers that have taken a call
         self._barren = 0
         self._claims_at = 0.0
+        self._turn = 0  # which of the blocks that are not begun are looked at next
 
     # From any thread.
 
     def put(self, label: str, requests: list[JobRequest]) -> None:
         """Let workers run these calls."""
+        for request in requests:
+            if isinstance(request.future, _WorkerFuture):
+                _end_for_good(request.future)
+                return
         with self._lock:
             self._fed += len(requests)
         self._feeder.put([(label, request) for request in requests])
 
     def cancel(self, future: SlurmFuture[Any]) -> None:
         """Take the calls of a cancelled future back; end the worker that runs one."""
-        self._canceller.put([future])
+        with self._lock:
+            numbers = list(self._numbers.get(future, ()))
+        directory = self._directory
+        for number in numbers:
+            if directory is not None:
+                self._cancel_unit(directory, number)
+        if self._closing and numbers:
+            self._post(self._close_if_drained)
+
+    def _cancel_unit(self, directory: PoolDirectory, number: int) -> None:
+        owner = None
+        try:
+            if not directory.claim(number):
+                owner = directory.owner(number)
+            if owner is not None and not directory.take_back(number, owner):
+                owner = None
+        except OSError as error:
+            logger.debug("call %d is not taken back: %s", number, error)
+        self._forget(number)
+        for each in self._workers:
+            if owner is not None and _name(each) == owner and not each.done():
+                logger.info("job %s: cancelled with its call", each.job_id)
+                each.cancel()
 
     def close(self) -> None:
         """Take that no more calls will come: workers end when there is nothing left."""
-        self._closing = True
+        self.release()
         self._post(self._close_if_drained)
+
+    def release(self) -> None:
+        """Do the same with the next look; safe within garbage collection."""
+        self._closing = True
 
     @property
     def is_open(self) -> bool:
@@ -182,7 +227,7 @@ class Pool:
 
     def join(self) -> bool:
         """Wait until all calls are in the queue; return whether there was a thread."""
-        return any([self._feeder.join(), self._canceller.join()])
+        return self._feeder.join()
 
     # The feeder's thread.
 
@@ -206,14 +251,27 @@ class Pool:
         if self._directory is None:
             self._directory = self._staging.new_pool(label)
             self._label = label
+            self._closed = False
         directory = self._directory
+        if self._given_way:
+            self._given_way = False
+            directory.reopen()
         numbers = range(self._next, self._next + len(requests))
         self._next = numbers.stop
         directory.add_blocks(numbers)
         self._register(directory, numbers, requests)
+        # Those that were cancelled on their way here had no number yet.
+        for request in requests:
+            if request.future.done():
+                self.cancel(request.future)
         self._watch(self)
         calls = [request.calls for request in requests]
-        self._staging.write_batch(directory.batch(numbers), self._kind, calls)
+        try:
+            self._staging.write_batch(directory.batch(numbers), self._kind, calls)
+        except OSError:
+            for number in numbers:
+                self._forget(number)
+            raise
 
     def _register(
         self, directory: PoolDirectory, numbers: range, requests: list[JobRequest]
@@ -245,7 +303,7 @@ class Pool:
             alive = [each for each in self._workers if not each.done()]
             wanted = min(self._settings.max_workers, len(self._units))
             missing = wanted - len(alive)
-            if missing <= 0 or self._directory is None or self._failed is not None:
+            if missing <= 0 or self._directory is None or self._no_more:
                 return
             new = [self._new_worker() for _ in range(missing)]
             self._workers = alive + [request.future for request in new]
@@ -256,7 +314,7 @@ class Pool:
 
     def _new_worker(self) -> JobRequest:
         assert self._directory is not None
-        future: SlurmFuture[Any] = SlurmFuture(self._cancel_job)
+        future = _WorkerFuture(self._cancel_job)
         limit = self._kind.options.get("time")
         settings = (
             str(self._directory.path),
@@ -271,29 +329,6 @@ class Pool:
     def _hear_of_worker(self, future: SlurmFuture[Any], _: Future[Any]) -> None:
         self._post(partial(self.note_worker_end, future))
 
-    # The thread of the canceller.
-
-    def _cancel_units(self, futures: list[SlurmFuture[Any]]) -> None:
-        for future in futures:
-            with self._lock:
-                numbers = list(self._numbers.get(future, ()))
-            for number in numbers:
-                self._cancel_unit(number)
-
-    def _cancel_unit(self, number: int) -> None:
-        assert self._directory is not None
-        try:
-            is_ours = self._directory.claim(number)
-        except OSError as error:
-            logger.debug("call %d is not taken back: %s", number, error)
-            is_ours = True
-        owner = None if is_ours else self._directory.owner(number)
-        self._forget(number)
-        for each in self._workers:
-            if owner is not None and _name(each) == owner and not each.done():
-                logger.info("job %s: cancelled with its call", each.job_id)
-                each.cancel()
-
     # The poller's thread.
 
     def look(self) -> bool:
@@ -306,22 +341,34 @@ class Pool:
         if directory is None:
             return False
         news = False
-        with self._lock:
-            blocks = [name for name, block in self._blocks.items() if block.open]
+        blocks = self._choose_blocks()
         for number in sorted(directory.list_finished(blocks)):
             unit = self._units.get(number)
             if unit is not None and self._settle(directory, number, unit):
                 news = True
-        self._clean(directory)
         now = time.monotonic()
         if now - self._claims_at > _CLAIMS_INTERVAL:
             self._claims_at = now
             self._note_claims(directory, blocks)
+        self._clean(directory)
         self._close_if_drained()
         return news
 
+    def _choose_blocks(self) -> list[str]:
+        """Return the directories to list now: a few, however many calls there are."""
+        with self._lock:
+            blocks = [each for each in self._blocks.items() if each[1].open]
+        fresh = [name for name, block in blocks if not block.begun]
+        others = fresh[_AHEAD:]
+        self._turn = (self._turn + _AHEAD) % max(1, len(others))
+        return [
+            *(name for name, block in blocks if block.begun),
+            *fresh[:_AHEAD],
+            *others[self._turn : self._turn + _AHEAD],
+        ]
+
     def _settle(self, directory: PoolDirectory, number: int, unit: _Unit) -> bool:
-        if not unit.claimed:
+        if unit.owner is None:
             self._note_owner(directory, number, unit)
         missing: list[int] | range = range(len(unit.work.positions))
         try:
@@ -341,18 +388,40 @@ class Pool:
         return True
 
     def _note_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
-        """Find out which worker runs which call."""
+        """Find out which worker runs which call, and that there is still one."""
         for number in directory.list_claims(blocks):
             unit = self._units.get(number)
-            if unit is not None and not unit.claimed:
+            if unit is None:
+                continue
+            # A job may begin before its id is known here.
+            if unit.owner is None or unit.work.future.track is None:
                 self._note_owner(directory, number, unit)
+            if unit.owner in self._ended and unit.finished_at is None:
+                self._break_off(directory, number, unit)
 
     def _note_owner(self, directory: PoolDirectory, number: int, unit: _Unit) -> None:
-        owner = directory.owner(number)
-        unit.claimed = owner is not None
+        unit.owner = owner = directory.owner(number)
+        if owner is None:
+            return
+        self._proven.add(owner)
+        with self._lock:
+            if number in self._units:  # it may be cancelled right now
+                self._blocks[block_of(number)].begun = True
         for each in self._workers:
-            if owner is not None and each.track is not None and _name(each) == owner:
+            if each.track is not None and _name(each) == owner:
                 unit.work.future.add_track(each.track)
+
+    def _break_off(self, directory: PoolDirectory, number: int, unit: _Unit) -> None:
+        """End a call that its worker has not finished."""
+        assert unit.owner is not None
+        left = directory.read_partial_outcomes(number, unit.owner)
+        missing, _ = self._settler.deliver(unit.work, left)
+        if missing:
+            error = self._ended[unit.owner]
+            cause = _as_ours(error or JobLost(f"worker {unit.owner} ended in a call."))
+            self._settler.break_off(unit.work, missing, cause, began=True)
+        self._forget(number)
+        self._barren = 0
 
     def _forget(self, number: int) -> None:
         with self._lock:
@@ -387,55 +456,42 @@ class Pool:
     def note_worker_end(self, future: SlurmFuture[Any]) -> None:
         """Fail what a worker was running when it ended, and replace it."""
         error = None if future.cancelled() else future.exception()
-        directory = self._directory
-        if directory is None:
+        if self._directory is None:
             return
         if future.track is not None:
-            began = self._break_off(directory, _name(future), error)
-            by_hand = isinstance(error, JobCancelled)
-            if isinstance(error, JobFailed) and not began and not by_hand:
-                self._barren += 1
-        hopeless = not isinstance(error, JobFailed) or isinstance(error, PendingTimeout)
+            self._ended[_name(future)] = error
+            self._find_broken_off(self._directory)
+            self._count_barren(_name(future), error)
+        hopeless = future.track is None or isinstance(error, PendingTimeout)
         if error is not None and (hopeless or self._barren >= _BARREN):
-            self._give_up(_as_ours(error))
+            self.stop(_as_ours(error))
             return
         self._scale()
         self._close_if_drained()
 
-    def _break_off(
-        self, directory: PoolDirectory, name: str, error: BaseException | None
-    ) -> bool:
-        """End the calls that a worker has left unfinished; return whether there are."""
-        with self._lock:
-            blocks = [each for each, block in self._blocks.items() if block.open]
+    def _find_broken_off(self, directory: PoolDirectory) -> None:
+        """End the calls that workers have left unfinished."""
+        blocks = self._choose_blocks()
         try:
-            finished = directory.list_finished(blocks)
-            claims = directory.list_claims(blocks)
-        except OSError as failure:
-            logger.info("the queue cannot be read: %s", failure)
-            return False
-        found = False
-        for number in sorted(claims - finished):
-            unit = self._units.get(number)
-            if unit is None or directory.owner(number) != name:
-                continue
-            found = True
-            self._note_owner(directory, number, unit)
-            left = directory.read_partial_outcomes(number, name)
-            missing, _ = self._settler.deliver(unit.work, left)
-            if missing:
-                cause = _as_ours(error or JobLost(f"worker {name} ended in a call."))
-                self._settler.break_off(unit.work, missing, cause, began=True)
-            self._forget(number)
-        return found
+            for number in sorted(directory.list_finished(blocks)):
+                unit = self._units.get(number)
+                if unit is not None:
+                    self._settle(directory, number, unit)
+            self._note_claims(directory, blocks)
+        except OSError as error:
+            logger.info("the queue cannot be read now: %s", error)
 
-    def _give_up(self, error: SlurmFuturesError) -> None:
-        """Fail all calls: there will be no workers."""
-        self._failed = error
-        self.stop(error)
+    def _count_barren(self, name: str, error: BaseException | None) -> None:
+        """Take that a worker has failed before it took a call, if there were any."""
+        by_hand = isinstance(error, JobCancelled)
+        if error is None or by_hand or name in self._proven:
+            return
+        if any(unit.owner is None for unit in list(self._units.values())):
+            self._barren += 1
 
     def stop(self, error: SlurmFuturesError) -> None:
-        """Fail all calls and end the workers."""
+        """Fail all calls, also those to come, and end the workers."""
+        self._failed = error
         with self._lock:
             units, self._units = self._units, {}
             self._numbers.clear()
@@ -449,11 +505,18 @@ class Pool:
         self.end_workers()
 
     def end_workers(self) -> None:
-        """Cancel the jobs of all workers."""
+        """Cancel the jobs of all workers; there will be no others."""
+        self._no_more = True
         if self._directory is not None:
             self._directory.close()
         for each in list(self._workers):
             each.cancel()
+
+    def give_way(self) -> None:
+        """Let idle workers end, for whom calls of another kind wait; see `Session`."""
+        if self._directory is not None and not self.is_open and not self._closed:
+            self._given_way = True
+            self._directory.close()
 
     def _close_if_drained(self) -> None:
         """Let the workers end once no calls are left and none will come."""
@@ -477,6 +540,11 @@ def _name(future: SlurmFuture[Any]) -> str:
     """Return what a worker calls itself in its claims."""
     track = future.track
     return "" if track is None else f"{track.work.home.name}-{track.index}"
+
+
+def _end_for_good(worker_future: _WorkerFuture) -> None:
+    """Settle a worker that the policy for calls wants to try again."""
+    worker_future.settle(0, Outcome(exception=worker_future.failures[0][-1]))
 
 
 def _seconds(limit: object) -> float | None:

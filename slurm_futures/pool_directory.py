@@ -45,6 +45,10 @@ class PoolDirectory:
         with contextlib.suppress(FileNotFoundError):
             (self.path / "queue" / CLOSED).touch()
 
+    def reopen(self) -> None:
+        """Take `close` back; workers that have seen it end all the same."""
+        (self.path / "queue" / CLOSED).unlink(missing_ok=True)
+
     def list_finished(self, blocks: Iterable[str]) -> set[int]:
         """Return the calls in these blocks that are over.
 
@@ -82,6 +86,19 @@ class PoolDirectory:
         except OSError:
             return None
 
+    def take_back(self, number: int, owner: str) -> bool:
+        """Cancel a call that a worker runs; return False if it is over already.
+
+        Either the outcomes get their final name or the name of cancelled ones: worker
+        and client cannot both have it their way.
+        """
+        own = self._outcomes(number).with_name(f"{number}.{owner}")
+        try:
+            own.rename(own.with_name(f"{number}.cancelled"))
+        except FileNotFoundError:  # over, or just about to begin
+            return number not in self.list_finished([block_of(number)])
+        return True
+
     def _claim(self, number: int) -> Path:
         return self.path / "claims" / block_of(number) / str(number)
 
@@ -91,13 +108,16 @@ class PoolDirectory:
         Raises:
             OSError: they cannot be read now, or belong to somebody else.
         """
-        return read_own(self.path / "finished" / block_of(number) / str(number))
+        return read_own(self._outcomes(number))
 
     def read_partial_outcomes(self, number: int, owner: str) -> Iterator[bytes]:
         """Yield what a worker has left of a call that it did not finish."""
-        block = self.path / "finished" / block_of(number)
+        path = self._outcomes(number)
         with contextlib.suppress(OSError):
-            yield read_own(block / f"{number}.{owner}")
+            yield read_own(path.with_name(f"{number}.{owner}"))
+
+    def _outcomes(self, number: int) -> Path:
+        return self.path / "finished" / block_of(number) / str(number)
 
     def remove_batch(self, numbers: range) -> None:
         """Delete a calls file that nobody needs any more."""

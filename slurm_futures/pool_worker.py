@@ -7,7 +7,8 @@ It also defines the names of the files in a pool's directory:
     queue/closed            there will be no more calls
     claims/0-999/7          a symbolic link whose text is the worker that took call 7
     finished/0-999/7        the outcomes of call 7
-    finished/0-999/7.NAME   the same while worker NAME still runs the call
+    finished/0-999/7.NAME   the same while worker NAME still runs the call; the client
+                            renames it to cancel the call, unless it is over already
 
 A call is taken by making the link, which works for exactly one worker, also over NFS,
 and tells who it is in the same step. ("Call" here is an entry of the jobs table of a
@@ -47,8 +48,8 @@ class Batch:
     ) -> None:
         first, count = name.split("-")
         self.first = int(first)
-        self._numbers = range(self.first, self.first + int(count))
-        self._own = self._numbers[me % workers :: workers]
+        self.numbers = range(self.first, self.first + int(count))
+        self._own = self.numbers[me % workers :: workers]
         self._me = me
         self._worker = worker
         self._claims = f"{root}/claims"
@@ -58,14 +59,14 @@ class Batch:
     def _find_candidates(self) -> Iterator[int]:
         yield from self._own
         size = self._worker.BLOCK_SIZE
-        for block in range(self.first // size * size, self._numbers.stop, size):
+        for block in range(self.first // size * size, self.numbers.stop, size):
             name = self._worker.block_of(block)
             try:
                 taken = set(os.listdir(f"{self._claims}/{name}"))
             except FileNotFoundError:  # all of its calls are over
                 continue
             first = max(block, self.first)
-            last = min(block + size, self._numbers.stop)
+            last = min(block + size, self.numbers.stop)
             rest = [each for each in range(first, last) if str(each) not in taken]
             # Each worker begins at another place, so that they seldom meet.
             turn = self._me * 7919 % len(rest) if rest else 0
@@ -90,10 +91,22 @@ class Outcomes:
         record = self._worker.pack_outcome(position, kind, payload)
         self._worker.write_all(self._descriptor, record)
 
-    def publish(self) -> None:
-        """Let the client see the outcomes."""
+    def publish(self) -> bool:
+        """Let the client see the outcomes; return False if it does not want them."""
         os.close(self._descriptor)
-        os.rename(self._own, self._final)
+        try:
+            os.rename(self._own, self._final)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Leave nothing."""
+        os.close(self._descriptor)
+        try:
+            os.unlink(self._own)
+        except FileNotFoundError:
+            pass
 
 
 class PoolWorker:
@@ -138,14 +151,21 @@ class PoolWorker:
 
     def serve(self) -> int:
         """Run calls until there are no more; return how many it were."""
+        try:
+            return self._run_left_over() + self._serve()
+        finally:
+            self._close()
+
+    def _serve(self) -> int:
         count = 0
         idle_since: float | None = None
         wait = SHORTEST_WAIT
         while self._may_go_on():
             taken = self._take()
             if taken is not None:
-                self._run(*taken)
                 count += 1
+                if not self._run(*taken):
+                    break
                 idle_since, wait = None, SHORTEST_WAIT
                 continue
             now = time.monotonic()
@@ -156,6 +176,32 @@ class PoolWorker:
             wait = min(wait * 1.5, longest)
             time.sleep(wait * _jitter())
         return count
+
+    def _run_left_over(self) -> int:
+        """Run the calls that this job had begun when Slurm requeued it."""
+        if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+            return 0
+        self._list()
+        count = 0
+        for number in self._find_left_over():
+            for name, batch in self._batches.items():
+                if number in batch.numbers:
+                    self._run(name, number)
+                    count += 1
+        return count
+
+    def _find_left_over(self) -> list[int]:
+        found = []
+        for block in os.listdir(f"{self._root}/claims"):
+            claims = f"{self._root}/claims/{block}"
+            open_ones = set(os.listdir(claims))
+            open_ones -= set(os.listdir(f"{self._root}/finished/{block}"))
+            found += [
+                int(number)
+                for number in open_ones
+                if os.readlink(f"{claims}/{number}") == self._name
+            ]
+        return sorted(found)
 
     def _may_go_on(self) -> bool:
         if self._left is not None and self._left <= 0:
@@ -198,30 +244,39 @@ class PoolWorker:
             return False
         return True
 
-    def _run(self, batch: str, number: int) -> None:
+    def _run(self, batch: str, number: int) -> bool:
+        """Run a call; return False if the client cancelled it, and so this job."""
         began = time.monotonic()
-        outcomes = Outcomes(self._worker, self._root, number, self._name)
-        calls = self._open(batch)
+        try:
+            outcomes = Outcomes(self._worker, self._root, number, self._name)
+        except FileNotFoundError:  # cancelled before it began
+            return True
+        try:
+            calls = self._open(batch)
+        except FileNotFoundError:
+            outcomes.drop()
+            return True
         first = self._batches[batch].first
         for position, entry in enumerate(calls.entries(number - first)):
             self._worker.run_call(calls, entry, position, outcomes)
-        try:
-            outcomes.publish()
-        except FileNotFoundError:
-            pass  # nobody waits for it: the client has removed its directory
         self._longest = max(self._longest, time.monotonic() - began)
         if self._left is not None:
             self._left -= 1
+        return outcomes.publish()
 
     def _open(self, batch: str) -> Any:
         """Return the calls file of a batch; the last one stays open."""
         if self._open_name != batch:
-            if self._open_file is not None:
-                self._open_file.close()
+            self._close()
             self._open_file = open(f"{self._root}/queue/{batch}", "rb")
             self._calls = self._worker.CallsFile(self._open_file)
             self._open_name = batch
         return self._calls
+
+    def _close(self) -> None:
+        if self._open_file is not None:
+            self._open_file.close()
+        self._open_name = ""
 
 
 def _jitter() -> float:

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slurm_futures.endings import JobEndings
@@ -72,6 +73,7 @@ class Session:
         self.staging = staging
         self.broken: SlurmFuturesError | None = None
         self.closed = False
+        self._released = False
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._futures: weakref.WeakSet[SlurmFuture[Any]] = weakref.WeakSet()
@@ -100,6 +102,7 @@ class Session:
             settings.max_workers,
             watch=self._poller.watch,
             cancel=self._cancel_tracks,
+            on_full=self._make_room,
         )
         self._finalizer = weakref.finalize(self, staging.clean)
 
@@ -152,7 +155,14 @@ class Session:
                     cancel_job=self._cancel_job,
                     post=self._poller.call,
                 )
+                if self.closed or self._released:
+                    self._pools[kind].close()
             return self._pools[kind]
+
+    def _make_room(self) -> None:
+        """Let pools without work end their workers, since other calls need them."""
+        for pool in list(self._pools.values()):
+            self._poller.call(pool.give_way)
 
     def _resubmit(
         self,
@@ -209,18 +219,23 @@ class Session:
             return
         with self._lock:
             self.closed = True
-        self.release()
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.close()
 
     def _is_foreign(self) -> bool:
         """Whether this is a forked child: jobs, files and locks are the parent's."""
         return os.getpid() != self._pid
 
     def release(self) -> None:
-        """Let workers end when there are no calls left, since none will come."""
-        if self._is_foreign():
-            return
+        """Take that the last executor was dropped: no more calls will come.
+
+        Called by the garbage collector, whatever this thread is doing: it only sets
+        flags, which the poller sees with its next look.
+        """
+        self._released = True
         for pool in list(self._pools.values()):
-            pool.close()
+            pool.release()
 
     def end_workers(self) -> None:
         """Cancel the workers of pools; their calls have been cancelled before."""
@@ -251,8 +266,14 @@ class Session:
         if self._is_foreign():
             return
         self.close()
+        self._end_all(error)
+
+    def _end_all(self, error: SlurmFuturesError) -> None:
+        """Fail all that waits or runs, wherever it is."""
         self._submitter.fail_waiting(error)
         self._poller.stop(error)
+        for pool in list(self._pools.values()):
+            self._poller.call(partial(pool.stop, error))
 
     def _break(self, exception: BaseException) -> None:
         """Give up, since the initializer has failed; called by the poller."""
@@ -268,8 +289,7 @@ class Session:
             logging.getLogger("concurrent.futures").critical(
                 "Exception in initializer:", exc_info=exception
             )
-        self._submitter.fail_waiting(self.broken)
-        self._poller.stop(self.broken)
+        self._end_all(self.broken)
 
     def _note_over(self, opened: OpenSubmission) -> None:
         if not opened.tracks:

@@ -31,6 +31,8 @@ from slurm_futures.serialization import (
 
 #: Bytes; what is smaller travels with its call.
 _LARGE = 1 << 20
+#: Types of which there may be millions in an object, never large.
+_SMALL = frozenset({int, float, complex, bool, type(None)})
 
 #: Equal blobs that wait to be written are one object: a loop of submit calls may pass
 #: the same large array a thousand times.
@@ -68,13 +70,13 @@ class CallPickler:
             if len(arguments) < _LARGE:
                 return PickledCall(function, arguments)
         self._sharing = True  # the next calls are probably as large
-        call = self._pickle_without(None, function, args, kwargs)
-        if len(call.arguments) < _LARGE:
-            return call
-        # Buffers are not all of it. A single object beside numbers and the like can be
-        # taken out whole; several may be parts of each other.
         rich = [each for each in (*args, *kwargs.values()) if type(each) not in PLAIN]
-        if len(rich) != 1:
+        if len(rich) == 1 and id(rich[0]) in self._blobs:
+            return self._pickle_without(rich[0], function, args, kwargs)
+        call = self._pickle_without(None, function, args, kwargs)
+        # Buffers may be not all of it. A single object beside numbers and the like can
+        # be taken out whole; several may be parts of each other.
+        if len(call.arguments) < _LARGE or len(rich) != 1:
             return call
         return self._pickle_without(rich[0], function, args, kwargs)
 
@@ -112,19 +114,20 @@ class _SharingPickler(ByValuePickler):
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._calls = calls
         self._single = single
-        self._places: dict[int, int] = {}
+        # With the object, so that no other one can take its place in memory, and so id.
+        self._places: dict[int, tuple[object, int]] = {}
         #: The blobs that this pickle refers to, by their place.
         self.shared: list[Blob] = []
 
     def persistent_id(self, obj: object) -> int | None:
         """Return the place of a large object among the shared ones."""
-        if not self._is_wanted(obj):
+        if type(obj) in _SMALL or not self._is_wanted(obj):
             return None
         key = id(obj)
         if key not in self._places:
-            self._places[key] = len(self.shared)
+            self._places[key] = obj, len(self.shared)
             self.shared.append(self._calls.find_blob(obj))
-        return self._places[key]
+        return self._places[key][1]
 
     def _is_wanted(self, obj: object) -> bool:
         if self._single is not None:
@@ -135,5 +138,8 @@ class _SharingPickler(ByValuePickler):
 def _is_large_buffer(obj: object) -> bool:
     if isinstance(obj, str | bytes | bytearray):
         return len(obj) >= _LARGE
-    size = getattr(obj, "nbytes", 0)  # an array of NumPy or the like, a memoryview
+    try:
+        size = getattr(obj, "nbytes", 0)  # an array of NumPy or the like, a memoryview
+    except Exception:  # noqa: BLE001  (whatever a property or a proxy may raise)
+        return False
     return isinstance(size, int) and size >= _LARGE and not isinstance(obj, type)

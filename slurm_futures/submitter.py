@@ -13,6 +13,7 @@ The thread exists only while there is something to submit, or to adjust: with
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import threading
 import time
@@ -43,6 +44,8 @@ logger = logging.getLogger("slurm_futures")
 _FIRST_PAUSE, _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05, 1.0
 
 
+#: Errors that say that this process, not the file system, is short of something.
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 #: Seconds for which the limits of the scheduler, or that they are not known, hold.
 _LIMITS_AGE = 300.0
 
@@ -71,6 +74,7 @@ class Submitter:
         max_workers: at most so many jobs at the same time; None for no limit.
         watch: takes each submission that has been accepted.
         cancel: takes jobs whose futures were cancelled while they were submitted.
+        on_full: called when requests wait since `max_workers` jobs are open.
     """
 
     def __init__(
@@ -81,12 +85,14 @@ class Submitter:
         *,
         watch: Callable[[OpenSubmission], None],
         cancel: Callable[[list[Track]], None],
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         self._scheduler = scheduler
         self._staging = staging
         self._max_workers = max_workers
         self._watch = watch
         self._cancel = cancel
+        self._on_full = on_full
         self._changed = threading.Condition()
         self._outbox: dict[Kind, tuple[str, list[JobRequest]]] = {}
         self._open: list[OpenSubmission] = []
@@ -177,7 +183,10 @@ class Submitter:
             if (self._outbox and self._free() != 0) or self._to_raise():
                 return True
             self._thread = None
-            return False
+            is_full = bool(self._outbox)
+        if is_full:
+            self._on_full()
+        return False
 
     def _rest(self) -> None:
         """Let calls gather and the scheduler rest, longer and longer in a long row.
@@ -274,6 +283,12 @@ class Submitter:
         try:
             staged = self._staging.write(kind, label, calls, free)
         except (OSError, SlurmFuturesError) as error:
+            if getattr(error, "errno", None) in _PASSING:
+                logger.warning("a submission is written later: %s", error)
+                self._put_back(kind, label, requests)
+                with self._changed:
+                    self._changed.wait(_LONGEST_PAUSE)
+                return
             fail_requests(requests, _not_written(self._staging, error))
             return
         try:

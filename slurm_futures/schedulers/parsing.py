@@ -135,6 +135,7 @@ _REFUSALS: tuple[tuple[Refusal, str], ...] = (
     (
         Refusal.TRANSIENT,
         "Rate limit exceeded|I/O error writing script|standby mode"
+        "|Too many open files|Cannot allocate memory"  # sbatch was not started
         "|Slurm backup controller",
     ),
     (Refusal.ARRAY_TOO_LARGE, "Invalid job array specification"),

@@ -10,21 +10,26 @@ import sys
 import textwrap
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tests.contract import executors
-from tests.contract.executors import KINDS, PATIENCE, MakeExecutor
+from tests.contract.executors import (
+    KINDS,
+    PATIENCE,
+    MakeExecutor,
+    MakeOurs,
+    RunScript,
+)
 from tests.contract.gate import Gate
 
 if TYPE_CHECKING:
     from tests.cluster import SlurmCluster
 
-    RunScript = Callable[..., subprocess.CompletedProcess[str]]
 
 _ROOT = Path(__file__).parents[2]
 _SHARED_WORKERS = 2
@@ -88,6 +93,12 @@ def make_executor(
     yield make
     for reference in made:
         _shut_down(reference())
+
+
+@pytest.fixture
+def make_ours(make_executor: MakeExecutor) -> MakeOurs:
+    """Give the factory of executors with its narrower type."""
+    return cast("MakeOurs", make_executor)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
@@ -17,6 +18,10 @@ from slurm_futures import SlurmExecutor
 
 #: Takes the arguments of ProcessPoolExecutor; the fixture shuts down what it made.
 MakeExecutor: TypeAlias = Callable[..., Executor]
+#: The same, for tests of ours alone.
+MakeOurs: TypeAlias = Callable[..., SlurmExecutor]
+#: Runs the source of a script that has a module `executors` with `make_executor`.
+RunScript: TypeAlias = Callable[[str], subprocess.CompletedProcess[str]]
 AnyFuture: TypeAlias = Future[Any]
 
 PATIENCE = 40  #: seconds that a test waits for what should come at once
@@ -72,7 +77,8 @@ def create(kind: str, directory: Path, *args: Any, **options: Any) -> Executor:
         return ProcessPoolExecutor(*args, **options)
     if kind == "pool":  # jobs that live on, of the local scheduler
         kind = "local"
-        options = {"max_tasks_per_child": None, **options}
+        # Idle workers keep the cores for which those of other executors wait.
+        options = {"max_tasks_per_child": None, "idle_timeout": 0.5, **options}
         if not args:
             options.setdefault("max_workers", 2)
     settings: dict[str, Any] = {

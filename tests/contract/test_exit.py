@@ -1,13 +1,11 @@
 """The end of the interpreter: scripts that leave calls open in one way or another."""
 
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-RunScript = Callable[..., subprocess.CompletedProcess[str]]
+from tests.contract.executors import RunScript
 
 # CPython 3.12.0 and 3.12.1 let a program that waits for its threads at exit start
 # neither threads nor processes (https://github.com/python/cpython/issues/113964).
@@ -224,112 +222,3 @@ if __name__ == "__main__":
 
     assert ended.stderr == ""
     assert ended.stdout.startswith("cannot schedule new futures after")
-
-
-def test_fork_leaves_the_calls_of_the_parent_alone(
-    run_script: RunScript, tmp_path: Path
-) -> None:
-    """A forked child ends at once and takes nothing along; the parent goes on."""
-    ended = run_script(
-        _WORK
-        + """
-import gc, os, warnings
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, 3.12
-    with make_executor(1) as executor:
-        futures = [executor.submit(work, name + ".done") for name in "ab"]
-        pid = os.fork()
-        if pid == 0:
-            del executor, futures
-            gc.collect()
-            os._exit(0)
-        assert os.waitpid(pid, 0) == (pid, 0)
-        assert [future.result() for future in futures] == ["a.done", "b.done"]
-        assert executor.submit(abs, -1).result() == 1
-"""
-    )
-
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-    assert _files(tmp_path) == {"a", "b"}
-
-
-@pytest.mark.oracle_differs(
-    "multiprocessing prints 'can only join a child process' in the child"
-)
-def test_forked_child_can_exit_in_the_ordinary_way(
-    run_script: RunScript, tmp_path: Path
-) -> None:
-    """Exit handlers in the child neither wait for the parent's calls nor end them."""
-    ended = run_script(
-        _WORK
-        + """
-import os, warnings
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, 3.12
-    executor = make_executor(1)
-    future = executor.submit(work, "a.done")
-    pid = os.fork()
-    if pid == 0:
-        sys.exit(5)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
-    assert future.result() == "a.done"
-"""
-    )
-
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-    assert _files(tmp_path) == {"a"}
-
-
-def test_cancel_and_shutdown_in_a_forked_child_do_nothing(
-    run_script: RunScript, tmp_path: Path
-) -> None:
-    """A child neither ends the calls of its parent nor waits for them."""
-    ended = run_script(
-        _WORK
-        + """
-import os, warnings
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, 3.12
-    executor = make_executor(1)
-    futures = [executor.submit(work, name + ".done") for name in "ab"]
-    pid = os.fork()
-    if pid == 0:
-        futures[1].cancel()
-        executor.shutdown()
-        executor.shutdown(wait=False, cancel_futures=True)
-        os._exit(0)
-    assert os.waitpid(pid, 0) == (pid, 0)
-    assert [future.result() for future in futures] == ["a.done", "b.done"]
-    assert executor.submit(abs, -1).result() == 1
-"""
-    )
-
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-    assert _files(tmp_path) == {"a", "b"}
-
-
-def test_executor_made_in_a_forked_child_works(run_script: RunScript) -> None:
-    """A child that makes an executor of its own can use it as anybody else."""
-    ended = run_script(
-        _WORK
-        + """
-import os, warnings
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, 3.12
-    with make_executor(1) as executor:
-        assert executor.submit(abs, -1).result() == 1
-        pid = os.fork()
-        if pid == 0:
-            with make_executor(1) as own:
-                print(own.submit(abs, -2).result(), flush=True)
-            os._exit(0)
-        assert os.waitpid(pid, 0) == (pid, 0)
-        print(executor.submit(abs, -3).result())
-"""
-    )
-
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "2\n3\n", "")

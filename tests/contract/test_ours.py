@@ -1,43 +1,19 @@
 """Where SlurmExecutor goes beyond ProcessPoolExecutor, or differs on purpose."""
 
-import logging
 import multiprocessing
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import (
-    BrokenExecutor,
-    CancelledError,
-    Future,
-    as_completed,
-    wait,
-)
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, cast
 
 import pytest
 
-from slurm_futures import JobFailed, OptionError, OutcomeNotReadable, SlurmExecutor
+from slurm_futures import JobFailed, OptionError, OutcomeNotReadable
 from tests.contract import activities, calls, executors
-from tests.contract.executors import PATIENCE, MakeExecutor
+from tests.contract.executors import PATIENCE, MakeOurs, RunScript
 from tests.contract.gate import Gate
-from tests.waiting import assert_soon
-
-if TYPE_CHECKING:
-    from tests.contract.conftest import RunScript
 
 pytestmark = executors.ours
-
-MakeOurs = Callable[..., SlurmExecutor]
-
-
-@pytest.fixture
-def make_ours(make_executor: MakeExecutor) -> MakeOurs:
-    """Give the factory of executors with its narrower type."""
-    return cast("MakeOurs", make_executor)
-
-
-# Calls.
 
 
 def test_arguments_are_taken_at_once(make_ours: MakeOurs, gate: Gate) -> None:
@@ -86,132 +62,6 @@ def test_call_may_print_much(make_ours: MakeOurs) -> None:
 
     assert future.result(PATIENCE) == 100
     assert len(future.stdout()) == 100_000_000
-
-
-# Cancelling.
-
-
-def test_running_call_can_be_cancelled(make_ours: MakeOurs, gate: Gate) -> None:
-    """`cancel` of a running call is True, and its job ends before its time."""
-    executor = make_ours(1)
-    future = executor.submit(gate.hold, "call")
-    gate.await_arrivals("call")
-    assert_soon(future.running)
-
-    assert future.cancel()
-    assert future.cancelled()
-    assert not future.running()
-    with pytest.raises(CancelledError):
-        future.result()
-    assert wait([future], 0).done == {future}
-    assert list(as_completed([future], 0)) == [future]
-    assert executor.submit(abs, -1).result(PATIENCE) == 1, "its worker is free"
-
-
-def test_later_shutdown_may_cancel(make_ours: MakeOurs, gate: Gate) -> None:
-    """While the first shutdown waits, a second one cancels what is pending."""
-    executor = make_ours(1)
-    futures = [executor.submit(gate.hold, name) for name in range(3)]
-    gate.await_arrivals(0)
-    assert_soon(futures[0].running)
-    thread = threading.Thread(target=executor.shutdown)
-    thread.start()
-    executor.shutdown(wait=False, cancel_futures=True)
-
-    assert [future.cancelled() for future in futures] == [False, True, True]
-    gate.open()
-    thread.join(PATIENCE)
-    assert futures[0].result(0) == 0
-
-
-def test_many_threads_may_shut_down(make_ours: MakeOurs, gate: Gate) -> None:
-    """All of them wait until the calls have ended."""
-    executor = make_ours(1)
-    future = executor.submit(gate.hold, "call")
-    threads = [threading.Thread(target=executor.shutdown) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-
-    gate.open()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
-    assert future.done()
-
-
-def test_keyboard_interrupt_in_the_with_block_cancels(
-    make_ours: MakeOurs, gate: Gate
-) -> None:
-    """After Ctrl-C running and pending calls are cancelled, and it goes on."""
-    executor = make_ours(1)
-    futures: list[Future[str]] = []
-
-    def interrupted() -> NoReturn:
-        with executor:
-            futures.extend(executor.submit(gate.hold, name) for name in "ab")
-            gate.await_arrivals("a")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert all(future.cancelled() for future in futures)
-
-
-@pytest.mark.parametrize("method", ["terminate_workers", "kill_workers"])
-def test_workers_can_be_stopped(make_ours: MakeOurs, gate: Gate, method: str) -> None:
-    """As in Python 3.14: open futures fail, and the executor is closed."""
-    executor = make_ours(1)
-    futures = [executor.submit(gate.hold, name) for name in "ab"]
-    gate.await_arrivals("a")
-
-    getattr(executor, method)()
-    for future in futures:
-        assert isinstance(future.exception(PATIENCE), BrokenExecutor)
-    with pytest.raises(RuntimeError, match="cannot schedule new futures"):
-        executor.submit(abs, -1)
-
-
-# Callbacks.
-
-
-def test_callback_may_wait_for_shutdown(make_ours: MakeOurs, gate: Gate) -> None:
-    """`shutdown(wait=True)` in a callback does not wait for itself."""
-    executor = make_ours(2)
-    returned = threading.Event()
-
-    def shut_down(_: Future[str]) -> None:
-        executor.shutdown(wait=True)
-        returned.set()
-
-    first, second = executor.submit(gate.hold, "a"), executor.submit(gate.hold, "b")
-    first.add_done_callback(shut_down)
-
-    gate.open("a")
-    assert returned.wait(PATIENCE)
-    gate.open()
-    assert second.result(PATIENCE) == "b"
-
-
-@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), calls.Stop()])
-def test_callback_cannot_stop_the_executor(
-    make_ours: MakeOurs,
-    gate: Gate,
-    error: BaseException,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Even an exception that ends threads is only logged."""
-    executor = make_ours(1)
-    future = executor.submit(gate.hold, "call")
-    future.add_done_callback(lambda _: calls.raise_error(error))
-    with caplog.at_level(logging.ERROR, "slurm_futures"):
-        gate.open()
-        assert future.result(PATIENCE) == "call"
-
-        assert executor.submit(abs, -1).result(PATIENCE) == 1
-    assert type(error).__name__ in caplog.text
-
-
-# Failures.
 
 
 def test_process_that_dies_fails_its_own_call_only(
@@ -284,9 +134,6 @@ def test_failed_initializer_says_why(make_ours: MakeOurs) -> None:
     assert "in divide" in str(error.__cause__.__cause__)
 
 
-# The constructor and the process.
-
-
 def test_mp_context_is_accepted(make_ours: MakeOurs) -> None:
     """Programs that choose a start method run unchanged."""
     context = multiprocessing.get_context("spawn")
@@ -301,7 +148,7 @@ def test_jobs_that_live_on_need_a_number_of_workers(make_ours: MakeOurs) -> None
         make_ours(max_tasks_per_child=2)
 
 
-def test_function_of_a_notebook_can_be_submitted(run_script: "RunScript") -> None:
+def test_function_of_a_notebook_can_be_submitted(run_script: RunScript) -> None:
     """Functions and classes of `__main__` need no file, as those of a notebook."""
     ended = run_script(
         """
@@ -331,39 +178,6 @@ print(isinstance(moved, Point), moved.x, repr(error))
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "True 2 CellError(2)\n"
-
-
-def test_submit_in_a_forked_child_raises(run_script: "RunScript") -> None:
-    """An executor belongs to the process that made it."""
-    ended = run_script(
-        """
-import os, warnings
-from executors import make_executor
-
-warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, 3.12
-with make_executor(1) as executor:
-    assert executor.submit(abs, -1).result() == 1
-    pid = os.fork()
-    if pid == 0:
-        try:
-            executor.submit(abs, -1)
-        except RuntimeError as error:
-            print(error, flush=True)
-        try:
-            executor.map(abs, [-1])
-        except RuntimeError as error:
-            print(error, flush=True)
-        executor.shutdown()
-        os._exit(0)
-    os.waitpid(pid, 0)
-    print(executor.submit(abs, -2).result())
-"""
-    )
-
-    first, second, last = ended.stdout.splitlines()
-    assert (ended.returncode, ended.stderr, last) == (0, "", "2")
-    assert first == second
-    assert "fork" in first
 
 
 def test_success_leaves_no_files(make_ours: MakeOurs, tmp_path: Path) -> None:

@@ -1,12 +1,10 @@
 """Functions and classes that belong to a script, or to a module that lies beside it."""
 
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
-RunScript = Callable[..., subprocess.CompletedProcess[str]]
+from tests.contract.executors import RunScript
 
-_SCRIPT = '''
+_SCRIPT = """
 import enum
 from dataclasses import dataclass
 from executors import make_executor
@@ -24,7 +22,7 @@ class Color(enum.Enum):
     RED = 1
 
 class ScriptError(Exception):
-    """Has two arguments and calls the constructor of its base with one."""
+    pass
 
 class Node:
     children: "list[Node]"
@@ -63,7 +61,7 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
 
 def test_script_can_submit_its_own_functions_and_classes(

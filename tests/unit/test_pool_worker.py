@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,10 @@ class Queue:
             ]
             for number in sorted(self.directory.list_finished(self.blocks()))
         }
+
+    def has_results(self, count: int) -> bool:
+        """Whether so many calls are over."""
+        return len(self.directory.list_finished(self.blocks())) == count
 
     def owners(self) -> list[str | None]:
         """Who took each call."""
@@ -268,7 +273,7 @@ def test_a_waiting_worker_takes_a_new_call(queue: Queue) -> None:
     thread.start()
     for number in range(3):
         queue.put(int)
-        assert_soon(lambda number=number: len(queue.results()) == number + 1)
+        assert_soon(partial(queue.has_results, number + 1))
     queue.directory.close()
     thread.join(PATIENCE)
 
@@ -328,8 +333,8 @@ def test_waits_grow(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
         waits.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr(pool_worker.time, "sleep", sleep)
-    monkeypatch.setattr(pool_worker.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     queue.worker(workers=1000, idle_timeout=60).serve()
 
     assert 0.002 <= waits[0] <= 0.01

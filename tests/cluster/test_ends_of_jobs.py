@@ -1,0 +1,548 @@
+"""Whatever ends a job: each call ends with the right error, and the others go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures import (
+    JobCancelled,
+    JobFailed,
+    JobLost,
+    JobOutOfMemory,
+    JobPreempted,
+    JobTimeout,
+    NodeFailed,
+    SlurmExecutor,
+    SlurmFuture,
+)
+from slurm_futures.schedulers.base import JobState
+from tests.cluster import SlurmCluster, StartCluster
+from tests.cluster.cgroup import cgroup_available
+from tests.cluster.conftest import MakeExecutor, Noticed
+from tests.contract.calls import identity, kill_own_process, leave_process
+from tests.contract.gate import Gate
+from tests.waiting import assert_soon
+
+pytestmark = pytest.mark.cluster
+
+PATIENCE = 60  #: seconds
+
+
+def take_memory(megabytes: int) -> None:
+    """Take memory and keep it until somebody minds."""
+    memory = bytearray(megabytes << 20)
+    time.sleep(PATIENCE)
+    del memory
+
+
+def ignore_sigterm(gate: Gate, value: str) -> str:
+    """Wait at the gate, deaf to SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return gate.hold(value)
+
+
+def kill_job(gate: Gate, value: str) -> None:
+    """Wait at the gate, then kill the script of the job and this process."""
+    gate.hold(value)
+    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def count_runs(gate: Gate, file: Path, value: str) -> str:
+    """Add a line to a file, then wait at the gate."""
+    with file.open("a") as stream:
+        stream.write(f"{os.environ.get('SLURM_RESTART_COUNT', '0')}\n")
+    return gate.hold(value)
+
+
+def segfault() -> None:
+    """Read from address 0."""
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+# The call ends its own process.
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_call_that_leaves_its_process(
+    make_executor: MakeExecutor, noticed: Noticed
+) -> None:
+    """os._exit: JobFailed with the exit code, at once; the executor goes on."""
+    executor = make_executor()
+
+    error = noticed(executor.submit(leave_process, 3), JobFailed, within=5)
+
+    assert (error.state, error.exit_code, error.signal) == (JobState.FAILED, 3, None)
+    assert error.node == "n1"
+    assert "ended with exit code 3 and left no result" in str(error)
+    assert str(error.directory) in str(error)
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
+def test_a_call_that_kills_its_process(
+    make_executor: MakeExecutor, noticed: Noticed, number: signal.Signals
+) -> None:
+    """The signal is named; SIGKILL waits for Slurm to say whether it was memory."""
+    executor = make_executor()
+
+    error = noticed(executor.submit(kill_own_process, number), JobFailed, within=6)
+
+    assert (error.signal, error.exit_code) == (number, 128 + number)
+    assert f"was killed by {number.name}" in str(error)
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_segmentation_fault(make_executor: MakeExecutor, noticed: Noticed) -> None:
+    """SIGSEGV is named."""
+    error = noticed(make_executor().submit(segfault), JobFailed, within=5)
+
+    assert error.signal == signal.SIGSEGV
+    assert "SIGSEGV" in str(error)
+
+
+# scancel by hand.
+
+
+def test_scancel_of_a_running_array_task(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """That call fails with JobCancelled within seconds, the others get their value."""
+    executor = make_executor()
+    futures = executor.map(gate.hold, "abc"), executor.submit(gate.hold, "lonely")
+    gate.await_arrivals(*"abc", "lonely")
+    lonely = futures[1]
+
+    slurm.run("scancel", lonely.job_id)
+    error = noticed(lonely, JobCancelled, within=5)
+
+    assert error.state is JobState.CANCELLED
+    assert error.node is not None
+    assert "was cancelled with scancel, not by this program" in str(error)
+    assert not lonely.cancelled()
+    gate.open()
+    assert list(futures[0]) == list("abc")
+
+
+def test_scancel_of_one_running_task_of_an_array(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """Its neighbours do not notice."""
+    executor = make_executor()
+    futures = submit_array(executor, gate, "abcd")
+    gate.await_arrivals(*"abcd")
+
+    slurm.run("scancel", futures[1].job_id)
+    noticed(futures[1], JobCancelled, within=5)
+
+    gate.open()
+    rest = [futures[at].result(PATIENCE) for at in (0, 2, 3)]
+    assert rest == list("acd")
+
+
+def test_scancel_of_a_call_that_ignores_sigterm(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """Slurm kills it after KillWait (2 s here), and squeue tells."""
+    future = make_executor().submit(ignore_sigterm, gate, "deaf")
+    gate.await_arrivals("deaf")
+
+    slurm.run("scancel", future.job_id)
+
+    noticed(future, JobCancelled, within=20)
+
+
+def test_scancel_of_one_pending_task_of_an_array(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """A pending array task that is cancelled alone leaves no record, but an error."""
+    executor = make_executor(hold=True)
+    futures = submit_array(executor, gate, "abcd")
+    await_jobs(futures)
+
+    slurm.run("scancel", futures[2].job_id)
+    error = noticed(futures[2], JobCancelled, within=10)
+
+    assert "Its script never began" in str(error)
+    slurm.run("scontrol", "release", array_of(futures[0]))
+    gate.open()
+    rest = [futures[at].result(PATIENCE) for at in (0, 1, 3)]
+    assert rest == list("abd")
+
+
+def test_scancel_of_a_whole_array(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """What was done keeps its value; running and pending calls fail alike."""
+    executor = make_executor(max_workers=2)
+    futures = submit_array(executor, gate, "abcdef")
+    gate.await_arrivals("a", "b")
+    gate.open("a")
+    gate.await_arrivals("c")
+
+    slurm.run("scancel", array_of(futures[0]))
+    for future in futures[1:]:
+        noticed(future, JobCancelled, within=10)
+
+    assert futures[0].result(PATIENCE) == "a"
+
+
+def test_scancel_of_a_pending_array(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """One row without an index is all that is left of it."""
+    futures = submit_array(make_executor(hold=True), gate, "abcd")
+    await_jobs(futures)
+
+    slurm.run("scancel", array_of(futures[0]))
+
+    for future in futures:
+        noticed(future, JobCancelled, within=10)
+
+
+# Limits.
+
+
+def test_the_time_limit(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """JobTimeout names the limit; slurmctld looks at limits every 30 s."""
+    future = make_executor(time="10:00").submit(gate.hold, "long")
+    gate.await_arrivals("long")
+
+    slurm.run("scontrol", "update", f"JobId={future.job_id}", "EndTime=now")
+    error = noticed(future, JobTimeout, within=45)
+
+    assert error.state is JobState.TIMEOUT
+    assert "its time limit of 10:00" in str(error)
+    assert 'SlurmExecutor(time="...")' in str(error)
+
+
+def test_the_deadline(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    noticed: Noticed,
+) -> None:
+    """A job that cannot start before its deadline is a timeout of its own kind."""
+    cluster = start_cluster(nodes=1, cpus=1)
+    executor = make_executor()
+    executor.submit(gate.hold, "blocker")
+    gate.await_arrivals("blocker")
+    late = executor.options(time="1:00", deadline="now+90").submit(identity, "late")
+    await_jobs([late])
+
+    cluster.run("scontrol", "update", f"JobId={late.job_id}", "Deadline=now+2")
+    error = noticed(late, JobTimeout, within=45)
+
+    assert error.state is JobState.DEADLINE
+    assert "was stopped at its deadline" in str(error)
+
+
+@pytest.mark.parametrize("enforcement", ["cgroup", "poll"])
+def test_too_much_memory(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    noticed: Noticed,
+    enforcement: str,
+) -> None:
+    """JobOutOfMemory, also where Slurm calls it FAILED."""
+    reason = cgroup_available() if enforcement == "cgroup" else None
+    if reason is not None:
+        pytest.skip(reason)
+    start_cluster(nodes=1, memory_enforcement=enforcement)
+    executor = make_executor(mem="100M")
+
+    error = noticed(executor.submit(take_memory, 300), JobOutOfMemory, within=20)
+
+    assert error.state is JobState.OUT_OF_MEMORY
+    assert "more memory than it asked for (100M)" in str(error)
+    assert 'SlurmExecutor(mem="...")' in str(error)
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+# Nodes.
+
+
+def test_a_node_that_crashes(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    noticed: Noticed,
+) -> None:
+    """NodeFailed once slurmctld gives the node up; calls on other nodes go on."""
+    cluster = start_cluster(nodes=2, cpus=1, slurmd_timeout=4, message_timeout=3)
+    futures = submit_array(make_executor(), gate, "ab")
+    gate.await_arrivals("a", "b")
+    nodes = cluster.run("squeue", "-h", "-r", "-t", "R", "-o", "%K %N").split()
+    by_index = dict(zip(nodes[::2], nodes[1::2], strict=True))
+
+    cluster.crash_node(by_index["0"])
+    error = noticed(futures[0], NodeFailed, within=40)
+
+    assert (error.state, error.node) == (JobState.NODE_FAIL, by_index["0"])
+    assert "ended with its node (NODE_FAIL)" in str(error)
+    gate.open("b")
+    assert futures[1].result(PATIENCE) == "b"
+
+
+def test_a_node_that_is_set_down_while_its_call_ends_well(
+    start_cluster: StartCluster, make_executor: MakeExecutor, gate: Gate
+) -> None:
+    """The process lives on: an outcome that comes within the grace counts."""
+    cluster = start_cluster(nodes=1)
+    future = make_executor(grace=30).submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    cluster.kill_node("n1")
+
+    cluster.run("scontrol", "update", "NodeName=n1", "State=DOWN", "Reason=test")
+    assert_soon(lambda: future.state is JobState.NODE_FAIL, PATIENCE)
+    gate.open()
+
+    assert future.result(PATIENCE) == "a"
+
+
+# Preemption, requeue, suspension.
+
+
+def test_preemption_by_cancel(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    noticed: Noticed,
+) -> None:
+    """JobPreempted for the job that had to go; the urgent one runs."""
+    start_cluster(nodes=1, cpus=1, preemption="cancel")
+    executor = make_executor()
+    future = executor.submit(gate.hold, "ordinary")
+    gate.await_arrivals("ordinary")
+
+    urgent = executor.options(partition="urgent").submit(identity, "urgent")
+    error = noticed(future, JobPreempted, within=30)
+
+    assert error.state is JobState.PREEMPTED
+    assert urgent.result(PATIENCE) == "urgent"
+
+
+def test_preemption_by_requeue(
+    start_cluster: StartCluster, make_executor: MakeExecutor, gate: Gate
+) -> None:
+    """With requeue=True the call waits, runs again, and nothing fails."""
+    cluster = start_cluster(nodes=1, cpus=1, preemption="requeue")
+    executor = make_executor(requeue=True)
+    future = executor.submit(gate.hold, "ordinary")
+    gate.await_arrivals("ordinary")
+
+    urgent = executor.options(partition="urgent", requeue=None).submit(identity, 1)
+    assert urgent.result(PATIENCE) == 1
+    start_again(cluster, future.job_id)
+    gate.open()
+
+    assert future.result(PATIENCE) == "ordinary"
+
+
+def test_requeue_of_a_running_job(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, tmp_path: Path
+) -> None:
+    """The call begins anew and has one value; it is not lost in between."""
+    runs = tmp_path / "runs.txt"
+    future = make_executor(requeue=True).submit(count_runs, gate, runs, "a")
+    gate.await_arrivals("a")
+
+    slurm.run("scontrol", "requeue", future.job_id)
+    start_again(slurm, future.job_id)
+    gate.open()
+
+    assert future.result(PATIENCE) == "a"
+    assert runs.read_text().split() == ["0", "1"]
+
+
+def test_requeue_after_the_result_exists(
+    slurm: SlurmCluster, make_executor: MakeExecutor, tmp_path: Path
+) -> None:
+    """The value stays, and the second run ends at once without a call."""
+    runs = tmp_path / "runs.txt"
+    executor = make_executor(requeue=True, keep="always")
+    future = executor.submit(count_runs, open_gate(tmp_path), runs, "a")
+    assert future.result(PATIENCE) == "a"
+    job_id = future.job_id
+    assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
+
+    slurm.run("scontrol", "requeue", job_id)
+    start_again(slurm, job_id)
+    assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
+
+    assert runs.read_text().split() == ["0"]
+
+
+def test_two_incarnations_at_once(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    tmp_path: Path,
+) -> None:
+    """A node is given up while its process lives on: one outcome for the call."""
+    cluster = start_cluster(nodes=2, cpus=1)
+    runs = tmp_path / "runs.txt"
+    future = make_executor(requeue=True).submit(count_runs, gate, runs, "a")
+    gate.await_arrivals("a")
+    node = cluster.run("squeue", "-h", "-o", "%N").strip()
+    cluster.kill_node(node)
+
+    cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    start_again(cluster, future.job_id)
+    assert_soon(lambda: len(runs.read_text().split()) == 2, PATIENCE)
+    gate.open()
+
+    assert future.result(PATIENCE) == "a"
+
+
+def test_suspension(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate
+) -> None:
+    """A suspended job is alive, however long it is."""
+    future = make_executor(grace=1).submit(gate.hold, "a")
+    gate.await_arrivals("a")
+
+    slurm.run("scontrol", "suspend", future.job_id)
+    assert_soon(lambda: future.state is JobState.SUSPENDED, PATIENCE)
+    gate.open()
+    with pytest.raises(TimeoutError):
+        future.result(3)
+    slurm.run("scontrol", "resume", future.job_id)
+
+    assert future.result(PATIENCE) == "a"
+
+
+def test_a_stopped_job(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate
+) -> None:
+    """So is one that somebody stops with a signal."""
+    future = make_executor(grace=1).submit(gate.hold, "a")
+    gate.await_arrivals("a")
+
+    slurm.run("scancel", "--signal=STOP", "--full", future.job_id)
+    gate.open()
+    with pytest.raises(TimeoutError):
+        future.result(3)
+    slurm.run("scancel", "--signal=CONT", "--full", future.job_id)
+
+    assert future.result(PATIENCE) == "a"
+
+
+def test_hold_and_release(slurm: SlurmCluster, make_executor: MakeExecutor) -> None:
+    """A held job is just pending."""
+    future = make_executor(hold=True, grace=1).submit(identity, "a")
+    await_jobs([future])
+    with pytest.raises(TimeoutError):
+        future.result(2)
+
+    slurm.run("scontrol", "release", future.job_id)
+
+    assert future.result(PATIENCE) == "a"
+
+
+# Records that are gone.
+
+
+def test_purged_records(
+    start_cluster: StartCluster, make_executor: MakeExecutor, noticed: Noticed
+) -> None:
+    """With MinJobAge=2 and a lazy squeue, no result and no cause is lost."""
+    start_cluster(nodes=1, min_job_age=2)
+    executor = make_executor(poll_interval=30, grace=60)
+
+    results = list(executor.map(identity, range(60), timeout=PATIENCE))
+    error = noticed(executor.submit(leave_process, 3), JobFailed, within=5)
+
+    assert results == list(range(60))
+    assert error.exit_code == 3
+
+
+def test_scancel_of_purged_records(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    noticed: Noticed,
+) -> None:
+    """Slurm's own log says that it was scancel when no record is left."""
+    cluster = start_cluster(nodes=1, min_job_age=2)
+    future = make_executor(poll_interval=30, grace=60).submit(gate.hold, "a")
+    gate.await_arrivals("a")
+
+    cluster.run("scancel", future.job_id)
+
+    noticed(future, JobCancelled, within=5)
+
+
+def test_jobs_that_vanish_without_a_trace(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    noticed: Noticed,
+) -> None:
+    """Killed with their scripts, and forgotten: lost after one grace for all."""
+    cluster = start_cluster(nodes=1)
+    executor = make_executor(grace=2)
+    futures = [executor.submit(kill_job, gate, name) for name in "abc"]
+    gate.await_arrivals(*"abc")
+    cluster.stop_controller()
+    gate.open()
+    cluster.start_controller(clean=True)
+
+    for future in futures:
+        error = noticed(future, JobLost, within=20 if future is futures[0] else 1)
+        assert error.state is None
+        assert "not known to Slurm any more" in str(error)
+
+
+# Helpers, in the order of use.
+
+
+def array_of(future: SlurmFuture[Any]) -> str:
+    """Return the id of the whole array that a call belongs to."""
+    return str(future.job_id).partition("_")[0]
+
+
+def submit_array(
+    executor: SlurmExecutor, gate: Gate, names: str
+) -> list[SlurmFuture[str]]:
+    """Submit calls that wait at the gate, all in one array."""
+    return [executor.submit(gate.hold, name) for name in names]
+
+
+def await_jobs(futures: list[SlurmFuture[Any]]) -> None:
+    """Wait until each of these calls has a job."""
+    assert_soon(lambda: all(future.job_id for future in futures), PATIENCE)
+
+
+def start_again(cluster: SlurmCluster, job_id: str | None) -> None:
+    """Let a job that was requeued start in 3 s; it would wait for 120 s.
+
+    Not at once: a node refuses a job that comes back within a second ("credential
+    revoked").
+    """
+
+    def is_pending() -> bool:
+        answer = cluster.run("squeue", "-h", "-j", job_id, "-o", "%t %r", check=False)
+        return answer.startswith("PD")
+
+    assert_soon(is_pending, PATIENCE)
+    cluster.run("scontrol", "update", f"JobId={job_id}", "StartTime=now+3")
+
+
+def open_gate(directory: Path) -> Gate:
+    """A gate that holds nobody."""
+    gate = Gate(directory / "open_gate")
+    gate.directory.mkdir()
+    gate.open()
+    return gate

@@ -1,0 +1,391 @@
+"""Files are late, broken, gone, or cannot be written: errors say so, nothing hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures import (
+    JobFailed,
+    JobLost,
+    OptionError,
+    SlurmExecutor,
+    SlurmFuture,
+    SubmitError,
+)
+from slurm_futures.schedulers.base import JobState
+from tests.cluster import SlurmCluster
+from tests.cluster.conftest import MakeExecutor, Noticed
+from tests.contract.calls import identity
+from tests.contract.gate import Gate
+from tests.waiting import assert_soon
+
+pytestmark = pytest.mark.cluster
+
+PATIENCE = 60  #: seconds
+_CACHE_TIME = 20  #: seconds for which the emulated NFS trusts its caches
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it mounts")
+
+MountTmpfs = Callable[[str], Path]
+
+
+def fill_with(size: int) -> bytes:
+    """Return a large value."""
+    return b"x" * size
+
+
+@pytest.fixture
+def mount_tmpfs(tmp_path: Path) -> Iterator[MountTmpfs]:
+    """Mount small file systems."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        path = tmp_path / f"tmpfs{len(mounted)}"
+        path.mkdir()
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True
+        )
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+@pytest.fixture
+def nfs(tmp_path: Path) -> Iterator[Path]:
+    """A view of `tmp_path / "shared"` that caches like NFS, names not found as well."""
+    if os.geteuid() != 0 or shutil.which("bindfs") is None:
+        pytest.skip("needs root and bindfs: apt-get install bindfs")
+    if not Path("/dev/fuse").exists():
+        pytest.skip("needs /dev/fuse")
+    source, view = tmp_path / "shared", tmp_path / "view"
+    source.mkdir()
+    view.mkdir()
+    options = ",".join(
+        f"{kind}_timeout={_CACHE_TIME}" for kind in ("attr", "entry", "negative")
+    )
+    subprocess.run(["bindfs", "-o", options, source, view], check=True)
+    yield view
+    subprocess.run(["umount", "-l", view], check=True)
+
+
+# Caches.
+
+
+def test_negative_caches_do_not_delay_results(
+    slurm: SlurmCluster, nfs: Path, make_executor: MakeExecutor, gate: Gate
+) -> None:
+    """The client caches names for 20 s, and sees results within a second or two.
+
+    Client and nodes have the same path to different mounts on a real cluster. Here a
+    job would write through the view of the client and so refresh its caches: its
+    script is sent to the other side of the mount.
+    """
+    template = nfs.parent / "template.sh.j2"
+    template.write_text(
+        "{% extends base %}{% block index %}\n"
+        f"run={nfs.parent}/shared${{run#{nfs}}}\n"
+        f"submission={nfs.parent}/shared${{submission#{nfs}}}\n"
+        "{{ super() }}{% endblock %}"
+    )
+    executor = make_executor(directory=nfs / "runs", template=template, grace=30)
+    future = executor.submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    with pytest.raises(TimeoutError):
+        future.result(2)  # the client looks, and its caches learn what is not there
+
+    gate.open()
+
+    assert future.result(3) == "a"
+    results = executor.map(identity, range(20), timeout=10)
+    assert list(results) == list(range(20))
+
+
+# Damaged outcomes.
+
+
+@pytest.mark.parametrize("damage", ["truncated", "corrupt", "empty", "missing"])
+def test_damaged_outcomes(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    noticed: Noticed,
+    damage: str,
+) -> None:
+    """JobLost after the grace, with the name of the file; other calls are well."""
+    executor = make_executor(grace=2)
+    future = executor.submit(damage_own_outcomes, gate, damage)
+    gate.await_arrivals("a")
+    gate.open()
+
+    error = noticed(future, JobLost, within=10)
+
+    assert "its result is not readable" in str(error)
+    assert f"{future.directory}/outcomes" in str(error)
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+def damage_own_outcomes(gate: Gate, damage: str) -> str:
+    """Let the worker publish damaged outcomes."""
+    import __main__
+
+    publish = __main__.OutcomesFile.publish
+
+    def publish_damaged(outcomes: Any) -> None:
+        own = Path(outcomes._own)
+        content = own.read_bytes()
+        if damage == "truncated":
+            os.truncate(own, len(content) - 3)
+        elif damage == "empty":
+            os.truncate(own, 0)
+        elif damage == "corrupt":
+            own.write_bytes(content[:-3] + b"abc")
+        publish(outcomes)
+        if damage == "missing":
+            Path(outcomes._final).unlink()
+
+    __main__.OutcomesFile.publish = publish_damaged
+    return gate.hold("a")
+
+
+# Full disks.
+
+
+@needs_root
+def test_a_disk_that_is_full_on_the_node(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    mount_tmpfs: MountTmpfs,
+    noticed: Noticed,
+) -> None:
+    """The value does not fit: the call fails with the system's error, and a note."""
+    executor = make_executor(directory=mount_tmpfs("size=400k"))
+
+    error = noticed(executor.submit(fill_with, 3 << 20), OSError, within=20)
+
+    assert error.errno == errno.ENOSPC
+    assert "The call ended well, but its value (" in error.__notes__[0]
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+@needs_root
+def test_a_disk_that_is_full_already(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    mount_tmpfs: MountTmpfs,
+    noticed: Noticed,
+) -> None:
+    """Nothing can be written by client or node: errors, within the grace."""
+    directory = mount_tmpfs("size=400k")
+    executor = make_executor(directory=directory)
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
+    with pytest.raises(OSError, match="No space"):
+        (directory / "filler").write_bytes(bytes(1 << 20))
+
+    error = noticed(executor.submit(identity, 5), SubmitError, within=5)
+
+    assert "No space left on device" in str(error)
+    (directory / "filler").unlink()
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+@needs_root
+def test_no_inodes(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    mount_tmpfs: MountTmpfs,
+    noticed: Noticed,
+    gate: Gate,
+) -> None:
+    """The job cannot make its files: JobFailed says that its script never began."""
+    directory = mount_tmpfs("size=4m,nr_inodes=40")
+    executor = make_executor(directory=directory, hold=True)
+    future = executor.submit(identity, 5)
+    assert_soon(lambda: future.job_id, PATIENCE)
+    with contextlib.suppress(OSError):
+        for number in range(100):
+            (directory / f"filler{number}").touch()
+
+    slurm.run("scontrol", "release", future.job_id)
+
+    error = noticed(future, JobFailed, within=30)
+    assert "never began" in str(error)
+
+
+# Directories that go away, or cannot be used.
+
+
+@pytest.mark.parametrize("what", ["run", "submission"])
+def test_the_directory_is_deleted(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    noticed: Noticed,
+    what: str,
+) -> None:
+    """What lies in it is lost, and each call says so within the grace."""
+    executor = make_executor(grace=2)
+    future = executor.submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    assert future.directory is not None
+    submission = future.directory.parents[2]
+    shutil.rmtree(submission.parent if what == "run" else submission)
+    gate.open()
+
+    error = noticed(future, JobLost, within=15)
+
+    assert f"{submission} was deleted" in str(error)
+
+
+def test_the_directory_is_deleted_before_the_job_starts(
+    slurm: SlurmCluster, make_executor: MakeExecutor, noticed: Noticed
+) -> None:
+    """The same; and later calls fail in the system's words, or have a new run."""
+    executor = make_executor(grace=2, hold=True)
+    future = executor.submit(identity, 5)
+    assert_soon(lambda: future.state is JobState.PENDING, PATIENCE)
+    assert future.directory is not None
+    run = future.directory.parents[3]
+    assert_soon(lambda: "submitted" in (run / "0001/submission.json").read_text())
+    shutil.rmtree(run)
+    slurm.run("scontrol", "release", future.job_id)
+
+    noticed(future, JobLost, within=15)
+
+    error = executor.options(hold=None).submit(identity, 6).exception(PATIENCE)
+    assert error is None or isinstance(error, SubmitError)
+
+
+@needs_root
+def test_a_directory_that_becomes_read_only(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    mount_tmpfs: MountTmpfs,
+    gate: Gate,
+    noticed: Noticed,
+) -> None:
+    """Calls that run cannot leave their outcome, new ones cannot be submitted."""
+    directory = mount_tmpfs("size=4m")
+    executor = make_executor(directory=directory)
+    future = executor.submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    subprocess.run(["mount", "-o", "remount,ro,force", directory], check=False)
+    if os.access(directory, os.W_OK):
+        pytest.skip("the file system cannot be remounted while files are open")
+
+    error = noticed(executor.submit(identity, 1), SubmitError, within=5)
+    assert "Read-only" in str(error)
+    gate.open()
+    assert future.result(PATIENCE) == "a"
+
+
+@needs_root
+def test_a_read_only_directory_is_refused(mount_tmpfs: MountTmpfs) -> None:
+    """The constructor says so."""
+    directory = mount_tmpfs("size=4m,ro")
+
+    with pytest.raises(OptionError, match="Read-only file system"):
+        SlurmExecutor(directory=directory / "runs")
+
+
+# Names and modes.
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with blanks  and\ttab",
+        "100%j%A%%",
+        "it's \"quoted\"",
+        "$(touch pwned) `touch pwned` $HOME",
+        "grüße-日本語",
+        "; & | > < * ? [a] {b} ~ # !",
+        "-n",
+        "x" * 200,
+        "a/" * 60 + "deep",
+    ],
+    ids=["blanks", "percent", "quotes", "dollar", "unicode", "shell", "option",
+         "long", "deep"],
+)  # fmt: skip
+def test_names_of_directories(
+    slurm: SlurmCluster, make_executor: MakeExecutor, tmp_path: Path, name: str
+) -> None:
+    """Arrays and plain jobs work, and Slurm's logs are found."""
+    executor = make_executor(directory=tmp_path / name)
+
+    assert list(executor.map(identity, "ab", timeout=PATIENCE)) == ["a", "b"]
+    assert executor.submit(identity, "c").result(PATIENCE) == "c"
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_backslash_is_refused(slurm: SlurmCluster, tmp_path: Path) -> None:
+    """Slurm cannot create its log below it."""
+    with pytest.raises(OptionError, match="character"):
+        SlurmExecutor(directory=tmp_path / "back\\slash")
+
+
+def test_umask_077(
+    slurm: SlurmCluster, make_executor: MakeExecutor, tmp_path: Path
+) -> None:
+    """Nobody else may read anything, and everything works."""
+    before = os.umask(0o077)
+    try:
+        executor = make_executor(keep="always")
+        assert list(executor.map(identity, "ab", timeout=PATIENCE)) == ["a", "b"]
+        executor.shutdown()
+    finally:
+        os.umask(before)
+
+    open_to_others = [
+        path for path in (tmp_path / "runs").rglob("*") if path.stat().st_mode & 0o077
+    ]
+    assert open_to_others == []
+
+
+def test_a_node_without_the_directory_of_the_client(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The call runs elsewhere, and its stderr says where."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    executor = make_executor(hold=True)
+    future: SlurmFuture[str] = executor.submit(os.getcwd)
+    assert_soon(lambda: future.job_id, PATIENCE)
+    monkeypatch.undo()
+    slurm.run("true")
+    here.rename(tmp_path / "there")
+    slurm.run("scontrol", "release", future.job_id)
+
+    assert future.result(PATIENCE) != str(here)
+    assert "cannot enter the directory of the client" in future.stderr()
+
+
+def test_a_late_client(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate
+) -> None:
+    """A program that is stopped for a while finds its results afterwards."""
+    executor = make_executor(grace=0.5)
+    futures = [executor.submit(gate.hold, name) for name in "ab"]
+    gate.await_arrivals("a", "b")
+    gate.open()
+    assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
+    began = time.monotonic()
+
+    assert [future.result(PATIENCE) for future in futures] == ["a", "b"]
+    assert time.monotonic() - began < 5

@@ -1,0 +1,125 @@
+"""Jobs that never start: a warning that says what to do, and an end on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slurm_futures import PendingTimeout
+from slurm_futures.schedulers.base import JobState
+from tests.cluster import SlurmCluster, StartCluster
+from tests.cluster.conftest import MakeExecutor, Noticed, Shims
+from tests.contract.calls import identity
+from tests.contract.gate import Gate
+from tests.waiting import assert_soon
+
+pytestmark = pytest.mark.cluster
+
+PATIENCE = 60  #: seconds
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "advice"),
+    [
+        ({"hold": True}, "JobHeldUser", "scontrol release"),
+        ({"cpus_per_task": 64}, "PartitionConfig", "sinfo -Nel"),
+        ({"nodelist": "n2"}, "ReqNodeNotAvail", "sinfo -R"),
+    ],
+    ids=["held", "too-many-cpus", "drained"],
+)
+def test_a_job_that_waits_for_ever_is_told_of_once(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    shims: Shims,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+    reason: str,
+    advice: str,
+) -> None:
+    """The warning has Slurm's reason and what to type; the call goes on waiting."""
+    shims.put("squeue")
+    cluster = start_cluster(nodes=2, cpus=2)
+    cluster.run("scontrol", "update", "NodeName=n2", "State=DRAIN", "Reason=test")
+    executor = make_executor(poll_interval=0.2)
+    futures = [executor.options(**options).submit(identity, 1) for _ in range(2)]
+
+    def warnings() -> list[str]:
+        return [
+            each.getMessage() for each in caplog.records if each.levelname == "WARNING"
+        ]
+
+    assert_soon(warnings, PATIENCE)
+    before = len(shims.calls("squeue"))
+    assert_soon(lambda: len(shims.calls("squeue")) >= before + 3, PATIENCE)
+
+    submissions = {str(future.job_id).split("_")[0] for future in futures}
+    assert len(warnings()) == len(submissions)
+    assert reason in warnings()[0]
+    assert advice in warnings()[0]
+    assert not any(future.done() for future in futures)
+    executor.shutdown(cancel_futures=True)
+
+
+def test_a_job_that_asks_for_too_much_time(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Sbatch accepts it; Slurm may call the reason PartitionConfig at first."""
+    line = "PartitionName=short Nodes=ALL MaxTime=60 State=UP"
+    start_cluster(nodes=1, extra_lines=(line,))
+    executor = make_executor(time="2-00:00:00", partition="short")
+    executor.submit(identity, 1)
+
+    assert_soon(lambda: "PartitionTimeLimit): ask for less time" in caplog.text)
+    executor.shutdown(cancel_futures=True)
+
+
+def test_pending_timeout(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """Only calls that have not started; their jobs are cancelled."""
+    executor = make_executor(pending_timeout=2)
+    running = executor.submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    pending = executor.options(hold=True).submit(identity, 1)
+
+    error = noticed(pending, PendingTimeout, within=8)
+
+    assert error.state is JobState.PENDING
+    assert "still pending after 2 s" in str(error)
+    assert "JobHeldUser" in str(error)
+    assert not running.done()
+    assert_soon(lambda: len(slurm.open_jobs()) == 1, PATIENCE)
+    gate.open()
+    assert running.result(PATIENCE) == "a"
+
+
+@pytest.mark.usefixtures("slurm")
+def test_pending_timeout_is_not_for_jobs_that_wait_for_their_own_array(
+    make_executor: MakeExecutor, gate: Gate
+) -> None:
+    """max_workers=1: the second call waits for the first one, however long."""
+    executor = make_executor(pending_timeout=1, max_workers=1)
+    results = executor.map(gate.hold, "ab", timeout=PATIENCE)
+    gate.await_arrivals("a")
+    with pytest.raises(AssertionError):
+        assert_soon(lambda: "b" in gate.arrivals(), 4)
+
+    gate.open()
+
+    assert list(results) == ["a", "b"]
+
+
+@pytest.mark.usefixtures("slurm")
+def test_pending_timeout_is_final(
+    make_executor: MakeExecutor, noticed: Noticed
+) -> None:
+    """It is not tried again: the next job would wait as well."""
+    executor = make_executor(pending_timeout=1, retries=3, hold=True)
+    future = executor.submit(identity, 1)
+
+    noticed(future, PendingTimeout, within=8)
+
+    assert future.attempts == 1

@@ -1,0 +1,841 @@
+"""The pool: how many workers it starts, and what becomes of its calls.
+
+Workers are those of pool_worker.py, run here one by one; the poller is the test.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures import JobFailed, SlurmFuturesError, worker
+from slurm_futures import pool as pool_module
+from slurm_futures.directories import RunDirectory
+from slurm_futures.errors import (
+    JobCancelled,
+    JobTimeout,
+    PendingTimeout,
+    SubmitError,
+)
+from slurm_futures.future import ChunkFuture, SlurmFuture
+from slurm_futures.pool import Pool, PoolSettings
+from slurm_futures.pool_directory import PoolDirectory
+from slurm_futures.pool_worker import PoolWorker
+from slurm_futures.retries import Retries
+from slurm_futures.schedulers.base import JobId
+from slurm_futures.script import SbatchOptions
+from slurm_futures.serialization import (
+    Outcome,
+    PickledCall,
+    dump,
+    dump_arguments,
+    write_calls,
+)
+from slurm_futures.settling import Settler
+from slurm_futures.staging import Kind
+from slurm_futures.submitter import JobRequest
+from slurm_futures.tracking import Track
+from tests.unit.fakes import make_work
+from tests.waiting import assert_soon
+
+_KIND = Kind(SbatchOptions(), "/")
+#: Any: what a calls file tells of the client.
+_CONTEXT: dict[str, Any] = {
+    "path": list(sys.path),
+    "cwd": "/",
+    "argv": [],
+    "prefix": sys.prefix,
+    "base_prefix": sys.base_prefix,
+    "version": sys.version_info[:2],
+    "initializer": None,
+}
+
+
+class FakeStaging:
+    """Writes the files of a pool and nothing else."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.pools: list[PoolDirectory] = []
+        self.over: list[PoolDirectory] = []
+        self.before_write: Callable[[], None] = lambda: None
+
+    def new_pool(self, _: str) -> PoolDirectory:
+        """Make a pool."""
+        self.pools.append(PoolDirectory(self.directory / f"pool-{len(self.pools)}"))
+        self.pools[-1].create()
+        return self.pools[-1]
+
+    def write_batch(
+        self, path: Path, _: Kind, jobs: Sequence[Sequence[PickledCall]]
+    ) -> None:
+        """Write a batch, after whatever the test wants to happen first."""
+        self.before_write()
+        write_calls(path, jobs, _CONTEXT)
+
+    def note_over(self, pool: PoolDirectory) -> None:
+        """Note that a pool is over."""
+        self.over.append(pool)
+
+
+class FakeWorker:
+    """A job that serves the pool when the test lets it."""
+
+    def __init__(self, harness: Harness, request: JobRequest, number: int) -> None:
+        self.future = request.future
+        self._harness = harness
+        self._submission = harness.run.submission(number)
+        self.name = f"{self._submission.path.name}-0"
+
+    def start(self) -> None:
+        """Let the job exist."""
+        work = make_work(self.future, self._submission, _KIND)
+        track = Track(JobId(7), 0, self._submission, work, 0.0)
+        track.note_start()
+        self.future.add_track(track)
+
+    def serve(self, max_calls: int | None = None) -> int:
+        """Run calls till there are none."""
+        root = str(self._harness.directory.path)
+        module = sys.modules["slurm_futures.worker"]
+        return PoolWorker(module, root, self.name, 0, 1, 0.0, max_calls, None).serve()
+
+    def take(self, number: int) -> None:
+        """Claim a call, and begin to run it."""
+        directory = self._harness.directory
+        block = worker.block_of(number)
+        (directory.path / "claims" / block / str(number)).symlink_to(self.name)
+        self.outcomes(number).touch()
+
+    def outcomes(self, number: int) -> Path:
+        """Where it leaves the outcomes of a call that it has not finished."""
+        block = worker.block_of(number)
+        return (
+            self._harness.directory.path / "finished" / block / f"{number}.{self.name}"
+        )
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Let the poller see the end of the job."""
+        self.future.settle(0, Outcome(value=0, exception=error))
+        self._harness.poll()
+
+
+class Harness:
+    """A pool with a poller that looks when it is told to."""
+
+    def __init__(
+        self, directory: Path, max_workers: int = 2, max_calls: int | None = None
+    ) -> None:
+        self.run = RunDirectory.create(directory, "fit")
+        self.staging = FakeStaging(directory)
+        self.settler = Settler(
+            Retries.of(0),
+            resubmit=self._resubmit,
+            on_failed=lambda _: None,
+            on_initializer_failed=lambda _: None,
+        )
+        self.workers: list[FakeWorker] = []
+        self.posted: list[Callable[[], None]] = []
+        self.cancelled: list[SlurmFuture[Any]] = []
+        self.pool = Pool(
+            _KIND,
+            PoolSettings(max_workers, max_calls, 60.0),
+            self.staging,  # type: ignore[arg-type]  # the part that a pool needs
+            self.settler,
+            start=self._start,
+            watch=lambda _: None,
+            cancel_job=self.cancelled.append,
+            post=self.posted.append,
+        )
+
+    def _start(self, _kind: Kind, _label: str, requests: list[JobRequest]) -> None:
+        for request in requests:
+            self.workers.append(FakeWorker(self, request, len(self.workers) + 1))
+
+    def _resubmit(
+        self,
+        _: Kind,
+        label: str,
+        future: SlurmFuture[Any],
+        positions: list[int],
+        calls: list[PickledCall],
+    ) -> None:
+        self.pool.put(label, [JobRequest(future, positions, calls)])
+
+    @property
+    def directory(self) -> PoolDirectory:
+        """Where the queue is."""
+        return self.staging.pools[-1]
+
+    def submit(self, *functions: Callable[[], object]) -> list[SlurmFuture[Any]]:
+        """Put calls into the pool as one batch, and wait until they are there."""
+        futures = [SlurmFuture[Any](self.pool.cancel) for _ in functions]
+        requests = [
+            JobRequest(
+                future, range(1), [PickledCall(dump(fn), dump_arguments((), {}))]
+            )
+            for future, fn in zip(futures, functions, strict=True)
+        ]
+        self.pool.put("fit", requests)
+        self.pool.join()
+        return futures
+
+    def submit_chunk(self, *functions: Callable[[], object]) -> ChunkFuture:
+        """Put a chunk of a map into the pool."""
+        future = ChunkFuture(self.pool.cancel, len(functions))
+        calls = [PickledCall(dump(fn), dump_arguments((), {})) for fn in functions]
+        self.pool.put("fit", [JobRequest(future, range(len(calls)), calls)])
+        self.pool.join()
+        return future
+
+    def poll(self) -> None:
+        """Do what the poller does in each round."""
+        self.pool.join()
+        while self.posted:
+            self.posted.pop(0)()
+        self.pool._claims_at = -1e9
+        self.pool.look()
+        self.pool.join()  # what came back goes into the queue again
+
+    def all_done(self, futures: list[SlurmFuture[Any]]) -> bool:
+        """Look once more; whether these futures are all done then."""
+        self.poll()
+        return all(future.done() for future in futures)
+
+    def running(self) -> list[FakeWorker]:
+        """The workers that have not ended."""
+        return [each for each in self.workers if not each.future.done()]
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[Harness]:
+    """Give a pool of at most two workers; its threads end with the test."""
+    harness = Harness(tmp_path)
+    yield harness
+    harness.pool.join()
+
+
+def failed(job: str = "7") -> JobFailed:
+    """Return the error of a job that died."""
+    return JobFailed(f"job {job} died", job_id=job)
+
+
+def fail() -> None:
+    """Raise."""
+    raise ArithmeticError("the call failed")
+
+
+# Workers.
+
+
+@pytest.mark.parametrize(("calls", "workers"), [(1, 1), (2, 2), (9, 2)])
+def test_as_many_workers_as_there_is_work_for(
+    harness: Harness, calls: int, workers: int
+) -> None:
+    """But never more than `max_workers`."""
+    harness.submit(*[int] * calls)
+
+    assert len(harness.workers) == workers
+    harness.submit(*[int] * 9)
+    assert len(harness.workers) == 2
+
+
+def test_results_arrive(harness: Harness) -> None:
+    """Values and exceptions, when the poller looks."""
+    good, bad = harness.submit(lambda: 5, fail)
+
+    harness.workers[0].serve()
+    assert not good.done()
+    harness.poll()
+    assert good.result(0) == 5
+    assert isinstance(bad.exception(0), ArithmeticError)
+    assert not harness.pool.is_open
+
+
+def test_a_worker_that_ends_is_replaced_while_there_is_work(harness: Harness) -> None:
+    """After its last call, say; with nothing to do it is not."""
+    futures = harness.submit(int, int, int)
+    first = harness.workers[0]
+    first.start()
+    first.serve(max_calls=1)
+    first.end()
+    assert len(harness.running()) == 2
+
+    harness.workers[1].serve()
+    harness.poll()
+    harness.workers[1].end()
+
+    assert [future.done() for future in futures] == [True] * 3
+    assert len(harness.workers) == 3
+
+
+def test_a_call_that_comes_as_the_last_worker_idles_out(harness: Harness) -> None:
+    """The worker did not see it, so the end of the worker starts another one."""
+    harness.submit(int)
+    worker = harness.workers[0]
+    worker.start()
+    worker.serve()
+    harness.poll()
+    (late,) = harness.submit(lambda: "late")  # the worker has looked for the last time
+
+    assert len(harness.workers) == 1
+    worker.end()
+    harness.workers[1].serve()
+    harness.poll()
+    assert late.result(0) == "late"
+
+
+# Workers that fail.
+
+
+def test_a_worker_that_dies_fails_only_its_call(harness: Harness) -> None:
+    """With the error of the job; the others go to its successor."""
+    first, second, third = harness.submit(int, int, int)
+    worker = harness.workers[0]
+    worker.start()
+    worker.take(1)
+    worker.end(failed())
+
+    error = second.exception(0)
+    assert isinstance(error, JobFailed)
+    assert error is not worker.future.exception(0), "a copy of its own"
+    assert second.job_id == "7"
+    harness.workers[-1].serve()
+    harness.poll()
+    assert (first.result(0), third.result(0)) == (0, 0)
+
+
+def test_a_call_that_was_finished_as_its_worker_died_has_its_value(
+    harness: Harness,
+) -> None:
+    """The outcome counts, even if the poller sees the end of the worker first."""
+    (future,) = harness.submit(lambda: 5)
+    worker = harness.workers[0]
+    worker.start()
+    worker.serve()
+    worker.end(failed())
+
+    assert future.result(0) == 5
+
+
+def test_a_claim_that_shows_late_is_noticed(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network file system, or if the directory could not be listed."""
+    (future,) = harness.submit(int)
+    worker = harness.workers[0]
+    worker.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolDirectory, "list_claims", _refuse)
+        worker.future.settle(0, Outcome(exception=JobTimeout("time", job_id="7")))
+        worker.take(0)
+        harness.posted.pop(0)()
+    assert not future.done()
+
+    harness.poll()
+    assert isinstance(future.exception(0), JobTimeout)
+
+
+def _refuse(*_: object) -> set[int]:
+    raise OSError("cannot be listed now")
+
+
+def test_a_call_that_begins_before_the_id_of_its_job_is_known(
+    harness: Harness,
+) -> None:
+    """It is running as soon as it is known who runs it."""
+    (future,) = harness.submit(int)
+    harness.workers[0].take(0)
+    harness.poll()
+    assert not future.running()
+
+    harness.workers[0].start()
+    harness.poll()
+    assert future.running()
+
+
+def test_a_chunk_goes_on_where_its_worker_died(harness: Harness) -> None:
+    """Outcomes count, the call that ran fails, the rest goes to another worker."""
+    chunk = harness.submit_chunk(lambda: 1, lambda: 2, lambda: 3)
+    worker_here = harness.workers[0]
+    worker_here.start()
+    worker_here.take(0)
+    record = worker.pack_outcome(0, worker.VALUE, dump(1))
+    worker_here.outcomes(0).write_bytes(record)
+    worker_here.end(failed())
+    harness.poll()
+    harness.workers[-1].serve()
+    harness.poll()
+
+    first, second, third = chunk.result(0)
+    assert (first.value, third.value) == (1, 3)
+    assert isinstance(second.exception, JobFailed)
+
+
+def test_workers_that_never_take_a_call_end_in_failure(harness: Harness) -> None:
+    """After three of them the calls fail as they did."""
+    futures = harness.submit(int, int)
+    for number in range(3):
+        assert not futures[0].done()
+        harness.workers[number].start()
+        harness.workers[number].end(failed())
+
+    assert [type(future.exception(0)) for future in futures] == [JobFailed] * 2
+    assert harness.running() == [harness.workers[3]] or harness.running() == []
+    (late,) = harness.submit(int)
+    assert isinstance(late.exception(0), JobFailed)
+
+
+def test_idle_workers_that_fail_are_not_barren(harness: Harness) -> None:
+    """A node with idle workers crashes: the next call has a new worker."""
+    futures = harness.submit(int, int)
+    harness.workers[0].start()
+    harness.workers[1].start()
+    harness.workers[0].serve()
+    harness.poll()
+    for _ in range(3):
+        for each in harness.running():
+            each.start()
+            each.end(failed())
+        futures += harness.submit(int)
+        harness.running()[-1].serve()
+        harness.poll()
+
+    assert [future.result(0) for future in futures] == [0] * 5
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SubmitError("refused"), PendingTimeout("waited", job_id="7")],
+    ids=["refused", "never_started"],
+)
+def test_workers_that_cannot_be_had_fail_all_calls(
+    harness: Harness, error: SlurmFuturesError
+) -> None:
+    """There is nobody who would ever run them."""
+    futures = harness.submit(int, int, int)
+    if isinstance(error, PendingTimeout):
+        harness.workers[0].start()
+    harness.workers[0].end(error)
+
+    assert [type(future.exception(0)) for future in futures] == [type(error)] * 3
+    assert not harness.pool.is_open
+
+
+def test_an_error_in_a_worker_is_that_of_its_call(harness: Harness) -> None:
+    """A call that closed the files of its worker, say: the others go on."""
+    first, second = harness.submit(int, int)
+    worker = harness.workers[0]
+    worker.start()
+    worker.take(0)
+    worker.end(OSError(9, "Bad file descriptor"))
+
+    assert "Bad file descriptor" in str(first.exception(0))
+    harness.workers[1].serve()
+    harness.poll()
+    assert second.result(0) == 0
+
+
+def test_a_worker_is_never_tried_again(tmp_path: Path) -> None:
+    """The pool replaces it; with `retries` only its call runs once more."""
+    harness = Harness(tmp_path)
+    harness.settler._retries = Retries.of(1)
+    (future,) = harness.submit(int)
+    first = harness.workers[0]
+    first.start()
+    first.take(0)
+    assert first.future.track is not None
+    work = first.future.track.work
+    work.calls.parent.mkdir()
+    write_calls(work.calls, [_worker_calls()], _CONTEXT)
+    harness.settler.break_off(work, [0], failed(), began=True)
+    assert first.future.done()
+    harness.poll()
+
+    assert not future.done()
+    harness.workers[-1].serve()
+    harness.poll()
+    assert future.result(0) == 0
+    assert future.attempts == 2
+
+
+def _worker_calls() -> list[PickledCall]:
+    return [PickledCall(dump(worker.SERVE_POOL), dump_arguments((), {}))]
+
+
+# Cancelling.
+
+
+def test_cancel_of_a_waiting_call(harness: Harness) -> None:
+    """No worker can take it, and nothing else happens."""
+    ran, cancelled = harness.submit(lambda: 1, lambda: 2)
+    harness.workers[0].start()
+
+    assert cancelled.cancel()
+    harness.pool.join()
+    assert harness.workers[0].serve() == 1
+    harness.poll()
+    assert ran.result(0) == 1
+    assert harness.cancelled == []
+    assert not harness.pool.is_open
+
+
+def test_cancel_of_a_running_call(harness: Harness) -> None:
+    """Its worker is cancelled and replaced; the call of the other one goes on."""
+    first, second = harness.submit(int, int)
+    for number, each in enumerate(harness.workers):
+        each.start()
+        each.take(number)
+    harness.poll()
+
+    assert first.cancel()
+    harness.pool.join()
+    assert harness.cancelled == [harness.workers[0].future]
+    harness.poll()
+    assert not second.done()
+    assert len(harness.workers) == 2, "there is a worker for the only call"
+
+
+def test_cancel_of_a_call_that_has_just_ended(harness: Harness) -> None:
+    """Its worker has the next call already, and is left alone."""
+    first, second = harness.submit(int, int)
+    worker = harness.workers[0]
+    worker.start()
+    assert worker.serve(max_calls=1) == 1
+    worker.take(1)
+
+    assert first.cancel()
+    harness.pool.join()
+    assert harness.cancelled == []
+    harness.poll()
+    assert not second.done()
+
+
+def test_cancel_of_a_worker_before_its_call_is_open(harness: Harness) -> None:
+    """Between claim and outcomes there is nothing to take back: the job ends."""
+    (future,) = harness.submit(int)
+    worker = harness.workers[0]
+    worker.start()
+    worker.take(0)
+    worker.outcomes(0).unlink()
+
+    assert future.cancel()
+    harness.pool.join()
+    assert harness.cancelled == [worker.future]
+
+
+def test_cancel_on_the_way_into_the_queue(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that is cancelled while its batch is written does not run."""
+    futures: list[SlurmFuture[Any]] = []
+    original = harness.staging.new_pool
+
+    def cancel_first(label: str) -> PoolDirectory:
+        futures[0].cancel()
+        return original(label)
+
+    monkeypatch.setattr(harness.staging, "new_pool", cancel_first)
+    futures += [SlurmFuture(harness.pool.cancel) for _ in range(2)]
+    call = PickledCall(dump(int), dump_arguments((), {}))
+    harness.pool.put("fit", [JobRequest(each, range(1), [call]) for each in futures])
+    harness.pool.join()
+
+    assert harness.workers[0].serve() == 1
+    harness.poll()
+    assert futures[0].cancelled()
+    assert futures[1].result(0) == 0
+    assert not harness.pool.is_open
+
+
+def test_cancel_after_the_end_of_the_pool(harness: Harness) -> None:
+    """There is nothing to cancel, and nothing goes wrong."""
+    (future,) = harness.submit(int)
+    harness.workers[0].start()
+    harness.workers[0].serve()
+    harness.poll()
+    harness.pool.close()
+    harness.workers[0].end()
+
+    harness.pool._numbers[future] = {0}
+    harness.pool.cancel(future)
+
+
+# Ends.
+
+
+def test_a_closed_pool_is_drained(harness: Harness) -> None:
+    """Workers are told when the last call is over; then its files may go."""
+    (future,) = harness.submit(int)
+    running = harness.workers[0]
+    running.start()
+    harness.pool.close()
+    harness.poll()
+    closed = harness.directory.path / "queue" / "closed"
+    assert not closed.exists()
+
+    running.serve()
+    harness.poll()
+    assert future.done()
+    assert closed.exists()
+    assert harness.staging.over == []
+    running.end()
+    assert harness.staging.over == harness.staging.pools
+
+
+def test_workers_that_have_not_started_are_cancelled_at_the_end(
+    harness: Harness,
+) -> None:
+    """Nobody waits for a job that will have nothing to do."""
+    harness.submit(int, int)
+    harness.workers[0].serve()
+    harness.pool.close()
+    harness.poll()
+
+    assert [each.future.cancelled() for each in harness.workers] == [True, True]
+
+
+def test_a_call_that_comes_after_the_end(harness: Harness) -> None:
+    """It was accepted while another thread closed: a new queue, closed in its turn."""
+    harness.submit(int)
+    harness.workers[0].serve()
+    harness.pool.close()
+    harness.poll()
+    harness.poll()
+    assert len(harness.staging.over) == 1
+
+    (late,) = harness.submit(int)
+    harness.workers[-1].start()
+    harness.workers[-1].serve()
+    harness.poll()
+    assert late.result(0) == 0
+    assert (harness.directory.path / "queue" / "closed").exists()
+    harness.workers[-1].end()
+    assert len(harness.staging.over) == 2
+
+
+def test_resubmission_while_closing(harness: Harness) -> None:
+    """The rest of a chunk whose worker died still runs."""
+    chunk = harness.submit_chunk(lambda: 1, lambda: 2)
+    harness.workers[0].start()
+    harness.workers[0].take(0)
+    harness.pool.close()
+    harness.workers[0].end(failed())
+    harness.poll()
+
+    assert not chunk.done()
+    harness.workers[-1].serve()
+    harness.poll()
+    assert chunk.result(0)[1].value == 2
+
+
+def test_stop_fails_everything(harness: Harness) -> None:
+    """What waits, what runs, what comes; workers are ended and not replaced."""
+    futures = harness.submit(int, int, int)
+    harness.workers[0].start()
+    harness.workers[0].take(0)
+
+    harness.pool.stop(JobCancelled("stopped", job_id="7"))
+    harness.poll()
+    futures += harness.submit(int)
+    assert [type(future.exception(0)) for future in futures] == [JobCancelled] * 4
+    assert harness.running() == []
+    assert len(harness.workers) == 2
+
+
+def test_no_worker_is_started_for_calls_that_are_being_cancelled(
+    harness: Harness,
+) -> None:
+    """After Ctrl-C workers end before all calls have been taken back."""
+    harness.submit(*[int] * 5)
+
+    harness.pool.end_workers()
+    harness.poll()
+    assert len(harness.workers) == 2
+    assert harness.running() == []
+
+
+def test_callbacks_may_use_the_pool(harness: Harness) -> None:
+    """No lock is held: a callback submits, cancels, and asks."""
+    first, second = harness.submit(int, int)
+    later: list[SlurmFuture[Any]] = []
+
+    def react(_: Future[Any]) -> None:
+        assert harness.pool.is_open
+        second.cancel()
+        call = PickledCall(dump(int), dump_arguments((), {}))
+        later.append(SlurmFuture(harness.pool.cancel))
+        harness.pool.put("fit", [JobRequest(later[0], range(1), [call])])
+
+    first.add_done_callback(react)
+    harness.workers[0].serve(max_calls=1)
+    harness.poll()
+    harness.pool.join()
+    harness.workers[0].serve()
+    harness.poll()
+
+    assert later[0].result(0) == 0
+
+
+# Files.
+
+
+def test_calls_that_cannot_be_written_fail(harness: Harness) -> None:
+    """And do not count as open, so that nobody waits for them."""
+
+    def disk_is_full() -> None:
+        raise OSError(28, "No space left on device")
+
+    harness.staging.before_write = disk_is_full
+    (future,) = harness.submit(int)
+
+    assert "No space left on device" in str(future.exception(0))
+    assert not harness.pool.is_open
+    harness.staging.before_write = lambda: None
+    (second,) = harness.submit(int)
+    harness.workers[0].serve()
+    harness.poll()
+    assert second.result(0) == 0
+
+
+def test_files_of_calls_that_are_over_are_deleted(harness: Harness) -> None:
+    """A batch, and a full block, when the last of their calls is over."""
+    harness.submit(*[int] * 999)
+    harness.workers[0].serve()
+    harness.poll()
+    path = harness.directory.path
+    assert os.listdir(path / "queue") == []
+    assert os.listdir(path / "finished") == ["0-999"], "one call may still come"
+
+    futures = harness.submit(int, int)
+    harness.workers[0].serve()
+    harness.poll()
+    assert [future.result(0) for future in futures] == [0, 0]
+    assert os.listdir(path / "queue") == []
+    assert os.listdir(path / "finished") == ["1000-1999"]
+    assert os.listdir(path / "claims") == ["1000-1999"]
+
+
+def test_no_directory_holds_many_entries(harness: Harness) -> None:
+    """Of 5,000 calls at most 1,000 lie in one place, with one file for all."""
+    harness.submit(*[int] * 5000)
+    harness.workers[0].serve(max_calls=4000)
+
+    sizes = [
+        len(names) for _, *lists in os.walk(harness.directory.path) for names in lists
+    ]
+    assert max(sizes) == 1000
+    assert len(os.listdir(harness.directory.path / "queue")) == 1
+
+
+def test_operations_of_the_client_for_each_call(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads each claim and each outcome once, however many calls there are."""
+    harness.submit(*[int] * 1500)
+    harness.workers[0].start()
+    harness.workers[0].serve()
+    counts: Counter[str] = Counter()
+    for name in ("open", "readlink", "listdir", "stat"):
+        original = getattr(os, name)
+
+        def count(
+            *args: Any, _name: str = name, _original: Any = original, **keywords: Any
+        ) -> Any:
+            counts[_name] += 1
+            return _original(*args, **keywords)
+
+        monkeypatch.setattr(os, name, count)
+    harness.poll()
+
+    assert not harness.pool.is_open
+    assert counts["readlink"] == 1500
+    assert counts["open"] <= 1500 + 20
+    assert counts["listdir"] <= 10
+
+
+def test_a_look_does_not_cost_more_the_more_calls_wait(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 40 blocks few are listed; one that is out of turn is noticed all the same."""
+    futures = harness.submit(*[int] * 40_000)
+    harness.workers[0].start()
+    harness.workers[0].serve(max_calls=1)
+    harness.workers[0].take(35_000)
+    path = harness.workers[0].outcomes(35_000)
+    record = worker.pack_outcome(0, worker.VALUE, dump(7))
+    path.write_bytes(record)
+    path.rename(path.with_name("35000"))
+    listed: list[int] = []
+    original = PoolDirectory.list_finished
+
+    def list_finished(directory: PoolDirectory, blocks: list[str]) -> set[int]:
+        listed.append(len(blocks))
+        return original(directory, blocks)
+
+    monkeypatch.setattr(PoolDirectory, "list_finished", list_finished)
+    for _ in range(12):
+        harness.poll()
+
+    assert max(listed) <= 12
+    assert (futures[0].result(0), futures[35_000].result(0)) == (0, 7)
+
+
+def test_an_outcome_that_is_damaged_is_lost_in_the_end(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while it may be that it cannot be read yet."""
+    (future,) = harness.submit(int)
+    harness.workers[0].start()
+    harness.workers[0].take(0)
+    path = harness.workers[0].outcomes(0)
+    path.write_bytes(b"nonsense")
+    path.rename(path.with_name("0"))
+    harness.poll()
+    assert not future.done()
+
+    monkeypatch.setattr(pool_module, "_GRACE", 0.0)
+    harness.poll()
+    assert "cannot be read" in str(future.exception(0))
+
+
+def test_many_threads_submit_and_cancel(harness: Harness) -> None:
+    """Each call runs once or is cancelled, and none is left over."""
+    futures: list[SlurmFuture[Any]] = []
+    stop = threading.Event()
+
+    def submit(offset: int) -> None:
+        for number in range(60):
+            (future,) = harness.submit(int)
+            futures.append(future)
+            if number % 3 == offset:
+                future.cancel()
+
+    def serve() -> None:
+        while not stop.is_set():
+            for each in harness.running():
+                each.serve()
+            time.sleep(0.001)
+
+    threads = [threading.Thread(target=submit, args=(number,)) for number in range(3)]
+    server = threading.Thread(target=serve)
+    for thread in [*threads, server]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_soon(lambda: harness.all_done(futures), 20)
+    stop.set()
+    server.join()
+
+    assert len(futures) == 180
+    assert {future.result(0) for future in futures if not future.cancelled()} == {0}
+    assert not harness.pool.is_open

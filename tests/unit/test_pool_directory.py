@@ -1,0 +1,123 @@
+"""The files of a pool, from the client's side."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from slurm_futures.pool_directory import PoolDirectory
+from slurm_futures.worker import block_of
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> PoolDirectory:
+    """Give an empty queue."""
+    directory = PoolDirectory(tmp_path / "pool")
+    directory.create()
+    return directory
+
+
+def begin(directory: PoolDirectory, number: int, owner: str = "0001-0") -> Path:
+    """Let a worker take a call; return where its outcomes go."""
+    block = block_of(number)
+    (directory.path / "claims" / block / str(number)).symlink_to(owner)
+    path = directory.path / "finished" / block / f"{number}.{owner}"
+    path.write_bytes(b"")
+    return path
+
+
+def test_only_the_user_can_look_into_a_pool(directory: PoolDirectory) -> None:
+    """Whoever could write there could run code here."""
+    assert directory.path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("numbers", "blocks"),
+    [
+        (range(1), {"0-999"}),
+        (range(999, 1001), {"0-999", "1000-1999"}),
+        (range(1500, 4000), {"1000-1999", "2000-2999", "3000-3999"}),
+    ],
+    ids=["first", "border", "several"],
+)
+def test_blocks_are_made_for_new_calls(
+    directory: PoolDirectory, numbers: range, blocks: set[str]
+) -> None:
+    """Those that are there already are left alone."""
+    directory.add_blocks(numbers)
+    directory.add_blocks(numbers)
+
+    assert set(os.listdir(directory.path / "claims")) == blocks
+    assert set(os.listdir(directory.path / "finished")) == blocks
+
+
+def test_a_batch_is_named_after_its_calls(directory: PoolDirectory) -> None:
+    """First number and how many, which is all that a worker needs to know."""
+    assert directory.batch(range(64, 70)) == directory.path / "queue" / "64-6"
+
+
+def test_one_of_client_and_workers_has_a_call(directory: PoolDirectory) -> None:
+    """Whoever is there first."""
+    directory.add_blocks(range(3))
+    begin(directory, 0)
+
+    assert not directory.claim(0)
+    assert directory.claim(1)
+    assert not directory.claim(1)
+    assert directory.owner(0) == "0001-0"
+    assert directory.owner(1) == "client"
+    assert directory.owner(2) is None
+    assert directory.list_claims(["0-999"]) == {0, 1}
+
+
+def test_calls_that_still_run_are_not_listed_as_finished(
+    directory: PoolDirectory,
+) -> None:
+    """Their outcomes have the name of their worker."""
+    directory.add_blocks(range(2))
+    begin(directory, 0)
+    begin(directory, 1).rename(directory.path / "finished" / "0-999" / "1")
+
+    assert directory.list_finished(["0-999"]) == {1}
+    assert list(directory.read_partial_outcomes(0, "0001-0")) == [b""]
+    assert list(directory.read_partial_outcomes(1, "0001-0")) == []
+
+
+def test_a_running_call_can_be_taken_back(directory: PoolDirectory) -> None:
+    """Its worker cannot publish any more."""
+    directory.add_blocks(range(1))
+    own = begin(directory, 0)
+
+    assert directory.take_back(0, "0001-0")
+    assert not own.exists()
+    assert directory.list_finished(["0-999"]) == set()
+
+
+def test_a_call_that_is_over_cannot_be_taken_back(directory: PoolDirectory) -> None:
+    """Its worker runs another one by now."""
+    directory.add_blocks(range(1))
+    begin(directory, 0).rename(directory.path / "finished" / "0-999" / "0")
+
+    assert not directory.take_back(0, "0001-0")
+
+
+def test_a_directory_that_is_gone_cannot_be_listed(directory: PoolDirectory) -> None:
+    """An error, not "nothing is finished"."""
+    with pytest.raises(FileNotFoundError):
+        directory.list_finished(["0-999"])
+
+
+def test_removal_is_quiet(directory: PoolDirectory) -> None:
+    """Whatever is gone already, or was never there."""
+    directory.add_blocks(range(2000))
+    directory.remove_batch(range(5))
+    directory.remove_block("0-999")
+    directory.remove_block("0-999")
+    assert os.listdir(directory.path / "claims") == ["1000-1999"]
+
+    directory.remove()
+    directory.remove()
+    directory.close()
+    assert not directory.path.exists()
