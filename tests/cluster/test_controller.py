@@ -65,7 +65,7 @@ def test_a_job_that_dies_while_the_controller_is_dead(
     cluster.kill_controller()
     gate.open()
 
-    error = noticed(future, JobFailed, within=5)
+    error = noticed(future, JobFailed, within=20)
 
     assert error.exit_code == 5
     cluster.start_controller()

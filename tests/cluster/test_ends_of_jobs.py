@@ -78,7 +78,7 @@ def test_a_call_that_leaves_its_process(
     """os._exit: JobFailed with the exit code, at once; the executor goes on."""
     executor = make_executor()
 
-    error = noticed(executor.submit(leave_process, 3), JobFailed, within=5)
+    error = noticed(executor.submit(leave_process, 3), JobFailed, within=20)
 
     assert (error.state, error.exit_code, error.signal) == (JobState.FAILED, 3, None)
     assert error.node == "n1"
@@ -104,7 +104,7 @@ def test_a_call_that_kills_its_process(
 @pytest.mark.usefixtures("slurm")
 def test_a_segmentation_fault(make_executor: MakeExecutor, noticed: Noticed) -> None:
     """SIGSEGV is named."""
-    error = noticed(make_executor().submit(segfault), JobFailed, within=5)
+    error = noticed(make_executor().submit(segfault), JobFailed, within=20)
 
     assert error.signal == signal.SIGSEGV
     assert "SIGSEGV" in str(error)
@@ -123,7 +123,7 @@ def test_scancel_of_a_running_array_task(
     lonely = futures[1]
 
     slurm.run("scancel", lonely.job_id)
-    error = noticed(lonely, JobCancelled, within=5)
+    error = noticed(lonely, JobCancelled, within=20)
 
     assert error.state is JobState.CANCELLED
     assert error.node is not None
@@ -142,7 +142,7 @@ def test_scancel_of_one_running_task_of_an_array(
     gate.await_arrivals(*"abcd")
 
     slurm.run("scancel", futures[1].job_id)
-    noticed(futures[1], JobCancelled, within=5)
+    noticed(futures[1], JobCancelled, within=20)
 
     gate.open()
     rest = [futures[at].result(PATIENCE) for at in (0, 2, 3)]
@@ -462,7 +462,7 @@ def test_purged_records(
     executor = make_executor(poll_interval=30, grace=60)
 
     results = list(executor.map(identity, range(60), timeout=PATIENCE))
-    error = noticed(executor.submit(leave_process, 3), JobFailed, within=5)
+    error = noticed(executor.submit(leave_process, 3), JobFailed, within=20)
 
     assert results == list(range(60))
     assert error.exit_code == 3
@@ -481,7 +481,7 @@ def test_scancel_of_purged_records(
 
     cluster.run("scancel", future.job_id)
 
-    noticed(future, JobCancelled, within=5)
+    noticed(future, JobCancelled, within=20)
 
 
 def test_jobs_that_vanish_without_a_trace(

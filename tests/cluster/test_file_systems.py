@@ -194,7 +194,7 @@ def test_a_disk_that_is_full_already(
     with pytest.raises(OSError, match="No space"):
         (directory / "filler").write_bytes(bytes(1 << 20))
 
-    error = noticed(executor.submit(identity, 5), SubmitError, within=5)
+    error = noticed(executor.submit(identity, 5), SubmitError, within=20)
 
     assert "No space left on device" in str(error)
     (directory / "filler").unlink()
@@ -258,7 +258,8 @@ def test_the_directory_is_deleted_before_the_job_starts(
     assert_soon(lambda: future.state is JobState.PENDING, PATIENCE)
     assert future.directory is not None
     run = future.directory.parents[3]
-    assert_soon(lambda: "submitted" in (run / "0001/submission.json").read_text())
+    facts = run / "0001/submission.json"
+    assert_soon(lambda: facts.exists() and "submitted" in facts.read_text())
     shutil.rmtree(run)
     slurm.run("scontrol", "release", future.job_id)
 
@@ -285,7 +286,7 @@ def test_a_directory_that_becomes_read_only(
     if os.access(directory, os.W_OK):
         pytest.skip("the file system cannot be remounted while files are open")
 
-    error = noticed(executor.submit(identity, 1), SubmitError, within=5)
+    error = noticed(executor.submit(identity, 1), SubmitError, within=20)
     assert "Read-only" in str(error)
     gate.open()
     assert future.result(PATIENCE) == "a"

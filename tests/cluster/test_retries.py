@@ -114,7 +114,7 @@ def test_scancel_is_not_tried_again(
 
     slurm.run("scancel", future.job_id)
 
-    noticed(future, JobCancelled, within=5)
+    noticed(future, JobCancelled, within=20)
     assert future.attempts == 1
 
 

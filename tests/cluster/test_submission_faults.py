@@ -150,7 +150,7 @@ def test_a_partition_that_does_not_exist(
     executor = make_executor()
     future = executor.options(partition="nope").submit(identity, 1)
 
-    error = noticed(future, SubmitError, within=5)
+    error = noticed(future, SubmitError, within=20)
 
     assert "nvalid partition" in str(error)
     assert 'SlurmExecutor(partition="...")' in str(error)
@@ -197,7 +197,7 @@ def test_sbatch_that_vanishes_from_the_path(
     executor = make_executor()
     shims.put("sbatch", "exit 127")
 
-    noticed(executor.submit(identity, 5), SubmitError, within=5)
+    noticed(executor.submit(identity, 5), SubmitError, within=20)
 
 
 # Limits.
