@@ -40,7 +40,7 @@ from slurm_futures.schedulers.local_launch import parse_time
 from slurm_futures.serialization import Outcome, PickledCall, dump, dump_arguments
 from slurm_futures.submitter import JobRequest, fail_requests
 from slurm_futures.threads import Courier
-from slurm_futures.tracking import Work
+from slurm_futures.tracking import Track, Work
 from slurm_futures.worker import BLOCK_SIZE, block_of
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("slurm_futures")
 
-#: Seconds for which calls are gathered for one batch.
-_FEED_PAUSE = 0.004
+#: Seconds for which calls are gathered for one batch: mostly, and while others wait.
+_FEED_PAUSE, _LONG_FEED_PAUSE = 0.004, 0.1
 #: Seconds between two listings of the claims, which tell what runs.
 _CLAIMS_INTERVAL = 0.5
 #: Workers go through the blocks in order: of those that none of them has begun only so
@@ -166,6 +166,7 @@ class Pool:
         self._batches: dict[int, _Batch] = {}
         self._batch_of: dict[int, int] = {}
         self._workers: list[SlurmFuture[Any]] = []
+        self._tracks: dict[str, Track] = {}  # of the workers, by their names
         self._ended: dict[str, BaseException | None] = {}
         self._proven: set[str] = set()  # workers that have taken a call
         self._barren = 0
@@ -240,12 +241,23 @@ class Pool:
             elif requests:
                 self._write(items[0][0], requests)
                 self._scale()
+                self._gather()
         except Exception as error:
             logger.exception("calls could not be put into the queue")
             fail_requests(requests, _not_queued(self._staging, error))
         finally:
             with self._lock:
                 self._fed -= len(items)
+
+    def _gather(self) -> None:
+        """Let calls gather for longer where the workers have enough to do anyway.
+
+        A loop of submit calls makes fewer batches, each of which every worker opens.
+        """
+        with self._lock:
+            busy = len(self._units) > 4 * self._settings.max_workers
+        if busy and not self._closing:
+            time.sleep(_LONG_FEED_PAUSE)
 
     def _write(self, label: str, requests: list[JobRequest]) -> None:
         if self._directory is None:
@@ -407,9 +419,11 @@ class Pool:
         with self._lock:
             if number in self._units:  # it may be cancelled right now
                 self._blocks[block_of(number)].begun = True
-        for each in self._workers:
-            if each.track is not None and _name(each) == owner:
-                unit.work.future.add_track(each.track)
+        if owner not in self._tracks:
+            tracks = [(each, each.track) for each in self._workers]
+            self._tracks.update((_name(each), track) for each, track in tracks if track)
+        if owner in self._tracks:
+            unit.work.future.add_track(self._tracks[owner])
 
     def _break_off(self, directory: PoolDirectory, number: int, unit: _Unit) -> None:
         """End a call that its worker has not finished."""

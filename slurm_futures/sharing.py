@@ -12,6 +12,7 @@ stay as it is, and so it is pickled once.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import itertools
@@ -50,9 +51,10 @@ class CallPickler:
 
     def __init__(self, iterables: Iterable[object] = ()) -> None:
         self._repeated = {
-            id(each.__reduce__()[1][0])  # what it repeats, as its pickle would tell
+            id(repeated)  # found without taking one of them
             for each in iterables
             if isinstance(each, itertools.repeat)
+            for repeated in gc.get_referents(each)
         }
         self._blobs: dict[int, tuple[object, Blob]] = {}
         self._sharing = False

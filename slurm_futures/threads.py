@@ -30,6 +30,18 @@ def join_other(thread: threading.Thread | None) -> bool:
     return True
 
 
+def _started(thread: threading.Thread) -> bool:
+    """Start a thread, if that is possible.
+
+    CPython 3.12.0 and 3.12.1 start none while a program ends (gh-113964).
+    """
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
+
+
 class Courier(Generic[Item]):
     """Hands all waiting items at once to a function, in a thread of its own.
 
@@ -54,7 +66,11 @@ class Courier(Generic[Item]):
             self._items += items
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name)
-                self._thread.start()
+                if not _started(self._thread):
+                    self._thread = None
+            if self._thread is not None:
+                return
+        self._run()
 
     def join(self) -> bool:
         """Wait until all is delivered; return whether there was anything to wait for.

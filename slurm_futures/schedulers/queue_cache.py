@@ -77,7 +77,13 @@ class QueueCache:
                 self._thread = threading.Thread(
                     target=self._serve, name="slurm_futures-queue", daemon=True
                 )
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:
+                    # CPython 3.12.0 and 3.12.1 start none while a program ends
+                    # (gh-113964). Results are found without the queue.
+                    logger.debug("no snapshot: %s", error)
+                    self._thread = None
             self._changed.notify()
 
     def forget(self, subscriber: Subscriber) -> None:
