@@ -125,7 +125,7 @@ def trace_job() -> tuple[dict[str, float], dict[str, int]]:
         variables = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_ID": "7"}
         command = ["bash", str(script), "1"]
         counted = _trace(command, str(submission.parent), 1, variables)
-        assert (submission / "finished/0-999/2").exists(), "the job has not finished"
+        assert (submission / "finished/0-999/2").is_symlink(), "it has not finished"
         return counted
 
 

@@ -104,9 +104,10 @@ class JobEndings:
             job_id=str(track.job_id),
             # Of a job that is not listed any more, only how it ended is still true.
             state=track.state if track.absences == 0 or track.state.ended else None,
-            marker=track.marker,
+            published=track.published_at is not None,
+            death=track.death,
             ending=ending,
-            started=exists or track.marker is not None,
+            started=exists or track.left_mark,
             worker_started=exists,
             array_listed=opened.listed,
             node=track.directory.node() if exists else None,

@@ -130,7 +130,7 @@ class OpenSubmission:
 
     def _note_suspect(self, index: int) -> None:
         track = self.tracks[index]
-        if track.over_since is not None or track.marker is not None:
+        if track.over_since is not None or track.left_mark:
             self.suspects.add(index)
         else:
             self.suspects.discard(index)

@@ -36,10 +36,11 @@ from slurm_futures.post_mortem import find_cause
 from slurm_futures.schedulers.base import Ending, JobState, Scheduler, Snapshot
 from slurm_futures.schedulers.queue_cache import QueueCache
 from slurm_futures.threads import Courier, join_other
-from slurm_futures.tracking import Marker, Track, Verdict, judge
+from slurm_futures.tracking import Death, Track, Verdict, judge
 from slurm_futures.worker import block_of
 
 if TYPE_CHECKING:
+    from slurm_futures.directories import Ends
     from slurm_futures.schedulers.base import JobId
 
 logger = logging.getLogger("slurm_futures")
@@ -296,32 +297,40 @@ class Poller:
             self._fail_all(opened, _internal_error(error))
 
     def _look_at(self, opened: OpenSubmission, look_at_started: bool) -> None:
-        finished, ending = self._list(opened, look_at_started)
-        for index in opened.tracks.keys() & finished:
+        ends = self._list(opened, look_at_started)
+        if ends is None:
+            return
+        for index in opened.tracks.keys() & ends.finished:
             # Settling one job may close others: the initializer failed.
             if index in opened.tracks:
                 self._finish(opened, opened.tracks[index])
-        for index in (ending & opened.tracks.keys()) - opened.told_to_end:
-            opened.told_to_end.add(index)
+        for index in opened.tracks.keys() & ends.died:
+            self._note_death(opened, opened.tracks[index])
+        for index in (opened.tracks.keys() & ends.ending) - opened.told_to_end:
             self._note_ending(opened, opened.tracks[index])
+        opened.told_to_end = ends.ending
         for index in list(opened.suspects):
             if index in opened.tracks:
+                if index not in ends.died and index not in ends.ending:
+                    opened.tracks[index].begin_anew()  # which has removed its mark
                 self._decide(opened, opened.tracks[index])
 
-    def _list(
-        self, opened: OpenSubmission, look_at_started: bool
-    ) -> tuple[set[int], set[int]]:
-        """List the directories of a submission, and note what that costs."""
+    def _list(self, opened: OpenSubmission, look_at_started: bool) -> Ends | None:
+        """List the directories of a submission, and note what that costs.
+
+        Returns:
+            None if it is not there.
+        """
         began = time.monotonic()
         try:
-            found = opened.submission.list_finished(opened.open_blocks)
+            found = opened.submission.list_ends(opened.open_blocks)
             opened.gone_since = None
             if look_at_started and opened.unstarted:
                 blocks = {block_of(index) for index in opened.unstarted}
                 opened.note_start(opened.submission.list_started(blocks))
         except FileNotFoundError:
             self._note_gone(opened, began)
-            return set(), set()
+            return None
         finally:
             self._look_cost += time.monotonic() - began
         return found
@@ -348,29 +357,32 @@ class Poller:
         state = find_cause(opened.submission.read_log(str(track.job_id)))
         if state in {JobState.CANCELLED, JobState.TIMEOUT}:
             # Slurm's last word. After a preemption, say, the job may run again.
-            track.marker = Marker(_SIGTERM_EXIT_CODE, published=False)
+            track.death = Death(_SIGTERM_EXIT_CODE)
             track.state = state
             opened.suspects.add(track.index)
         self._expect_change()
 
     def _finish(self, opened: OpenSubmission, track: Track) -> None:
-        """End a job that has left its marker: mostly its outcomes are all there."""
-        if track.marker is None:
+        """End a job that has left its mark: mostly its outcomes are all there."""
+        if track.published_at is None:
             self._news_at = time.monotonic()
             self._deliver(opened, track)
             if not track.closed:
-                self._read_marker(opened, track)
+                track.published_at = self._news_at
+                opened.suspects.add(track.index)
 
-    def _read_marker(self, opened: OpenSubmission, track: Track) -> None:
-        if track.marker is not None:
+    def _note_death(self, opened: OpenSubmission, track: Track) -> None:
+        """Take that the worker of a job has ended without publishing its outcomes."""
+        if track.death is not None:
             return
-        track.marker = opened.submission.read_marker(track.index)
-        track.marker_at = time.monotonic()
+        death = opened.submission.read_death(track.index)
+        if death is None or death == track.old_death:
+            return
+        track.death, track.death_at = death, time.monotonic()
         opened.suspects.add(track.index)
-        if track.marker is not None and not track.marker.published:
-            if find_cause(opened.submission.read_log(str(track.job_id))) is not None:
-                track.over_since = track.marker_at  # Slurm has said already why
-            self._expect_change()
+        if find_cause(opened.submission.read_log(str(track.job_id))) is not None:
+            track.over_since = track.death_at  # Slurm has said already why
+        self._expect_change()
 
     def _absorb(self, snapshot: Snapshot) -> None:
         """Take in what a snapshot says about each open job."""
@@ -434,10 +446,15 @@ class Poller:
 
     def _bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
         # The explanation took its time: look once more.
-        if track.marker is None:
-            block = [block_of(track.index)]
-            if track.index in opened.submission.list_finished(block)[0]:
-                self._read_marker(opened, track)
+        ends = opened.submission.list_ends([block_of(track.index)])
+        if track.index in ends.finished:
+            self._finish(opened, track)
+        elif track.index in ends.died:
+            self._note_death(opened, track)
+        elif track.index not in ends.ending:
+            track.begin_anew()
+        if track.closed:
+            return
         verdict = judge(track, time.monotonic(), self._snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
@@ -470,8 +487,8 @@ class Poller:
 
 
 def _is_clear(track: Track) -> bool:
-    """Whether the job's own marker says all there is to say."""
-    return track.marker is not None and track.over_since is None
+    """Whether the job's own mark says all there is to say."""
+    return track.left_mark and track.over_since is None
 
 
 def _internal_error(error: BaseException) -> SlurmFuturesError:

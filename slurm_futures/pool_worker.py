@@ -147,7 +147,7 @@ class PoolWorker:
         self._batches: dict[str, Batch] = {}
         self._closed = False
         self._open_name = ""
-        self._open_file: Any = None
+        self._calls: Any = None
 
     def serve(self) -> int:
         """Run calls until there are no more; return how many it were."""
@@ -268,14 +268,13 @@ class PoolWorker:
         """Return the calls file of a batch; the last one stays open."""
         if self._open_name != batch:
             self._close()
-            self._open_file = open(f"{self._root}/queue/{batch}", "rb")
-            self._calls = self._worker.CallsFile(self._open_file)
+            self._calls = self._worker.CallsFile(f"{self._root}/queue/{batch}")
             self._open_name = batch
         return self._calls
 
     def _close(self) -> None:
-        if self._open_file is not None:
-            self._open_file.close()
+        if self._open_name:
+            self._calls.close()
         self._open_name = ""
 
 

@@ -1,7 +1,7 @@
 """Why a job left no outcome, as a typed error that says what to type next.
 
 The witnesses, most reliable first: Slurm's own state where it is specific, what
-slurmstepd wrote into the log of the job, the marker of the job script, what scontrol
+slurmstepd wrote into the log of the job, the mark of the job script, what scontrol
 or sacct still know.
 """
 
@@ -26,7 +26,7 @@ from slurm_futures.schedulers.base import Ending, JobState
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slurm_futures.tracking import Marker
+    from slurm_futures.tracking import Death
 
 #: What slurmstepd and slurmd write into the log of a job, 20.11 to 26.05.
 _LOG_WORDS: tuple[tuple[JobState | None, str], ...] = (
@@ -69,6 +69,8 @@ class Remains:
 
     Attributes:
         state: of the last snapshot that listed the job; None if it was not listed.
+        published: whether its outcomes are there, as its mark says.
+        death: what its script wrote when the worker had died.
         started: whether the script of the job has begun.
         worker_started: whether it got as far as to start Python.
         array_listed: whether the last snapshot listed other tasks of its array.
@@ -80,7 +82,8 @@ class Remains:
 
     job_id: str
     state: JobState | None
-    marker: Marker | None
+    published: bool
+    death: Death | None
     ending: Ending
     started: bool
     worker_started: bool
@@ -136,9 +139,10 @@ def _find_state(remains: Remains) -> JobState | None:
         return cause
     if JobState.CANCELLED in known:
         return JobState.CANCELLED
-    if remains.marker is not None:
-        published = remains.marker.published
-        return JobState.COMPLETED if published else JobState.FAILED
+    if remains.published:
+        return JobState.COMPLETED
+    if remains.death is not None:
+        return JobState.FAILED
     if not remains.started and remains.state is None and remains.array_listed:
         # A pending array task that is cancelled alone leaves no record at all.
         return JobState.CANCELLED
@@ -146,9 +150,9 @@ def _find_state(remains: Remains) -> JobState | None:
 
 
 def _find_exit(remains: Remains) -> tuple[int | None, int | None]:
-    if remains.marker is None:
+    if remains.death is None:
         return remains.ending.exit_code, remains.ending.signal
-    code = remains.marker.exit_code
+    code = remains.death.exit_code
     return code, code - 128 if 128 < code < 128 + 65 else None
 
 

@@ -19,6 +19,8 @@ import cloudpickle
 from slurm_futures import worker
 from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback
 
+CLOUDPICKLE_VERSION = str(cloudpickle.__version__)
+
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Blob:
@@ -136,8 +138,7 @@ def read_call(path: Path, job: int, position: int) -> PickledCall:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        calls = worker.CallsFile(file)
+    with contextlib.closing(worker.CallsFile(path)) as calls:
         entry = list(calls.entries(job))[position]
         return PickledCall(
             calls.read(*entry[:2]),

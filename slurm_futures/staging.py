@@ -24,7 +24,11 @@ from slurm_futures.errors import OptionError
 from slurm_futures.pool_directory import PoolDirectory
 from slurm_futures.schedulers.base import BatchScript
 from slurm_futures.script import SbatchOptions, ScriptTemplate
-from slurm_futures.serialization import PickledCall, write_calls
+from slurm_futures.serialization import (
+    CLOUDPICKLE_VERSION,
+    PickledCall,
+    write_calls,
+)
 from slurm_futures.worker import BLOCK_SIZE
 
 logger = logging.getLogger("slurm_futures")
@@ -205,6 +209,7 @@ class Staging:
             "prefix": sys.prefix,
             "base_prefix": sys.base_prefix,
             "version": sys.version_info[:2],
+            "cloudpickle": CLOUDPICKLE_VERSION,
             "initializer": self._initializer,
         }
 

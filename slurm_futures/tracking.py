@@ -5,8 +5,9 @@
     outcome there   squeue says                  verdict
     yes             anything                     settle: the file always wins; if it
                                                  cannot be read: grace, then fail
-    no, job died    anything                     fail; after SIGKILL first wait a while
-                                                 for Slurm to say whether it was memory
+    no, job died    anything                     fail; after SIGKILL or SIGTERM first
+                                                 wait a while for Slurm to say why
+    no, job died    pending again                wait: that was before a requeue
     no, job told    anything                     fail if Slurm's own log says that it
     to end                                       was cancelled or reached its limit
     no              alive, or an unknown word    wait
@@ -49,9 +50,9 @@ _SHORT_GRACE = {
 }
 #: Seconds to wait for a job that left the queue without a trace of having begun.
 _NEVER_STARTED_GRACE = 15.0
-#: Seconds that Slurm has for saying why a job got SIGKILL.
+#: Seconds that Slurm has for saying why a job got a signal that Slurm may have sent.
 _CAUSE_WAIT = 15.0
-_SIGKILL_EXIT_CODE = 128 + 9
+_SLURMS_EXIT_CODES = frozenset({128 + 9, 128 + 15})  # SIGKILL, SIGTERM
 
 #: squeue must have left a job out so many times running before it counts as gone.
 _ABSENCES = 2
@@ -66,11 +67,16 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
-    """What a job wrote at its end: exit code, and whether its outcomes are complete."""
+class Death:
+    """What the script of a job wrote when its worker had ended without its outcomes.
+
+    Attributes:
+        written: when, by the clock of the file server, in nanoseconds; it tells two
+            attempts at a job apart.
+    """
 
     exit_code: int
-    published: bool
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +114,10 @@ class Track:
         absences: how many good snapshots running did not list the job.
         over_since: monotonic seconds of the first good snapshot that says the job is
             over; None while it may be alive.
-        marker: what the job wrote at its end.
-        marker_at: monotonic seconds when the marker was first seen.
+        published_at: monotonic seconds when its outcomes were first seen to be there.
+        death: what its script wrote when the worker had died.
+        death_at: monotonic seconds when that was first seen.
+        old_death: that of an attempt before a requeue, which says nothing any more.
         being_explained: whether the scheduler is being asked how the job ended.
         problem: why its outcomes could not be read.
         closed: whether nobody waits for the job any more.
@@ -124,8 +132,10 @@ class Track:
     started: bool = False
     absences: int = 0
     over_since: float | None = None
-    marker: Marker | None = None
-    marker_at: float = 0.0
+    published_at: float | None = None
+    death: Death | None = None
+    death_at: float = 0.0
+    old_death: Death | None = None
     being_explained: bool = False
     problem: str = ""
     closed: bool = False
@@ -136,6 +146,8 @@ class Track:
         self.state = state
         self.absences = 0
         self.started = self.started or state.started
+        if state is JobState.PENDING and at > self.death_at:
+            self.begin_anew()
         if not state.ended:
             self.over_since = None
         elif self.over_since is None:
@@ -150,6 +162,11 @@ class Track:
         if self.absences >= _ABSENCES and self.over_since is None:
             self.over_since = at
         return True
+
+    def begin_anew(self) -> None:
+        """Take that Slurm has requeued the job, if it has died before."""
+        if self.death is not None:
+            self.old_death, self.death = self.death, None
 
     def note_start(self) -> None:
         """Take that the job has made its directory."""
@@ -169,8 +186,13 @@ class Track:
             self.state is JobState.PENDING
             and self.over_since is None
             and self.absences == 0
-            and self.marker is None
+            and not self.left_mark
         )
+
+    @property
+    def left_mark(self) -> bool:
+        """Whether the job itself says that it is over."""
+        return self.published_at is not None or self.death is not None
 
 
 def judge(track: Track, now: float, snapshot_at: float, grace: float) -> Verdict:
@@ -182,11 +204,11 @@ def judge(track: Track, now: float, snapshot_at: float, grace: float) -> Verdict
         snapshot_at: monotonic seconds of the last good snapshot.
         grace: seconds to wait for a job that ended for no known reason.
     """
-    if track.marker is not None:
-        if track.marker.published:
-            late = now - track.marker_at > grace
-            return Verdict.FAIL if late else Verdict.SETTLE
-        return _judge_dead(track, track.marker, now)
+    if track.published_at is not None:
+        late = now - track.published_at > grace
+        return Verdict.FAIL if late else Verdict.SETTLE
+    if track.death is not None:
+        return _judge_dead(track, track.death, now)
     if track.over_since is None:
         return Verdict.WAIT
     if track.absences > 0:
@@ -197,9 +219,9 @@ def judge(track: Track, now: float, snapshot_at: float, grace: float) -> Verdict
     return Verdict.FAIL if over else Verdict.WAIT
 
 
-def _judge_dead(track: Track, marker: Marker, now: float) -> Verdict:
+def _judge_dead(track: Track, death: Death, now: float) -> Verdict:
     """Decide about a job whose script has seen the worker die."""
-    if marker.exit_code != _SIGKILL_EXIT_CODE or track.over_since is not None:
+    if death.exit_code not in _SLURMS_EXIT_CODES or track.over_since is not None:
         return Verdict.FAIL
-    waited = now - track.marker_at >= _CAUSE_WAIT
+    waited = now - track.death_at >= _CAUSE_WAIT
     return Verdict.FAIL if waited else Verdict.WAIT

@@ -17,14 +17,17 @@ tables that say where they are, then a footer of fixed size.
                   first entry and number of entries in the uses table
     uses table    offset and length of each large object that a call shares with
                   others; the arguments refer to the n-th one by the persistent id n
-    context       pickled dict: path, cwd, argv, prefix, version, initializer, uses
+    context       pickled dict: path, cwd, argv, prefix, version, cloudpickle (its
+                  version), initializer, uses
 
 Outcomes file (`outcomes` in the job directory): one record for each call that ended,
 in the order in which they ended. A record whose length or checksum is wrong is not
-there yet. While the job runs the file has a name of its own attempt, `outcomes.*`; it
-becomes `outcomes` by a link, so the first of two attempts at the same job wins.
+there yet. While the job runs the file has a name of its own attempt, `outcomes.*`.
 
     magic | position in the job | kind | length | CRC-32 | payload
+
+Marks (`started`, `finished/0-999/7`): symbolic links, whose target is their text. They
+appear with it in a single operation, which on a parallel file system makes no file.
 """
 
 from __future__ import annotations
@@ -35,14 +38,20 @@ from struct import Struct
 from zlib import crc32
 
 try:
-    from _pickle import Unpickler, dumps, loads
+    from _pickle import dumps, loads
 except ImportError:  # not CPython
-    from pickle import Unpickler, dumps, loads
+    from pickle import dumps, loads
+
+try:
+    from _frozen_importlib_external import SourceFileLoader
+except ImportError:  # not CPython
+    from importlib.machinery import SourceFileLoader
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO
+    from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
+    from typing import Any
 
 CALLS_MAGIC = b"SLFCALLS"
 CALLS_FOOTER = Struct("<QQQQQQ8s")
@@ -52,6 +61,9 @@ USE_ENTRY = Struct("<QQ")
 
 OUTCOME_MAGIC = b"SLFO"
 OUTCOME_HEADER = Struct("<4sQBQI")
+
+#: Bytes at the end of a calls file that are read at once.
+TAIL_SIZE = 4096
 
 #: The highest protocol that Python 3.11 and later have.
 PROTOCOL = 5
@@ -75,11 +87,30 @@ _job: tuple[str, int] = "", 0
 
 
 class CallsFile:
-    """Reads the calls of one job out of a calls file."""
+    """Reads the calls of one job out of a calls file.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        file.seek(-CALLS_FOOTER.size, os.SEEK_END)
+    The end of the file is read at once: of a small one, that is all there is to read.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+        EOFError: it is incomplete.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._functions: dict[tuple[int, ...], Any] = {}
+        try:
+            self._read_end()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def _read_end(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        self._tail_offset = max(0, size - TAIL_SIZE)
+        self._tail = os.pread(self._descriptor, TAIL_SIZE, self._tail_offset)
+        if self._tail[-len(CALLS_MAGIC) :] != CALLS_MAGIC or size < CALLS_FOOTER.size:
+            raise EOFError("calls.pkl is incomplete")
         (
             self._jobs_offset,
             self.job_count,
@@ -87,20 +118,24 @@ class CallsFile:
             self.call_count,
             context_offset,
             context_length,
-            magic,
-        ) = CALLS_FOOTER.unpack(file.read(CALLS_FOOTER.size))
-        if magic != CALLS_MAGIC:
-            raise EOFError("calls.pkl is incomplete")
+            _,
+        ) = CALLS_FOOTER.unpack(self._tail[-CALLS_FOOTER.size :])
         self.context: dict[str, Any] = loads(self.read(context_offset, context_length))
-        self._functions: dict[tuple[int, ...], Any] = {}
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a part of the file."""
-        self._file.seek(offset)
-        blob = self._file.read(length)
-        if len(blob) != length:
-            raise EOFError("calls.pkl is incomplete")
+        start = offset - self._tail_offset
+        blob = self._tail[start : start + length] if start >= 0 else b""
+        while len(blob) < length:  # Linux reads at most 2 GiB at a time
+            more = os.pread(self._descriptor, length - len(blob), offset + len(blob))
+            if not more:
+                raise EOFError("calls.pkl is incomplete")
+            blob = blob + more if blob else more
         return blob
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
 
     def entries(self, job: int) -> Iterator[tuple[int, ...]]:
         """Yield the entry of each call of the job: where its parts are."""
@@ -116,19 +151,25 @@ class CallsFile:
         """Return the function of a call; many calls have the same one."""
         place = entry[:2]
         if place not in self._functions:
-            self._functions[place] = loads(self.read(*place))
+            self._functions[place] = self.load(self.read(*place))
         return self._functions[place]
 
     def load_arguments(self, entry: tuple[int, ...]) -> Any:
         """Return args and kwargs of a call, no part of which another call has."""
-        arguments = self.read(*entry[2:4])
-        shared = list(self.shared(entry))
-        if not shared:
-            return loads(arguments)
+        objects = [self.load(blob) for blob in self.shared(entry)]
+        return self.load(self.read(*entry[2:4]), objects)
+
+    def load(self, blob: bytes, objects: Sequence[Any] = ()) -> Any:
+        """Unpickle what the client has pickled."""
+        if not objects and b"cloudpickle" not in blob:
+            return loads(blob)
         from io import BytesIO
 
-        unpickler = _SharedUnpickler(BytesIO(arguments))
-        unpickler.objects = [loads(blob) for blob in shared]
+        by_value = module_beside("by_value")
+        unpickler = by_value.ByValueUnpickler(BytesIO(blob))
+        unpickler.objects = objects
+        release = by_value.release_of(self.context["cloudpickle"])
+        unpickler.without_cloudpickle = release in by_value.KNOWN_RELEASES
         return unpickler.load()
 
     def shared(self, entry: tuple[int, ...]) -> Iterator[bytes]:
@@ -140,13 +181,21 @@ class CallsFile:
             yield self.read(*place)
 
 
-class _SharedUnpickler(Unpickler):
-    """Puts the large objects in the places from which they were taken."""
+#: Modules that lie beside this one, by name: not in sys.modules, where the calls may
+#: have their own of the same names.
+_beside: dict[str, ModuleType] = {}
 
-    objects: list[Any]
 
-    def persistent_load(self, pid: Any) -> Any:
-        return self.objects[pid]
+def module_beside(name: str) -> Any:
+    """Return a module that lies beside this file; on a node, its compiled copy."""
+    if name not in _beside:
+        module = type(sys)(name)
+        path = f"{os.path.dirname(__file__)}/{name}.py"
+        code = SourceFileLoader(name, path).get_code(name)
+        assert code is not None, "there is a file, so there is code"
+        exec(code, vars(module))  # noqa: S102
+        _beside[name] = module
+    return _beside[name]
 
 
 def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -208,17 +257,10 @@ class OutcomesFile:
         write_all(self._descriptor, pack_outcome(position, kind, payload))
 
     def publish(self) -> None:
-        """Give the complete file its final name, unless another attempt was first."""
+        """Give the complete file its final name; the later of two attempts stays."""
         os.fsync(self._descriptor)
         os.close(self._descriptor)
-        try:
-            os.link(self._own, self._final)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without links
-            os.rename(self._own, self._final)
-            return
-        os.unlink(self._own)
+        os.rename(self._own, self._final)
 
 
 def block_of(index: int) -> str:
@@ -236,19 +278,21 @@ def main(submission: str, index: str) -> int:
     directory = f"{submission}/jobs/{block}/{index}"
     _enter_job_directory(directory)
     outcomes = OutcomesFile(directory)
-    with open(f"{submission}/calls.pkl", "rb") as file:
-        calls = CallsFile(file)
-        enter_context(calls.context)
-        failed = _run_calls(calls, int(index), outcomes)
+    calls = CallsFile(f"{submission}/calls.pkl")
+    enter_context(calls.context)
+    failed = _run_calls(calls, int(index), outcomes)
     outcomes.publish()
     exit_code = 1 if failed else 0
-    write_marker(f"{submission}/finished/{block}/{index}", exit_code)
+    leave_mark(f"{submission}/finished/{block}/{index}", str(exit_code))
     return exit_code
 
 
 def _enter_job_directory(directory: str) -> None:
     """Make the job directory, and let what is printed from now on go there."""
-    os.makedirs(directory, exist_ok=True)
+    try:
+        os.mkdir(directory)
+    except FileExistsError:  # an earlier attempt has made it
+        pass
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         file = os.open(f"{directory}/{name}", flags, 0o666)
@@ -256,11 +300,8 @@ def _enter_job_directory(directory: str) -> None:
         os.close(file)
     host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
     job_id = os.environ.get("SLURM_JOB_ID", "0")
-    started = f"{host} {job_id} {os.environ.get('SLURM_RESTART_COUNT', '0')}\n"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    file = os.open(f"{directory}/started", flags, 0o666)
-    os.write(file, started.encode())
-    os.close(file)
+    started = f"{host} {job_id} {os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    leave_mark(f"{directory}/started", started)
 
 
 def _restore_interrupts() -> None:
@@ -299,7 +340,7 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
     initializer = calls.context["initializer"]
     if initializer is not None:
         try:
-            function, arguments = loads(calls.read(*initializer))
+            function, arguments = calls.load(calls.read(*initializer))
             function(*arguments)
         except BaseException as error:  # noqa: BLE001  (SystemExit counts as well)
             _append_exception(outcomes, 0, INITIALIZER_FAILED, error)
@@ -366,14 +407,8 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
 
 def _serve_pool(root: str, *settings: Any) -> int:
     """Be a worker of a pool; `SERVE_POOL` in the place of a function leads here."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path.insert(0, here)
-    try:
-        pool_worker = __import__("pool_worker")  # the copy beside this file
-    finally:
-        sys.path.remove(here)
     name, index = _job
-    workers = pool_worker.PoolWorker(
+    workers = module_beside("pool_worker").PoolWorker(
         sys.modules[__name__], root, f"{name}-{index}", index, *settings
     )
     return int(workers.serve())
@@ -452,12 +487,30 @@ def _flush() -> None:
             pass  # the call may have closed or replaced it
 
 
-def write_marker(path: str, exit_code: int) -> None:
-    """Create the `finished` marker of the job in one step."""
-    temporary = f"{path}.{os.uname().nodename}-{os.getpid()}"
-    with open(temporary, "w") as file:
-        file.write(f"{exit_code}\n")
-    os.rename(temporary, path)
+def leave_mark(path: str, text: str) -> None:
+    """Create a mark, in the place of one of an earlier attempt if there is any."""
+    try:
+        os.symlink(text, path)
+    except FileExistsError:
+        os.unlink(path)
+        os.symlink(text, path)
+    except OSError:  # a file system without symbolic links
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+
+
+def read_mark(path: str | os.PathLike[str]) -> str:
+    """Return the text of a mark.
+
+    Raises:
+        OSError: it is not there.
+    """
+    try:
+        return os.readlink(path)
+    except OSError:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ class FakeJobs:
         """Do what the script does first; return the job directory."""
         path = self.submission.job(index).path
         path.mkdir(exist_ok=True)
-        (path / "started").write_text(f"c17 {self.job_id.task(index)} 0\n")
+        worker.leave_mark(f"{path}/started", f"c17 {self.job_id.task(index)} 0")
         return path
 
     def write_outcome(self, index: int, value: object, position: int = 0) -> None:
@@ -227,7 +227,7 @@ class FakeJobs:
         outcomes = worker.OutcomesFile(str(self.begin(index)))
         outcomes.append(0, worker.VALUE, dump(value))
         outcomes.publish()
-        worker.write_marker(str(self._marker(index)), 0)
+        worker.leave_mark(str(self._mark(index)), "0")
 
     def raise_in_call(
         self, index: int, error: BaseException, kind: int = worker.EXCEPTION
@@ -236,20 +236,20 @@ class FakeJobs:
         outcomes = worker.OutcomesFile(str(self.begin(index)))
         outcomes.append(0, kind, dump(worker.describe_exception(error)))
         outcomes.publish()
-        worker.write_marker(str(self._marker(index)), 1)
+        worker.leave_mark(str(self._mark(index)), "1")
 
     def die(self, index: int = 0, exit_code: int = 1) -> None:
         """Let the script see its worker die."""
         self.begin(index)
-        self._marker(index).write_text(f"{exit_code} died\n")
+        worker.leave_mark(f"{self._mark(index)}.died", str(exit_code))
 
     def be_ended_by_slurm(self, index: int, log: str) -> None:
         """Let Slurm end a job, with SIGTERM and a line in its log."""
         self.begin(index)
         self.submission.run.logs.joinpath(str(self.job_id.task(index))).write_text(log)
-        self._marker(index).with_name(f"{index}.ending").touch()
+        worker.leave_mark(f"{self._mark(index)}.ending", "143")
 
-    def _marker(self, index: int) -> Path:
+    def _mark(self, index: int) -> Path:
         return finished_path(self.submission, index)
 
 
@@ -299,5 +299,5 @@ class WatchedPoller:
 
 
 def finished_path(submission: Submission, index: int) -> Path:
-    """Return where the marker of a job appears."""
+    """Return where the mark of a job appears."""
     return submission.path / "finished" / worker.block_of(index) / str(index)

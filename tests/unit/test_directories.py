@@ -20,8 +20,12 @@ from slurm_futures.directories import (
     write_file,
 )
 from slurm_futures.errors import OptionError
-from slurm_futures.tracking import Marker
+from slurm_futures.tracking import Death
+from slurm_futures.worker import leave_mark
 from tests.unit.fakes import finished_path
+
+#: What a job that ends well leaves in its directory.
+JOB_FILES = ["started", "stdout", "stderr", "outcomes"]
 
 
 @pytest.fixture
@@ -113,7 +117,7 @@ def test_log_has_slurms_wild_cards_only(tmp_path: Path, array: bool, name: str) 
 
 
 def test_only_one_attempt_is_allowed(submission: Submission) -> None:
-    """The marker moves on."""
+    """The mark moves on."""
     submission.allow_attempt(1)
     submission.allow_attempt(2)
 
@@ -123,14 +127,13 @@ def test_only_one_attempt_is_allowed(submission: Submission) -> None:
 def test_finished_jobs_are_found_by_listing(submission: Submission) -> None:
     """Temporary names are passed over, and blocks in which no job is open."""
     for index in (3, 1001):
-        finished_path(submission, index).write_text("0\n")
-    finished_path(submission, 4).with_name("4.c17-99").touch()
-    finished_path(submission, 5).with_name("5.ending").touch()
-    finished_path(submission, 5).with_name("x.ending").touch()
+        leave_mark(str(finished_path(submission, index)), "0")
+    for name in ("4.c17-99", "5.ending", "x.ending", "6.died"):
+        leave_mark(f"{finished_path(submission, 0).parent}/{name}", "0")
 
-    assert submission.list_finished(["0-999"]) == ({3}, {5})
-    assert submission.list_finished(["0-999", "1000-1999"]) == ({3, 1001}, {5})
-    assert submission.list_finished([]) == (set(), set())
+    assert submission.list_ends(["0-999"]) == ({3}, {6}, {5})
+    assert submission.list_ends(["0-999", "1000-1999"]) == ({3, 1001}, {6}, {5})
+    assert submission.list_ends([]) == (set(), set(), set())
 
 
 def test_started_jobs_are_found_by_listing(submission: Submission) -> None:
@@ -145,31 +148,78 @@ def test_listing_a_submission_that_is_gone_is_an_error(submission: Submission) -
     submission.remove()
 
     with pytest.raises(FileNotFoundError):
-        submission.list_finished(["0-999"])
+        submission.list_ends(["0-999"])
 
 
-@pytest.mark.parametrize(
-    ("content", "marker"),
-    [
-        ("0\n", Marker(0, published=True)),
-        ("1\n", Marker(1, published=True)),
-        ("137 died\n", Marker(137, published=False)),
-        ("", None),
-        ("what?\n", None),
-    ],
-)
-def test_marker_is_read(
-    submission: Submission, content: str, marker: Marker | None
+def test_deaths_of_two_attempts_are_told_apart(submission: Submission) -> None:
+    """By their time, since the exit code is mostly the same."""
+    mark = finished_path(submission, 0).with_name("0.died")
+    deaths: list[Death | None] = []
+    for _ in range(2):
+        leave_mark(str(mark), "137")
+        deaths.append(submission.read_death(0))
+
+    first, second = deaths
+    assert first is not None
+    assert second is not None
+    assert (first.exit_code, second.exit_code) == (137, 137)
+    assert first.written < second.written
+
+
+@pytest.mark.parametrize("content", ["", "what?\n", "137\n"])
+def test_mark_where_there_are_no_symbolic_links(
+    submission: Submission, content: str
 ) -> None:
-    """One that is empty is not there yet."""
-    finished_path(submission, 0).write_text(content)
+    """A file that is empty is not there yet."""
+    finished_path(submission, 0).with_name("0.died").write_text(content)
 
-    assert submission.read_marker(0) == marker
+    death = submission.read_death(0)
+
+    assert (death and death.exit_code) == (137 if content == "137\n" else None)
 
 
-def test_marker_that_is_not_there_is_none(submission: Submission) -> None:
+def test_mark_that_is_not_there_is_none(submission: Submission) -> None:
     """A listing may be older than a removal."""
-    assert submission.read_marker(0) is None
+    assert submission.read_death(0) is None
+
+
+def test_removed_submission_leaves_nothing(submission: Submission) -> None:
+    """Whatever its jobs have left, complete or not."""
+    for index, files in ((3, JOB_FILES), (1001, ["outcomes", "core.17"]), (5, [])):
+        submission.job(index).path.mkdir()
+        for name in files:
+            (submission.job(index).path / name).touch()
+    (submission.job(5).path / "folder").mkdir()
+    leave_mark(str(finished_path(submission, 3)), "0")
+    leave_mark(str(finished_path(submission, 1001)) + ".died", "1")
+
+    submission.remove()
+
+    assert not submission.path.exists()
+    submission.remove()  # which does nothing
+
+
+def test_removing_costs_no_walk(
+    submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the directories of jobs that ended well."""
+    for index in range(50):
+        submission.job(index).path.mkdir()
+        for name in JOB_FILES:
+            (submission.job(index).path / name).touch()
+    opened = []
+    scan = os.scandir
+
+    def count(path: int | str | os.PathLike[str]) -> object:
+        opened.append(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", count)
+
+    submission.remove()
+
+    assert not submission.path.exists()
+    assert len(opened) < 10
 
 
 def test_log_is_read_to_its_end(run: RunDirectory, submission: Submission) -> None:

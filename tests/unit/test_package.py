@@ -32,7 +32,7 @@ LAYERS = [
     "schedulers.local_submission",
     "errors",
     "schedulers.base",
-    "worker pool_worker start __init__ schedulers.__init__",
+    "worker pool_worker by_value start __init__ schedulers.__init__",
 ]
 _LEVELS = {name: level for level, line in enumerate(LAYERS) for name in line.split()}
 
@@ -40,11 +40,11 @@ _LEVELS = {name: level for level, line in enumerate(LAYERS) for name in line.spl
 ONLY_IN = {
     "jinja2": {"script"},
     # The worker does so when a value cannot be pickled by reference.
-    "cloudpickle": {"serialization", "worker"},
+    "cloudpickle": {"serialization", "worker", "by_value"},
     "subprocess": {"schedulers.slurm", "schedulers.processes"},
 }
 #: They run on the nodes, as copies without the package.
-ON_NODES = ["worker", "pool_worker"]
+ON_NODES = ["worker", "pool_worker", "by_value"]
 
 
 def find_modules() -> dict[str, ast.Module]:

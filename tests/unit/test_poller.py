@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_futures import poller, worker
+from slurm_futures import poller, tracking, worker
 from slurm_futures.errors import (
     InitializerFailed,
     JobCancelled,
@@ -28,6 +28,7 @@ from tests.unit.fakes import (
     FakeJobs,
     FakeScheduler,
     WatchedPoller,
+    finished_path,
     make_jobs,
     squeue_is_down,
 )
@@ -252,7 +253,7 @@ def test_requeued_job_is_waited_for_again(
 def test_job_whose_worker_died_fails_without_a_question(
     watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
 ) -> None:
-    """Its own marker says all: nobody waits, and scontrol is not asked."""
+    """Its own mark says all: nobody waits, and scontrol is not asked."""
     watched.poller.watch(jobs.opened)
 
     jobs.die(0, exit_code=3)
@@ -289,6 +290,47 @@ def test_killed_job_fails_if_slurm_says_nothing(
     failure = jobs.futures[0].exception(5)
     assert type(failure) is JobFailed
     assert failure.signal == 9
+    end(watched, jobs)
+
+
+@pytest.mark.parametrize("exit_code", [137, 143])
+def test_job_that_is_requeued_after_its_worker_died_goes_on(
+    watched: WatchedPoller,
+    jobs: FakeJobs,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+    exit_code: int,
+) -> None:
+    """The signal came from Slurm, and the mark is that of the attempt before."""
+    monkeypatch.setattr(tracking, "_CAUSE_WAIT", 3600)
+    watched.poller.watch(jobs.opened)
+    jobs.die(0, exit_code)
+    assert_soon(lambda: jobs.opened.tracks[0].death is not None)
+
+    scheduler.show(jobs, jobs.row(JobState.PENDING, 0))
+
+    assert_soon(lambda: jobs.opened.tracks[0].old_death is not None)
+    monkeypatch.setattr(tracking, "_CAUSE_WAIT", 0)
+    jobs.finish(0, "second attempt")
+    assert jobs.futures[0].result(5) == "second attempt"
+    end(watched, jobs)
+
+
+def test_job_that_has_begun_anew_takes_back_that_its_worker_died(
+    watched: WatchedPoller, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the requeue was too quick for squeue to show it."""
+    monkeypatch.setattr(tracking, "_CAUSE_WAIT", 3600)
+    watched.poller.watch(jobs.opened)
+    jobs.die(0, 137)
+    assert_soon(lambda: jobs.opened.tracks[0].death is not None)
+
+    finished_path(jobs.submission, 0).with_name("0.died").unlink()
+
+    assert_soon(lambda: jobs.opened.tracks[0].death is None)
+    monkeypatch.setattr(tracking, "_CAUSE_WAIT", 0)
+    jobs.finish(0, "second attempt")
+    assert jobs.futures[0].result(5) == "second attempt"
     end(watched, jobs)
 
 
@@ -378,7 +420,7 @@ def test_error_in_one_submission_does_not_harm_others(
     def fail(blocks: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(jobs.submission, "list_finished", fail)
+    monkeypatch.setattr(jobs.submission, "list_ends", fail)
     watched.poller.watch(jobs.opened)
     watched.poller.watch(other.opened)
     other.finish(0, "unharmed")
@@ -402,7 +444,7 @@ def test_directory_that_cannot_be_read_for_a_while_is_no_news(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(jobs.submission, "list_finished", fail)
+        patched.setattr(jobs.submission, "list_ends", fail)
         watched.poller.watch(jobs.opened)
         assert_soon(lambda: len(looks) > 2)
     jobs.finish(0, "back")
@@ -631,7 +673,7 @@ def test_result_is_noticed_soon(watched: WatchedPoller, jobs: FakeJobs) -> None:
 def test_outcomes_that_stay_incomplete_fail_the_job(
     watched: WatchedPoller, jobs: FakeJobs, content: bytes
 ) -> None:
-    """After the grace; the marker alone is no result."""
+    """After the grace; the mark alone is no result."""
     jobs.finish(0)
     jobs.begin(0).joinpath("outcomes").write_bytes(content)
 

@@ -34,6 +34,7 @@ from slurm_futures.retries import Retries
 from slurm_futures.schedulers.base import JobId
 from slurm_futures.script import SbatchOptions
 from slurm_futures.serialization import (
+    CLOUDPICKLE_VERSION,
     Outcome,
     PickledCall,
     dump,
@@ -56,6 +57,7 @@ _CONTEXT: dict[str, Any] = {
     "prefix": sys.prefix,
     "base_prefix": sys.base_prefix,
     "version": sys.version_info[:2],
+    "cloudpickle": CLOUDPICKLE_VERSION,
     "initializer": None,
 }
 

@@ -16,13 +16,14 @@ from slurm_futures.errors import (
 )
 from slurm_futures.post_mortem import Remains, diagnose, find_cause
 from slurm_futures.schedulers.base import Ending, JobState
-from slurm_futures.tracking import Marker
+from slurm_futures.tracking import Death
 
 #: A job that began and of which nothing else is known.
 BEGAN = Remains(
     job_id="4211_7",
     state=None,
-    marker=None,
+    published=False,
+    death=None,
     ending=Ending(),
     started=True,
     worker_started=True,
@@ -80,7 +81,7 @@ def test_cause_in_the_log(log: str, state: JobState | None) -> None:
         (replace(BEGAN, state=JobState.TIMEOUT), JobTimeout, JobState.TIMEOUT),
         (replace(BEGAN, state=JobState.DEADLINE), JobTimeout, JobState.DEADLINE),
         (
-            replace(BEGAN, state=JobState.OUT_OF_MEMORY, marker=Marker(137, False)),
+            replace(BEGAN, state=JobState.OUT_OF_MEMORY, death=Death(137)),
             JobOutOfMemory,
             JobState.OUT_OF_MEMORY,
         ),
@@ -96,17 +97,17 @@ def test_cause_in_the_log(log: str, state: JobState | None) -> None:
             JobState.PREEMPTED,
         ),
         (
-            replace(BEGAN, state=JobState.CANCELLED, marker=Marker(143, False)),
+            replace(BEGAN, state=JobState.CANCELLED, death=Death(143)),
             JobCancelled,
             JobState.CANCELLED,
         ),
         (
-            replace(BEGAN, marker=Marker(143, False), log=f"{STEP} ***"),
+            replace(BEGAN, death=Death(143), log=f"{STEP} ***"),
             JobCancelled,
             JobState.CANCELLED,
         ),
         (
-            replace(BEGAN, state=JobState.RUNNING, marker=Marker(3, False)),
+            replace(BEGAN, state=JobState.RUNNING, death=Death(3)),
             JobFailed,
             JobState.FAILED,
         ),
@@ -118,7 +119,7 @@ def test_cause_in_the_log(log: str, state: JobState | None) -> None:
         (replace(BEGAN, started=False, array_listed=False), JobLost, None),
         (replace(BEGAN, state=JobState.COMPLETED), JobLost, JobState.COMPLETED),
         (
-            replace(BEGAN, marker=Marker(0, True), problem="cut short"),
+            replace(BEGAN, published=True, problem="cut short"),
             JobLost,
             JobState.COMPLETED,
         ),
@@ -139,7 +140,7 @@ def test_cause_in_the_log(log: str, state: JobState | None) -> None:
         "pending array vanished",
         "completed without outcome",
         "outcome not readable",
-        "failed without a marker",
+        "failed without a mark",
         "vanished",
     ],
 )
@@ -154,9 +155,7 @@ def test_error_for_what_is_left(
 
 def test_error_holds_the_facts() -> None:
     """For programs that go on without reading the message."""
-    failure = diagnose(
-        replace(BEGAN, marker=Marker(139, False), stderr_tail="one\nepoch 3")
-    )
+    failure = diagnose(replace(BEGAN, death=Death(139), stderr_tail="one\nepoch 3"))
 
     assert failure.job_id == "4211_7"
     assert (failure.exit_code, failure.signal) == (139, 11)
@@ -194,7 +193,7 @@ def test_facts_of_the_scheduler_fill_the_gaps() -> None:
             "/sweeps/20261122-run/0001/jobs/0-999/7.",
         ),
         (
-            replace(BEGAN, marker=Marker(139, False), node=None),
+            replace(BEGAN, death=Death(139), node=None),
             "job 4211_7 was killed by SIGSEGV and left no result.\n"
             "It ran and printed nothing to stderr.\n"
             "For what it printed see /sweeps/20261122-run/0001/jobs/0-999/7.",
@@ -221,7 +220,7 @@ def test_facts_of_the_scheduler_fill_the_gaps() -> None:
                 BEGAN,
                 worker_started=False,
                 node=None,
-                marker=Marker(127, False),
+                death=Death(127),
                 log="prolog\nscript.sh: line 27: python9: command not found",
             ),
             "job 4211_7 ended with exit code 127 and left no result.\n"
@@ -252,10 +251,10 @@ def test_message_says_what_why_and_what_to_type(remains: Remains, message: str) 
         (replace(BEGAN, state=JobState.PREEMPTED), "of higher priority"),
         (replace(BEGAN, state=JobState.COMPLETED), "did not appear within 60 s"),
         (replace(BEGAN, grace=5), "is not known to Slurm any more"),
-        (replace(BEGAN, marker=Marker(128 + 40, False)), "killed by signal 40"),
+        (replace(BEGAN, death=Death(128 + 40)), "killed by signal 40"),
         (replace(BEGAN, state=JobState.FAILED), "an unknown exit code"),
         (
-            replace(BEGAN, marker=Marker(0, True), problem="cut short"),
+            replace(BEGAN, published=True, problem="cut short"),
             "its result is not readable: cut short.",
         ),
     ],

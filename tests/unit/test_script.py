@@ -127,9 +127,9 @@ class Script:
         self.submission.script.write_text(text)
         self.log = directory / "log"
 
-    def start(self, attempt: str = "1") -> subprocess.Popen[bytes]:
+    def start(self, attempt: str = "1", **variables: str) -> subprocess.Popen[bytes]:
         """Run it as slurmstepd does."""
-        environment = os.environ | {"SLURM_JOB_ID": "77"}
+        environment = os.environ | {"SLURM_JOB_ID": "77"} | variables
         if self.index:
             environment["SLURM_ARRAY_TASK_ID"] = str(self.index)
         with self.log.open("a") as log:
@@ -141,9 +141,9 @@ class Script:
                 start_new_session=True,
             )
 
-    def run(self, attempt: str = "1") -> int:
+    def run(self, attempt: str = "1", **variables: str) -> int:
         """Run it to its end; return the exit code."""
-        with self.start(attempt) as process:
+        with self.start(attempt, **variables) as process:
             return process.wait(30)
 
     @property
@@ -152,8 +152,8 @@ class Script:
         return self.submission.job(self.index).path
 
     @property
-    def marker(self) -> Path:
-        """Where the marker of the job appears."""
+    def mark(self) -> Path:
+        """Where the mark of the job appears."""
         return finished_path(self.submission, self.index)
 
 
@@ -165,7 +165,7 @@ print("running", index, flush=True)
 job = pathlib.Path(submission, "jobs", block, index)
 job.mkdir()
 (job / "outcomes").touch()
-pathlib.Path(submission, "finished", block, index).write_text("0\\n")
+pathlib.Path(submission, "finished", block, index).symlink_to("0")
 """
 
 
@@ -179,21 +179,21 @@ def test_script_runs_setup_and_worker(tmp_path: Path, array: bool) -> None:
     assert exit_code == 0
     assert script.log.read_text() == f"set up\nrunning {script.index}\n"
     assert script.job.joinpath("outcomes").exists()
-    assert script.marker.read_text() == "0\n"
-    assert [path.name for path in script.marker.parent.iterdir()] == [str(script.index)]
+    assert worker.read_mark(script.mark) == "0"
+    assert [path.name for path in script.mark.parent.iterdir()] == [str(script.index)]
 
 
 def test_worker_that_exits_without_outcomes_has_died(tmp_path: Path) -> None:
-    """The marker tells the exit code at once, however slow squeue is."""
+    """The mark tells the exit code at once, however slow squeue is."""
     script = Script(tmp_path, "raise SystemExit(3)")
 
     exit_code = script.run()
 
-    marker = script.submission.read_marker(0)
+    death = script.submission.read_death(0)
     assert exit_code == 3
-    assert marker is not None
-    assert (marker.exit_code, marker.published) == (3, False)
-    assert [path.name for path in script.marker.parent.iterdir()] == ["0"]
+    assert death is not None
+    assert death.exit_code == 3
+    assert [path.name for path in script.mark.parent.iterdir()] == ["0.died"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
@@ -203,7 +203,7 @@ def test_worker_that_is_killed_has_died(tmp_path: Path, number: int) -> None:
 
     script.run()
 
-    assert script.marker.read_text() == f"{128 + number} died\n"
+    assert worker.read_mark(f"{script.mark}.died") == str(128 + number)
 
 
 WAIT = """
@@ -239,11 +239,51 @@ def test_job_that_slurm_ends_is_told_apart(tmp_path: Path) -> None:
     with process:
         process.wait(30)
     assert process.returncode != 0
-    assert script.submission.list_finished([worker.block_of(0)]) == (set(), {0})
+    assert script.submission.list_ends([worker.block_of(0)]) == (set(), set(), {0})
+
+
+def test_worker_that_hears_of_its_end_before_the_script(tmp_path: Path) -> None:
+    """Slurm's SIGTERM reaches one process after the other."""
+    script = Script(tmp_path, "import os; os.kill(os.getpid(), 15)")
+    with script.start() as process:
+        assert_soon(lambda: waits_for_a_sleep(process.pid))
+
+        process.send_signal(signal.SIGTERM)
+
+        process.wait(30)
+    assert script.submission.list_ends([worker.block_of(0)]) == (set(), set(), {0})
+
+
+def waits_for_a_sleep(pid: int) -> bool:
+    """Whether a child of a process runs the command sleep."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return any(
+        Path(f"/proc/{child}/comm").read_text() == "sleep\n" for child in children
+    )
+
+
+def test_worker_that_sends_itself_sigterm_has_died(tmp_path: Path) -> None:
+    """Nobody else was told to end."""
+    script = Script(tmp_path, "import os; os.kill(os.getpid(), 15)")
+
+    script.run()
+
+    assert worker.read_mark(f"{script.mark}.died") == "143"
+
+
+def test_requeued_job_forgets_how_it_ended_before(tmp_path: Path) -> None:
+    """What the client sees from now on is the new attempt."""
+    script = Script(tmp_path, SUCCEED)
+    for name in ("died", "ending"):
+        worker.leave_mark(f"{script.mark}.{name}", "143")
+
+    assert script.run(SLURM_RESTART_COUNT="1") == 0
+
+    assert [path.name for path in script.mark.parent.iterdir()] == ["0"]
 
 
 def test_worker_that_finishes_after_sigterm_has_finished(tmp_path: Path) -> None:
-    """Its own marker counts."""
+    """Its own mark counts."""
     wait = "signal.pthread_sigmask(signal.SIG_BLOCK, [15]); {}; signal.sigwait([15])"
     waiting = wait.format("print('waiting', flush=True)")
     script = Script(tmp_path, f"import signal\n{waiting}\n{SUCCEED}")
@@ -254,7 +294,7 @@ def test_worker_that_finishes_after_sigterm_has_finished(tmp_path: Path) -> None
     with process:
         process.wait(30)
     assert process.returncode == 0
-    assert script.submission.list_finished([worker.block_of(0)]) == ({0}, set())
+    assert script.submission.list_ends([worker.block_of(0)]) == ({0}, set(), set())
 
 
 def test_signal_to_the_script_is_for_the_worker(tmp_path: Path) -> None:
@@ -273,13 +313,13 @@ def test_requeued_job_whose_calls_are_done_does_nothing(tmp_path: Path) -> None:
     """Slurm may requeue a job at its very end; it must not run twice."""
     script = Script(tmp_path, SUCCEED)
     script.run()
-    script.marker.unlink()
+    script.mark.unlink()
 
     exit_code = script.run()
 
     assert exit_code == 0
     assert script.log.read_text().count("running") == 1
-    assert script.marker.read_text() == "0\n"
+    assert worker.read_mark(script.mark) == "0"
 
 
 def test_attempt_that_was_given_up_ends_at_once(tmp_path: Path) -> None:
@@ -292,7 +332,7 @@ def test_attempt_that_was_given_up_ends_at_once(tmp_path: Path) -> None:
     assert exit_code == 0
     assert not script.job.exists()
     assert script.run(attempt="2") == 0
-    assert script.marker.exists()
+    assert script.mark.is_symlink()
 
 
 HOSTILE = 'it\'s $(touch pwned) `touch pwned` "a" %j {{ 7 * 7 }} é\t;&|<>*?'
@@ -307,7 +347,7 @@ def test_script_survives_hostile_names(
     script = Script(directory, SUCCEED)
 
     assert script.run() == 0
-    assert script.marker.exists()
+    assert script.mark.is_symlink()
     assert not list(tmp_path.rglob("pwned"))
 
 

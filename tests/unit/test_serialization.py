@@ -1,8 +1,10 @@
 """Calls and outcomes to bytes and back; whatever comes, an outcome can be loaded."""
 
+import contextlib
 import dataclasses
 import functools
 import io
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from slurm_futures import serialization, worker
 from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback
 from slurm_futures.serialization import (
+    CLOUDPICKLE_VERSION,
     Blob,
     Outcome,
     PickledCall,
@@ -23,7 +26,11 @@ from slurm_futures.serialization import (
     write_calls,
 )
 
-CONTEXT: dict[str, Any] = {"cwd": "/", "initializer": None}
+CONTEXT: dict[str, Any] = {
+    "cwd": "/",
+    "cloudpickle": CLOUDPICKLE_VERSION,
+    "initializer": None,
+}
 
 
 def make_call(*args: object, **kwargs: object) -> PickledCall:
@@ -36,8 +43,7 @@ def test_calls_survive_the_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "calls.pkl"
     write_calls(path, [[make_call(1)], [make_call(2), make_call(3, n=4)]], CONTEXT)
 
-    with path.open("rb") as file:
-        calls = worker.CallsFile(file)
+    with contextlib.closing(worker.CallsFile(path)) as calls:
         arguments = [
             [calls.load_arguments(entry) for entry in calls.entries(job)]
             for job in (0, 1)
@@ -63,8 +69,7 @@ def test_function_of_all_calls_is_loaded_once(tmp_path: Path) -> None:
     path = tmp_path / "calls.pkl"
     write_calls(path, [[PickledCall(dump([]), b"")] * 2], CONTEXT)
 
-    with path.open("rb") as file:
-        calls = worker.CallsFile(file)
+    with contextlib.closing(worker.CallsFile(path)) as calls:
         first, second = map(calls.load_function, calls.entries(0))
 
     assert first is second
@@ -76,8 +81,7 @@ def test_initializer_travels_with_the_calls(tmp_path: Path) -> None:
     initializer = dump((divmod, (7, 2)))
     write_calls(path, [[make_call(1)]], {**CONTEXT, "initializer": initializer})
 
-    with path.open("rb") as file:
-        calls = worker.CallsFile(file)
+    with contextlib.closing(worker.CallsFile(path)) as calls:
         function, arguments = pickle.loads(calls.read(*calls.context["initializer"]))
 
     assert function(*arguments) == (3, 1)
@@ -98,8 +102,7 @@ def test_objects_that_calls_share_are_stored_once(tmp_path: Path) -> None:
     path = tmp_path / "calls.pkl"
     write_calls(path, [[call, call]], CONTEXT)
 
-    with path.open("rb") as file:
-        calls = worker.CallsFile(file)
+    with contextlib.closing(worker.CallsFile(path)) as calls:
         first, second = (calls.load_arguments(entry)[0] for entry in calls.entries(0))
 
     assert path.read_bytes().count(blob.content) == 1
@@ -127,8 +130,10 @@ def test_truncated_calls_are_noticed(tmp_path: Path, length: int) -> None:
     write_calls(path, [[make_call(1)]], CONTEXT)
     path.write_bytes(path.read_bytes()[:length])
 
-    with path.open("rb") as file, pytest.raises((EOFError, OSError)):
-        worker.CallsFile(file)
+    descriptors = os.listdir("/proc/self/fd")
+    with pytest.raises(EOFError):
+        worker.CallsFile(path)
+    assert os.listdir("/proc/self/fd") == descriptors
 
 
 def test_table_beyond_the_end_is_noticed(tmp_path: Path) -> None:
@@ -136,8 +141,26 @@ def test_table_beyond_the_end_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "calls.pkl"
     write_calls(path, [[make_call(1)]], CONTEXT)
 
-    with path.open("rb") as file, pytest.raises(EOFError, match="incomplete"):
-        worker.CallsFile(file).read(10, 10_000)
+    calls = worker.CallsFile(path)
+    with contextlib.closing(calls), pytest.raises(EOFError, match="incomplete"):
+        calls.read(10, 10_000)
+
+
+def test_large_table_is_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux reads at most 2 GiB at a time."""
+    path = tmp_path / "calls.pkl"
+    call = PickledCall(dump(max), dump_arguments((bytes(range(250)) * 100,), {}))
+    write_calls(path, [[call]], CONTEXT)
+    read = os.pread
+    monkeypatch.setattr(
+        os, "pread", lambda fd, length, at: read(fd, min(length, 10_000), at)
+    )
+
+    with contextlib.closing(worker.CallsFile(path)) as calls:
+        (entry,) = calls.entries(0)
+        assert calls.read(*entry[2:4]) == call.arguments
 
 
 def test_call_can_be_read_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,12 @@ import numpy as np
 import pytest
 
 from slurm_futures import worker
-from slurm_futures.serialization import PickledCall, dump, write_calls
+from slurm_futures.serialization import (
+    CLOUDPICKLE_VERSION,
+    PickledCall,
+    dump,
+    write_calls,
+)
 from slurm_futures.sharing import CallPickler
 
 _LARGE = 2 << 20  #: bytes, enough to be shared
@@ -26,6 +32,7 @@ _CONTEXT: dict[str, Any] = {
     "prefix": sys.prefix,
     "base_prefix": sys.base_prefix,
     "version": sys.version_info[:2],
+    "cloudpickle": CLOUDPICKLE_VERSION,
     "initializer": None,
 }
 
@@ -49,8 +56,7 @@ class Stored:
 
     def load(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
         """The arguments of each call."""
-        with self.path.open("rb") as file:
-            calls = worker.CallsFile(file)
+        with contextlib.closing(worker.CallsFile(self.path)) as calls:
             return [calls.load_arguments(entry) for entry in calls.entries(0)]
 
 

@@ -303,7 +303,7 @@ def test_job_that_sbatch_made_although_it_failed_is_adopted(
 def test_job_that_was_never_made_is_submitted_again_as_another_attempt(
     desk: Desk, scheduler: FakeScheduler
 ) -> None:
-    """Should the first turn up later, its script finds its marker gone."""
+    """Should the first turn up later, its script finds its mark gone."""
     scheduler.answers = [refusal(Refusal.AMBIGUOUS)]
 
     desk.put(1)

@@ -3,13 +3,12 @@
 import pytest
 
 from slurm_futures.schedulers.base import JobState
-from slurm_futures.tracking import Marker, Track, Verdict, judge
+from slurm_futures.tracking import Death, Track, Verdict, judge
 from tests.unit.fakes import make_track
 
 GRACE = 60.0
-PUBLISHED = Marker(0, published=True)
-DIED = Marker(3, published=False)
-KILLED = Marker(137, published=False)
+DIED = Death(3)
+KILLED = Death(137)
 ALIVE = [state for state in JobState if not state.ended]
 ENDED = [state for state in JobState if state.ended]
 
@@ -30,7 +29,7 @@ def test_published_outcomes_settle_the_job_whatever_squeue_says(
 ) -> None:
     """The file always wins."""
     track = track_of(state, at=0.0)
-    track.marker, track.marker_at = PUBLISHED, 950.0
+    track.published_at = 950.0
 
     assert judge(track, 1000.0, 1000.0, GRACE) is Verdict.SETTLE
 
@@ -38,7 +37,7 @@ def test_published_outcomes_settle_the_job_whatever_squeue_says(
 def test_published_outcomes_that_stay_unreadable_fail_the_job() -> None:
     """They were cut short or removed: no future waits for ever."""
     track = make_track()
-    track.marker, track.marker_at = PUBLISHED, 100.0
+    track.published_at = 100.0
 
     assert judge(track, 100.0 + GRACE - 0.1, 0.0, GRACE) is Verdict.SETTLE
     assert judge(track, 100.0 + GRACE + 0.1, 0.0, GRACE) is Verdict.FAIL
@@ -107,9 +106,9 @@ def test_clock_stands_still_while_squeue_fails() -> None:
 
 
 def test_job_that_died_fails_at_once() -> None:
-    """Its own marker proves that there is nothing to wait for."""
+    """Its own mark proves that there is nothing to wait for."""
     track = track_of(JobState.RUNNING, at=None)
-    track.marker = DIED
+    track.death = DIED
 
     assert judge(track, 0.0, -float("inf"), GRACE) is Verdict.FAIL
 
@@ -117,16 +116,29 @@ def test_job_that_died_fails_at_once() -> None:
 def test_killed_job_waits_for_slurm_to_say_why() -> None:
     """SIGKILL may come from the memory limit, of which Slurm learns a little later."""
     track = track_of(JobState.RUNNING, at=None)
-    track.marker, track.marker_at = KILLED, 100.0
+    track.death, track.death_at = KILLED, 100.0
 
     assert judge(track, 114.9, 0.0, GRACE) is Verdict.WAIT
     assert judge(track, 115.0, 0.0, GRACE) is Verdict.FAIL
 
 
+def test_job_that_is_pending_again_has_not_died() -> None:
+    """SIGTERM was for a requeue."""
+    track = track_of(JobState.RUNNING, at=None)
+    track.death, track.death_at = Death(143), 100.0
+
+    track.see(JobState.PENDING, 99.0)
+    assert track.death is not None
+    track.see(JobState.PENDING, 101.0)
+
+    assert judge(track, 1e9, 101.0, GRACE) is Verdict.WAIT
+    assert track.old_death == Death(143)
+
+
 def test_killed_job_fails_as_soon_as_slurm_has_spoken() -> None:
     """Nothing more will be known."""
     track = track_of(JobState.OUT_OF_MEMORY, at=100.0)
-    track.marker, track.marker_at = KILLED, 100.0
+    track.death, track.death_at = KILLED, 100.0
 
     assert judge(track, 100.0, 100.0, GRACE) is Verdict.FAIL
 
@@ -242,7 +254,7 @@ def test_plainly_pending_is_a_job_of_which_nothing_else_is_known() -> None:
     """Such jobs are passed over without a look at each."""
     missed, marked = make_track(), make_track()
     missed.miss(at=1.0)
-    marked.marker = DIED
+    marked.death = DIED
 
     assert make_track().plainly_pending
     assert not missed.plainly_pending

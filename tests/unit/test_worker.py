@@ -14,6 +14,7 @@ import pytest
 from slurm_futures import worker
 from slurm_futures.directories import RunDirectory
 from slurm_futures.serialization import (
+    CLOUDPICKLE_VERSION,
     Outcome,
     PickledCall,
     dump,
@@ -39,7 +40,7 @@ class Job:
         submission.create(1)
         self.submission = submission.path
         self.directory = submission.job(0).path
-        self.marker = finished_path(submission, 0)
+        self.mark = finished_path(submission, 0)
         self.context: dict[str, Any] = {  # Any: what the client wants to tell
             "path": list(sys.path),
             "cwd": str(submission.path),
@@ -47,6 +48,7 @@ class Job:
             "prefix": sys.prefix,
             "base_prefix": sys.base_prefix,
             "version": sys.version_info[:2],
+            "cloudpickle": CLOUDPICKLE_VERSION,
             "initializer": None,
         }
 
@@ -107,15 +109,15 @@ def as_on_a_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("as_on_a_node")
-def test_worker_leaves_outcomes_and_marker(job: Job) -> None:
-    """In the order of the calls; the marker says that all is there."""
+def test_worker_leaves_outcomes_and_mark(job: Job) -> None:
+    """In the order of the calls; the mark says that all is there."""
     job.write(lambda: 1, lambda: "two")
 
     exit_code = worker.main(*job.words)
 
     assert exit_code == 0
     assert [outcome.value for outcome in job.outcomes()] == [1, "two"]
-    assert job.marker.read_text() == "0\n"
+    assert worker.read_mark(job.mark) == "0"
     assert list_outcomes(job) == ["outcomes"]
 
 
@@ -135,8 +137,8 @@ def test_job_directory_tells_where_the_job_began(
 
     worker.main(*job.words)
 
-    started = job.directory.joinpath("started").read_text()
-    assert started == f"{os.uname().nodename} 77 2\n"
+    started = worker.read_mark(job.directory / "started")
+    assert started == f"{os.uname().nodename} 77 2"
 
 
 @pytest.mark.usefixtures("as_on_a_node")
@@ -150,7 +152,7 @@ def test_call_that_raises_does_not_stop_the_others(job: Job) -> None:
     assert exit_code == 1
     assert isinstance(first.exception, ZeroDivisionError)
     assert second.value == 2
-    assert job.marker.read_text() == "1\n"
+    assert worker.read_mark(job.mark) == "1"
 
 
 @pytest.mark.parametrize("cls", [SystemExit, KeyboardInterrupt, GeneratorExit])
@@ -294,7 +296,7 @@ def test_failed_initializer_is_the_only_outcome(
 
 
 def test_killed_worker_leaves_the_outcomes_of_the_calls_before(job: Job) -> None:
-    """Under the name of its attempt, and without a marker."""
+    """Under the name of its attempt, and without a mark."""
     job.write(lambda: "kept", lambda: os.kill(os.getpid(), signal.SIGKILL))
 
     with job.start() as process:
@@ -304,10 +306,10 @@ def test_killed_worker_leaves_the_outcomes_of_the_calls_before(job: Job) -> None
     assert process.returncode == -signal.SIGKILL
     assert partial.startswith("outcomes.")
     assert [outcome.value for outcome in job.outcomes(partial)] == ["kept"]
-    assert not job.marker.exists()
+    assert not job.mark.is_symlink()
 
 
-def test_first_of_two_attempts_wins(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_of_two_attempts_stays(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that was requeued may run while its first attempt lives on."""
     job.directory.mkdir()
     first = worker.OutcomesFile(str(job.directory))
@@ -317,28 +319,34 @@ def test_first_of_two_attempts_wins(job: Job, monkeypatch: pytest.MonkeyPatch) -
     second.append(0, worker.VALUE, dump("second"))
 
     first.publish()
+    assert [outcome.value for outcome in job.outcomes()] == ["first"]
     second.publish()
 
-    assert [outcome.value for outcome in job.outcomes()] == ["first"]
+    assert [outcome.value for outcome in job.outcomes()] == ["second"]
     assert list_outcomes(job) == ["outcomes"]
 
 
-def test_file_system_without_links_will_do(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+def test_mark_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    """That of an attempt before a requeue."""
+    for text in ("n1 7 0", "n2 7 1"):
+        worker.leave_mark(str(tmp_path / "started"), text)
+
+    assert worker.read_mark(tmp_path / "started") == "n2 7 1"
+
+
+def test_file_system_without_symbolic_links_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There the last attempt wins."""
+    """There a mark is a small file."""
 
     def fail(source: str, target: str) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "link", fail)
-    job.directory.mkdir()
-    outcomes = worker.OutcomesFile(str(job.directory))
-    outcomes.append(0, worker.VALUE, dump(7))
+    monkeypatch.setattr(os, "symlink", fail)
 
-    outcomes.publish()
+    worker.leave_mark(str(tmp_path / "7"), "0")
 
-    assert job.outcomes()[0].value == 7
+    assert worker.read_mark(tmp_path / "7") == "0"
 
 
 def test_sigint_reaches_the_call(job: Job) -> None:
@@ -375,7 +383,7 @@ def test_child_that_a_call_forks_leaves_no_outcomes(job: Job) -> None:
 
 
 def test_calls_file_that_is_incomplete_ends_the_job(job: Job) -> None:
-    """With a traceback in its stderr; the script writes the marker."""
+    """With a traceback in its stderr; the script writes the mark."""
     job.write(lambda: 1)
     path = job.submission / "calls.pkl"
     path.write_bytes(path.read_bytes()[:-3])
@@ -383,7 +391,7 @@ def test_calls_file_that_is_incomplete_ends_the_job(job: Job) -> None:
     printed = job.run()
 
     assert "calls.pkl is incomplete" in printed
-    assert not job.marker.exists()
+    assert not job.mark.is_symlink()
 
 
 def test_what_calls_print_comes_before_their_outcome(job: Job) -> None:

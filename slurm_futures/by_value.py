@@ -1,0 +1,110 @@
+"""Unpickles functions that travel by value, mostly without cloudpickle.
+
+To import cloudpickle takes a job longer than everything else in its start together
+(`benchmarks/worker_start.py`). What lambdas, closures and functions of `__main__` need
+of it is little: the functions below, which do what those of the same names in
+cloudpickle 3.0 and 3.1 do (`tests/unit/test_by_value.py` compares them). For all else
+that is pickled by value, classes above all, cloudpickle itself is imported.
+
+Runs on the node like worker.py, beside which a copy of it lies; standard library only.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import types
+
+try:
+    from _pickle import Unpickler
+except ImportError:  # not CPython
+    from pickle import Unpickler
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+#: Releases of cloudpickle whose pickles are known to need nothing else.
+KNOWN_RELEASES = frozenset({"3.0", "3.1"})
+
+
+class ByValueUnpickler(Unpickler):
+    """Loads what the client has pickled.
+
+    Attributes:
+        objects: the large objects for the places from which the client took them.
+        without_cloudpickle: whether its release on the client is a known one.
+    """
+
+    objects: Sequence[Any] = ()
+    without_cloudpickle = False
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Return the object for a place."""
+        return self.objects[pid]
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle refers to by its name."""
+        if (
+            self.without_cloudpickle
+            and module == "cloudpickle.cloudpickle"
+            and name in _FUNCTIONS
+            and module not in sys.modules
+        ):
+            return _FUNCTIONS[name]
+        return super().find_class(module, name)
+
+
+def release_of(version: str) -> str:
+    """Return the release to which a version belongs: 3.1 for 3.1.2."""
+    return ".".join(version.split(".")[:2])
+
+
+def _builtin_type(name: str) -> Any:
+    return type if name == "ClassType" else getattr(types, name)
+
+
+def _subimport(name: str) -> types.ModuleType:
+    __import__(name)
+    return sys.modules[name]
+
+
+def _make_function(
+    code: types.CodeType,
+    namespace: dict[str, Any],
+    name: str | None,
+    defaults: tuple[Any, ...] | None,
+    closure: tuple[types.CellType, ...] | None,
+) -> types.FunctionType:
+    namespace["__builtins__"] = vars(builtins)
+    return types.FunctionType(code, namespace, name, defaults, closure)
+
+
+def _function_setstate(
+    function: types.FunctionType, state: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    attributes, slots = state
+    function.__dict__.update(attributes)
+    slots.pop("_cloudpickle_submodules")  # they are imported: that is all
+    function.__globals__.update(slots.pop("__globals__"))
+    function.__globals__["__builtins__"] = vars(builtins)
+    for own, cell in zip(
+        function.__closure__ or (), slots.pop("__closure__") or (), strict=True
+    ):
+        try:
+            own.cell_contents = cell.cell_contents
+        except ValueError:  # it is empty
+            continue
+    for name, value in slots.items():
+        setattr(function, name, value)
+
+
+_FUNCTIONS = {
+    "_builtin_type": _builtin_type,
+    "subimport": _subimport,
+    "_make_empty_cell": types.CellType,
+    "_make_cell": types.CellType,
+    "_make_function": _make_function,
+    "_function_setstate": _function_setstate,
+}
