@@ -48,7 +48,7 @@ def main() -> None:
             {
                 "bare sbatch --array": lambda: bare_array(n),
                 "map, function of a module": lambda: map_total(n, echo),
-                "map, lambda (cloudpickle)": lambda: map_total(n, by_value),
+                "map, lambda": lambda: map_total(n, by_value),
             },
             arguments.repeat,
             lambda: wait_for_empty_queue(cluster),

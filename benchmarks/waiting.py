@@ -78,9 +78,18 @@ class IdleScheduler:
     def submit(self, batch: BatchScript) -> JobId:
         """Take an array."""
         job_id = JobId(len(self._arrays) + 1)
-        indices = None if batch.array_size is None else (range(batch.array_size),)
-        row = Row(self._state, "Priority", indices, str(batch.directory))
-        self._arrays[job_id] = (row,)
+        where = str(batch.directory)
+        size = batch.array_size
+        if size is None:
+            rows = [Row(self._state, "Priority", None, where)]
+        elif self._state is JobState.PENDING:
+            rows = [Row(self._state, "Priority", (range(size),), where)]
+        else:  # squeue has a line for each
+            rows = [
+                Row(self._state, "None", (range(index, index + 1),), where)
+                for index in range(size)
+            ]
+        self._arrays[job_id] = tuple(rows)
         return job_id
 
     def query(self) -> Snapshot:
