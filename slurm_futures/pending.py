@@ -25,11 +25,19 @@ logger = logging.getLogger("slurm_futures")
 #: first pattern that matches counts. ReqNodeNotAvail and the like often pass: they are
 #: here since sometimes they do not, and a wait is only told of, never ended.
 _STUCK: tuple[tuple[str, str], ...] = (
-    ("PartitionTimeLimit", 'ask for less time, SlurmExecutor(time="...")'),
     (
-        "PartitionNodeLimit|PartitionConfig|BadConstraints|FrontEndDown",
-        "no node of the partition has what the job asks for; compare with "
-        "'scontrol show partition' and 'sinfo -Nel'",
+        # Two schedulers of slurmctld look at a job, and call the same fact now
+        # PartitionConfig and now PartitionTimeLimit.
+        "PartitionTimeLimit|PartitionNodeLimit|PartitionConfig|BadConstraints"
+        "|FrontEndDown",
+        "the partition does not allow so much time, or no node of it has what the job "
+        "asks for; compare with 'scontrol show partition' and 'sinfo -Nel', and ask "
+        'for less, as with SlurmExecutor(time="...")',
+    ),
+    (
+        "BeginTime",
+        "Slurm failed to start it, and tries again every few minutes; why is in the "
+        "log of slurmctld, such as a user whom the cluster does not know",
     ),
     (
         "DependencyNeverSatisfied",
@@ -66,7 +74,7 @@ class PendingJobs:
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
-        self._warned: set[tuple[JobId, str]] = set()
+        self._warned: set[tuple[JobId, str]] = set()  # with this advice
 
     def check(
         self, opened: OpenSubmission, now: float
@@ -78,7 +86,8 @@ class PendingJobs:
             now: monotonic seconds of that snapshot.
         """
         for reason, ranges in opened.reasons.items():
-            self._warn(opened.job_id, reason)
+            if not _is_chosen(reason, opened):
+                self._warn(opened.job_id, reason)
             if self._timeout is None or is_own_turn(reason):
                 continue
             for index in opened.unstarted.intersection(itertools.chain(*ranges)):
@@ -92,9 +101,9 @@ class PendingJobs:
 
     def _warn(self, job_id: JobId, reason: str) -> None:
         advice = find_advice(reason, str(job_id))
-        if advice is None or (job_id, reason) in self._warned:
+        if advice is None or (job_id, advice) in self._warned:
             return
-        self._warned.add((job_id, reason))
+        self._warned.add((job_id, advice))
         logger.warning(
             "job %s waits, and may do so for ever (reason %s): %s",
             job_id,
@@ -109,6 +118,14 @@ def find_advice(reason: str, job: str) -> str | None:
         if re.match(pattern, reason):
             return advice.format(job=job)
     return None
+
+
+def _is_chosen(reason: str, opened: OpenSubmission) -> bool:
+    """Whether the options of a job let it wait until some time."""
+    options = dict(opened.kind.options.items)
+    return reason.startswith("BeginTime") and not options.keys().isdisjoint(
+        {"begin", "requeue"}
+    )
 
 
 def is_own_turn(reason: str) -> bool:

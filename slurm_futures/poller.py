@@ -18,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -35,6 +36,7 @@ from slurm_futures.pending import PendingJobs
 from slurm_futures.post_mortem import find_cause
 from slurm_futures.schedulers.base import Ending, JobState, Scheduler, Snapshot
 from slurm_futures.schedulers.queue_cache import QueueCache
+from slurm_futures.serialization import Outcome
 from slurm_futures.threads import Courier, join_other
 from slurm_futures.tracking import Death, Track, Verdict, judge
 from slurm_futures.worker import block_of
@@ -151,10 +153,11 @@ class Poller:
         with self._lock:
             self._inbox.put(message)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="slurm_futures-poller"
-                )
-                self._thread.start()
+                self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="slurm_futures-poller")
+        self._thread.start()
 
     def drop(self, track: Track) -> None:
         """Stop to watch a job whose future was cancelled; called from any thread."""
@@ -181,9 +184,7 @@ class Poller:
         except BaseException as error:
             logger.exception("the poller met an error that should not happen")
             self._fail_everything(error)
-            with self._lock:
-                self._cache.forget(self._take_snapshot)
-                self._thread = None
+            self._leave()
             raise
 
     def _stay(self) -> bool:
@@ -195,6 +196,14 @@ class Poller:
             self._cache.forget(self._take_snapshot)
             self._thread = None
             return False
+
+    def _leave(self) -> None:
+        """Let another thread take what has arrived since the failure of this one."""
+        with self._lock:
+            self._cache.forget(self._take_snapshot)
+            self._thread = None
+            if not self._inbox.empty():
+                self._start()
 
     def _delay(self) -> float:
         quiet = time.monotonic() - self._news_at
@@ -294,7 +303,7 @@ class Poller:
             logger.debug("job %s: %s", opened.job_id, error)
         except Exception as error:
             logger.exception("job %s: an error that should not happen", opened.job_id)
-            self._fail_all(opened, _internal_error(error))
+            self._abandon(opened, error)
 
     def _look_at(self, opened: OpenSubmission, look_at_started: bool) -> None:
         ends = self._list(opened, look_at_started)
@@ -387,13 +396,17 @@ class Poller:
     def _absorb(self, snapshot: Snapshot) -> None:
         """Take in what a snapshot says about each open job."""
         self._snapshot_at = snapshot.started_at
-        changed = False
-        for opened in self._open:
+        news: list[bool] = []
+
+        def compare(opened: OpenSubmission) -> None:
             rows = snapshot.jobs.get(opened.job_id, ())
-            changed |= opened.compare(rows, snapshot.started_at)
+            news.append(opened.compare(rows, snapshot.started_at))
             self._end_late(opened, snapshot.started_at)
+
+        for opened in self._open:
+            self._guard(opened, compare)
         self._sweep()
-        if changed:
+        if any(news):
             self._query_factor = 1.0
         else:
             longest = _LONGEST_QUERY_FACTOR
@@ -480,10 +493,30 @@ class Poller:
             if isinstance(message, OpenSubmission):
                 self._open.append(message)
         for opened in self._open:
-            self._fail_all(opened, _internal_error(error))
+            self._abandon(opened, error)
         self._open = []
         for watched in self._watched:
-            watched.stop(_internal_error(error))
+            try:
+                watched.stop(_internal_error(error))
+            except Exception:
+                logger.exception("a queue could not be stopped")
+
+    def _abandon(self, opened: OpenSubmission, error: BaseException) -> None:
+        """Fail the calls of a submission for an error of ours, come what may.
+
+        Its jobs are left alone: what they do is not lost, if somebody reads the error.
+        """
+        failure = _internal_error(error, opened)
+        try:
+            self._fail_all(opened, failure)
+        except Exception:
+            logger.exception("job %s: its calls fail the plain way", opened.job_id)
+            for track in list(opened.tracks.values()):
+                opened.close(track.index)
+                for position in track.work.positions:
+                    outcome = Outcome(exception=failure.copy())
+                    with contextlib.suppress(BaseException):  # callbacks may raise
+                        track.work.future.settle(position, outcome)
 
 
 def _is_clear(track: Track) -> bool:
@@ -491,10 +524,18 @@ def _is_clear(track: Track) -> bool:
     return track.left_mark and track.over_since is None
 
 
-def _internal_error(error: BaseException) -> SlurmFuturesError:
+def _internal_error(
+    error: BaseException, opened: OpenSubmission | None = None
+) -> SlurmFuturesError:
+    jobs = "Its jobs may still run."
+    if opened is not None:
+        jobs = (
+            f"The job may still run: 'scancel {opened.job_id}' ends it, and what it "
+            f"leaves is in {opened.submission.path}."
+        )
     failure = SlurmFuturesError(
-        "slurm_futures met an error that should not happen; the job may still run. "
-        f"It was {type(error).__name__}: {error}. Please report it with its traceback."
+        f"slurm_futures met an error that should not happen.\nIt was "
+        f"{type(error).__name__}: {error}. {jobs}\nPlease report it with its traceback."
     )
     failure.__cause__ = error
     return failure

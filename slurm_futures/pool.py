@@ -520,10 +520,12 @@ class Pool:
 
     def end_workers(self) -> None:
         """Cancel the jobs of all workers; there will be no others."""
-        self._no_more = True
+        with self._lock:
+            self._no_more = True
+            workers = list(self._workers)
         if self._directory is not None:
             self._directory.close()
-        for each in list(self._workers):
+        for each in workers:
             each.cancel()
 
     def give_way(self) -> None:

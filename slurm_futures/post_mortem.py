@@ -240,7 +240,8 @@ def _advice(remains: Remains, cls: type[JobFailed]) -> str:
             return "Submit the call again."
         return (
             "Check that the nodes share the directory "
-            f"{remains.directory.parents[3]} with this machine, then submit it again."
+            f"{remains.directory.parents[3]} with this machine, and that it has room "
+            "for more files ('df' and 'df -i' tell), then submit it again."
         )
     if not remains.worker_started:
         return "Look at the options python= and setup= of the SlurmExecutor."

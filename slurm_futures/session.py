@@ -23,7 +23,7 @@ from slurm_futures.poller import Poller
 from slurm_futures.pool import Pool, PoolSettings
 from slurm_futures.progress import Progress
 from slurm_futures.settling import Settler
-from slurm_futures.submitter import JobRequest, Submitter
+from slurm_futures.submitter import JobRequest, Submitter, fail_requests
 from slurm_futures.threads import Courier
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Session:
         self.staging = staging
         self.broken: SlurmFuturesError | None = None
         self.closed = False
+        self._stopped: SlurmFuturesError | None = None
         self._released = False
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -141,6 +142,8 @@ class Session:
             self._submitter.put(kind, label, requests)
         else:
             self._pool(kind, self._settings.pool).put(label, requests)
+        if self._stopped is not None:  # maybe while these were on their way
+            fail_requests(requests, self._stopped)
 
     def _pool(self, kind: Kind, settings: PoolSettings) -> Pool:
         with self._lock:
@@ -269,7 +272,8 @@ class Session:
         self._end_all(error)
 
     def _end_all(self, error: SlurmFuturesError) -> None:
-        """Fail all that waits or runs, wherever it is."""
+        """Fail all that waits or runs, wherever it is, and what comes later."""
+        self._stopped = error
         self._submitter.fail_waiting(error)
         self._poller.stop(error)
         for pool in list(self._pools.values()):

@@ -110,9 +110,13 @@ class SlurmScheduler:
         try:
             answer = self._run(command, timeout=_LONG_TIMEOUT, keep="SBATCH_")
         except SchedulerError as error:
-            raise _refused(batch, error) from None
+            refused = _refused(batch, error)
+            if refused.refusal is Refusal.AMBIGUOUS:
+                self._note_clusters(_named_clusters(batch))
+            raise refused from None
         job_id = parsing.parse_job_id(answer.stdout)
         if job_id is None:
+            self._note_clusters(_named_clusters(batch))
             raise SubmitError(
                 f"sbatch accepted the job {batch.name!r} and printed no job id.\n"
                 f"It said: {answer.stdout + answer.stderr!r}.",
@@ -123,9 +127,13 @@ class SlurmScheduler:
             )
         if answer.stderr.strip():
             logger.info("job %s: sbatch said %r", job_id, answer.stderr.strip())
-        with _shared_lock:
-            _clusters.setdefault(self.identity, set()).add(job_id.cluster)
+        self._note_clusters({job_id.cluster})
         return job_id
+
+    def _note_clusters(self, names: set[str | None]) -> None:
+        """Let queries ask these clusters as well, where there are or may be jobs."""
+        with _shared_lock:
+            _clusters.setdefault(self.identity, set()).update(names)
 
     def query(self) -> Snapshot:
         """Run squeue once, on each cluster where jobs were submitted."""
@@ -276,6 +284,13 @@ def _sbatch_words(batch: BatchScript) -> list[str]:
         option = f"--{name.replace('_', '-')}"
         words.append(option if value is True else f"{option}={value}")
     return [*words, str(batch.script), *batch.arguments]
+
+
+def _named_clusters(batch: BatchScript) -> set[str | None]:
+    """Return the clusters on which sbatch may have made a job."""
+    named = str(batch.options.get("clusters", ""))
+    # "all" stands for names that only slurmdbd knows.
+    return {name for name in named.split(",") if name not in {"", "all"}} or {None}
 
 
 def _cluster_words(cluster: str | None) -> list[str]:

@@ -224,6 +224,40 @@ executor.shutdown()
     assert stdout.splitlines()[-1] == "a"
 
 
+# Clocks.
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("seconds", [3600, -3600], ids=["forwards", "backwards"])
+def test_the_clock_jumps(
+    make_executor: MakeExecutor,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    seconds: int,
+) -> None:
+    """Calls that wait or run do not notice; nor do the times of files matter."""
+    executor = make_executor(grace=2, pending_timeout=600)
+    running = executor.submit(gate.hold, "a")
+    pending = executor.options(hold=True).submit(identity, "b")
+    gate.await_arrivals("a")
+    assert_soon(lambda: pending.job_id, PATIENCE)
+
+    clock, clock_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: clock() + seconds)
+    monkeypatch.setattr(time, "time_ns", lambda: clock_ns() + seconds * 10**9)
+    for path in (tmp_path / "runs").rglob("*"):
+        os.utime(path, (time.time(), time.time()))
+    with pytest.raises(TimeoutError):
+        running.result(4)  # some squeues and the grace
+
+    assert not pending.done()
+    assert executor.submit(identity, "c").result(PATIENCE) == "c"
+    gate.open()
+    assert running.result(PATIENCE) == "a"
+    assert pending.cancel()
+
+
 # Limits of the process.
 
 

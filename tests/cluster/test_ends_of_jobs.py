@@ -24,7 +24,7 @@ from slurm_futures import (
 from slurm_futures.schedulers.base import JobState
 from tests.cluster import SlurmCluster, StartCluster
 from tests.cluster.cgroup import cgroup_available
-from tests.cluster.conftest import MakeExecutor, Noticed
+from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.calls import identity, kill_own_process, leave_process
 from tests.contract.gate import Gate
 from tests.waiting import assert_soon
@@ -309,6 +309,46 @@ def test_a_node_that_is_set_down_while_its_call_ends_well(
     gate.open()
 
     assert future.result(PATIENCE) == "a"
+
+
+def test_a_node_that_never_boots(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    shims: Shims,
+    noticed: Noticed,
+) -> None:
+    """Power saving waits for ResumeTimeout, then Slurm gives node and jobs up.
+
+    Slurm 22.05 calls this NODE_FAIL, also after `--reboot`. The second job stands for
+    sites where it is BOOT_FAIL.
+    """
+    shims.put("squeue", '"$real" "$@" | sed "/^2|/s/|NF|/|BF|/"')
+    start_cluster(
+        nodes=1,
+        extra_lines=(
+            "SuspendProgram=/bin/true",
+            "ResumeProgram=/bin/false",
+            "ResumeTimeout=2",
+            "SuspendTime=600",
+            "NodeName=cloud1 NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000 State=CLOUD",
+            "PartitionName=cloud Nodes=cloud1 State=UP",
+        ),
+    )
+    executor = make_executor()
+
+    futures = []
+    for name in "ab":
+        variant = executor.options(partition="cloud", comment=name)
+        futures.append(variant.submit(identity, name))
+        await_jobs(futures)
+    errors = [noticed(future, NodeFailed, within=40) for future in futures]
+
+    states = [JobState.NODE_FAIL, JobState.BOOT_FAIL]
+    assert [error.state for error in errors] == states
+    for error, state in zip(errors, states, strict=True):
+        assert f"ended with its node ({state.name})" in str(error)
+        assert "Its script never began" in str(error)
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
 
 
 # Preemption, requeue, suspension.

@@ -209,7 +209,7 @@ def test_no_inodes(
     noticed: Noticed,
     gate: Gate,
 ) -> None:
-    """The job cannot make its files: JobFailed says that its script never began."""
+    """The job cannot make its files: JobFailed names 'df -i' among what to check."""
     directory = mount_tmpfs("size=4m,nr_inodes=40")
     executor = make_executor(directory=directory, hold=True)
     future = executor.submit(identity, 5)
@@ -222,6 +222,7 @@ def test_no_inodes(
 
     error = noticed(future, JobFailed, within=30)
     assert "never began" in str(error)
+    assert "'df' and 'df -i' tell" in str(error)
 
 
 # Directories that go away, or cannot be used.

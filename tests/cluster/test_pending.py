@@ -64,16 +64,48 @@ def test_a_job_that_waits_for_ever_is_told_of_once(
 def test_a_job_that_asks_for_too_much_time(
     start_cluster: StartCluster,
     make_executor: MakeExecutor,
+    shims: Shims,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Sbatch accepts it; Slurm may call the reason PartitionConfig at first."""
+    """Slurm calls the reason PartitionConfig and PartitionTimeLimit by turns."""
+    shims.put("squeue", _flap("PartitionConfig", "PartitionTimeLimit"))
     line = "PartitionName=short Nodes=ALL MaxTime=60 State=UP"
     start_cluster(nodes=1, extra_lines=(line,))
-    executor = make_executor(time="2-00:00:00", partition="short")
+    executor = make_executor(time="2-00:00:00", partition="short", poll_interval=0.1)
     executor.submit(identity, 1)
 
-    assert_soon(lambda: "PartitionTimeLimit): ask for less time" in caplog.text)
+    assert_soon(lambda: len(shims.calls("squeue")) >= 5)
     executor.shutdown(cancel_futures=True)
+    warnings = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert 'for less, as with SlurmExecutor(time="...")' in warnings[0].getMessage()
+
+
+def _flap(first: str, second: str) -> str:
+    """Let squeue name one reason and the other by turns."""
+    to, back = f"s/|{first}|/|{second}|/", f"s/|{second}|/|{first}|/"
+    return (
+        f'text="{to}"; [ $(($(wc -l <"$count") % 2)) = 1 ] && text="{back}"\n'
+        '"$real" "$@" | sed "$text"'
+    )
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("options", [{"begin": "now+60"}, {"requeue": True}])
+def test_a_job_that_was_told_to_wait(
+    make_executor: MakeExecutor,
+    shims: Shims,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+) -> None:
+    """Whoever asked for a time, or for a requeue, is not told of BeginTime."""
+    shims.put("squeue", '"$real" "$@" | sed "s/|JobHeldUser|/|BeginTime|/"')
+    executor = make_executor(poll_interval=0.1, hold=True, **options)
+    executor.submit(identity, 1)
+
+    assert_soon(lambda: len(shims.calls("squeue")) >= 4)
+    executor.shutdown(cancel_futures=True)
+    assert "waits, and may do so for ever" not in caplog.text
 
 
 def test_pending_timeout(

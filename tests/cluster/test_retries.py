@@ -17,7 +17,9 @@ from slurm_futures import (
     JobTimeout,
     NodeFailed,
     Retries,
+    SlurmFuturesError,
 )
+from slurm_futures.submitter import Submitter
 from tests.cluster import SlurmCluster, StartCluster
 from tests.cluster.cgroup import cgroup_available
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
@@ -131,6 +133,48 @@ def test_calls_end_with_their_executor_whatever_the_retries(
 
     assert isinstance(future.exception(PATIENCE), JobCancelled)
     assert future.attempts == 1
+
+
+def hold_and_raise(gate: Gate, file: Path) -> None:
+    """Leave a trace, wait at the gate, and fail."""
+    with file.open("a") as stream:
+        stream.write("x\n")
+    gate.hold_and_fail("a")
+
+
+@pytest.mark.parametrize("living_on", [False, True], ids=["jobs", "pool"])
+def test_a_retry_that_meets_the_end_of_its_executor(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    living_on: bool,
+) -> None:
+    """The next attempt was about to wait just when all that waited had failed."""
+    executor = make_executor(
+        retries={ArithmeticError: 5},
+        max_workers=2,
+        max_tasks_per_child=None if living_on else 1,
+    )
+    future = executor.submit(hold_and_raise, gate, tmp_path / "runs.txt")
+    gate.await_arrivals("a")
+    fail_waiting = Submitter.fail_waiting
+
+    def fail_and_let_another_one_come(
+        self: Submitter, error: SlurmFuturesError
+    ) -> None:
+        fail_waiting(self, error)
+        gate.open()
+        assert_soon(lambda: future.attempts > 1, PATIENCE)
+
+    monkeypatch.setattr(Submitter, "fail_waiting", fail_and_let_another_one_come)
+    executor.terminate_workers()
+
+    assert isinstance(future.exception(PATIENCE), JobCancelled)
+    executor.shutdown()
+    assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
+    assert (tmp_path / "runs.txt").read_text() == "x\n"
 
 
 def test_more_memory_for_the_next_attempt(

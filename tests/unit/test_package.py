@@ -111,6 +111,22 @@ def test_poller_does_not_know_slurm() -> None:
     assert not {"schedulers.slurm", "schedulers.local"} & our_imports("poller")
 
 
+def test_no_module_reads_the_wall_clock() -> None:
+    """Clocks jump, and those of nodes and file servers differ: monotonic time only."""
+    forbidden = {"time.time", "time_ns", "st_mtime", "st_mtime_ns", "getmtime"}
+    words = {
+        name: {
+            text
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            for text in (node.attr, ast.unparse(node))
+        }
+        for name, tree in MODULES.items()
+    }
+
+    assert [name for name in words if words[name] & forbidden] == []
+
+
 @pytest.mark.parametrize("name", ON_NODES)
 def test_worker_needs_the_standard_library_alone(name: str, tmp_path: Path) -> None:
     """It runs from its copy, with nothing else in reach."""

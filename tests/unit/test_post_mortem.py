@@ -208,7 +208,8 @@ def test_facts_of_the_scheduler_fill_the_gaps() -> None:
             "job 4211_7 ended with exit code 1 and left no result.\n"
             "Its script never began (reason JobLaunchFailure).\n"
             "Check that the nodes share the directory /sweeps/20261122-run with this "
-            "machine, then submit it again.",
+            "machine, and that it has room for more files ('df' and 'df -i' tell), "
+            "then submit it again.",
         ),
         (
             replace(BEGAN, started=False),
