@@ -37,6 +37,8 @@ from slurm_futures.worker import BLOCK_SIZE, block_of
 
 #: What the script adds to the name of a marker when Slurm ends its job.
 _ENDING = ".ending"
+#: The copies of our modules that run the calls.
+_ON_NODES = ("start.py", "worker.py", "pool_worker.py")
 #: Bytes that a message quotes from the end of a file.
 _TAIL = 4096
 
@@ -56,7 +58,7 @@ class RunDirectory:
         """
         directory.mkdir(parents=True, exist_ok=True)
         run = cls(_make_unique(directory, label))
-        for name in ("start.py", "worker.py", "pool_worker.py"):
+        for name in _ON_NODES:
             copy = run.path / name
             write_file(copy, Path(__file__).with_name(name).read_bytes())
         for name in ("worker.py", "pool_worker.py"):
@@ -82,6 +84,18 @@ class RunDirectory:
                 "cannot create files. Choose another one: "
                 'SlurmExecutor(directory="...").'
             )
+
+    def check(self) -> None:
+        """See that a job of this run would find its worker.
+
+        A run that somebody deleted may be there again, empty: Slurm makes the missing
+        directory of a job's log (26.05).
+
+        Raises:
+            FileNotFoundError: it would not.
+        """
+        for name in _ON_NODES:
+            (self.path / name).stat()
 
     @property
     def name(self) -> str:

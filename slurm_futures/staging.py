@@ -169,6 +169,7 @@ class Staging:
                 }
             )
             self.run = run
+        self.run.check()
         return self.run
 
     def _batch(
