@@ -100,6 +100,18 @@ class RunDirectory:
                 'SlurmExecutor(directory="...").'
             )
 
+    def check(self) -> None:
+        """See that a job of this run would find its worker.
+
+        A run that somebody deleted may be there again, empty: Slurm makes the missing
+        directory of a job's log (26.05).
+
+        Raises:
+            FileNotFoundError: it would not.
+        """
+        for name in ("start.py", *_ON_NODES):
+            (self.path / name).stat()
+
     @property
     def name(self) -> str:
         """The last part of the path, which is unique."""

@@ -173,6 +173,7 @@ class Staging:
                 }
             )
             self.run = run
+        self.run.check()
         return self.run
 
     def _batch(

@@ -15,6 +15,7 @@ from tests.cluster import (
     processes,
     slurm_available,
 )
+from tests.cluster.options import chosen_root
 from tests.waiting import assert_soon
 
 _LEFTOVER_TIMEOUT = 10  #: seconds
@@ -22,7 +23,17 @@ _JOBS_TIMEOUT = 30  #: seconds
 
 
 @pytest.fixture(scope="session")
-def needs_slurm() -> None:
+def _commands_of_chosen_release() -> Iterator[None]:
+    """Let all tests find the commands of the release that is to be tested."""
+    root = chosen_root()
+    with pytest.MonkeyPatch.context() as patch:
+        if root is not None:
+            patch.setenv("PATH", str(root / "slurm/bin"), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="session")
+def needs_slurm(_commands_of_chosen_release: None) -> None:
     """Skip the test without Slurm, or fail it if SLURM_FUTURES_REQUIRE_CLUSTER=1."""
     reason = slurm_available()
     if reason is None:

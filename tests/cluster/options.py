@@ -1,8 +1,15 @@
 """What a test may choose about its cluster."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+
+def chosen_root() -> Path | None:
+    """Tell which release of Slurm `./run releases` tests; None: the installed one."""
+    chosen = os.environ.get("SLURM_FUTURES_TEST_SLURM")
+    return Path(chosen).absolute() if chosen else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +23,8 @@ class ClusterOptions:
         user: Who runs the daemons and the commands; None: who runs this program.
             Only root can choose somebody else.
         root: A folder with another release of Slurm (usr/sbin, usr/bin, usr/lib and
-            slurm/bin with the commands); None: the one that is installed here.
+            slurm/bin with the commands); None: the one that is installed here. Untold,
+            SLURM_FUTURES_TEST_SLURM in the environment decides.
         scheduling: "fast" starts a job within a second of its submission, mostly much
             sooner (but not in the first 3 s of slurmctld); "default" is what Slurm does
             untold: up to 3 s, and half the jobs per second.
@@ -45,7 +53,7 @@ class ClusterOptions:
     cpus: int = 8
     memory: int = 8000
     user: str | None = None
-    root: Path | None = None
+    root: Path | None = field(default_factory=chosen_root)
     scheduling: Literal["fast", "default"] = "fast"
     tick_ms: int | None = 50
     min_job_age: int = 300

@@ -115,7 +115,9 @@ class SlurmCluster:
         if self.options.root is not None:
             commands = str(self.options.root / "slurm/bin")
             before = os.environ.get("PATH", os.defpath)
-            variables["PATH"] = os.pathsep.join([commands, before])
+            # Where they can be found, others may stand before them on purpose.
+            if commands not in before.split(os.pathsep):
+                variables["PATH"] = os.pathsep.join([commands, before])
         return variables
 
     @property

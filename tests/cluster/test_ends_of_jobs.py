@@ -431,7 +431,8 @@ def test_two_incarnations_at_once(
     tmp_path: Path,
 ) -> None:
     """A node is given up while its process lives on: one outcome for the call."""
-    cluster = start_cluster(nodes=2, cpus=1)
+    # 1: an answer that the dead slurmd sent before does not bring the node back.
+    cluster = start_cluster(nodes=2, cpus=1, extra_lines=("ReturnToService=1",))
     runs = tmp_path / "runs.txt"
     future = make_executor(requeue=True).submit(count_runs, gate, runs, "a")
     gate.await_arrivals("a")

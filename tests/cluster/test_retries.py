@@ -223,7 +223,8 @@ def test_a_node_that_fails_is_tried_again(
     start_cluster: StartCluster, make_executor: MakeExecutor, gate: Gate
 ) -> None:
     """On another node."""
-    cluster = start_cluster(nodes=2, cpus=1)
+    # 1: an answer that the dead slurmd sent before does not bring the node back.
+    cluster = start_cluster(nodes=2, cpus=1, extra_lines=("ReturnToService=1",))
     future = make_executor(retries={NodeFailed: 1}, grace=1).submit(gate.hold, "a")
     gate.await_arrivals("a")
     node = cluster.run("squeue", "-h", "-o", "%N").strip()

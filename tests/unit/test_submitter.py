@@ -1,5 +1,6 @@
 """The submitter on a scheduler in memory: which calls become which submissions."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -444,6 +445,24 @@ def test_files_that_cannot_be_written_fail_the_futures(
     assert isinstance(error, SubmitError)
     assert isinstance(error.__cause__, OSError)
     assert 'SlurmExecutor(directory="...")' in str(error)
+
+
+def test_a_deleted_run_that_slurm_made_again_takes_no_calls(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """Slurm 26.05 makes the directory of a job's log: the worker is not there."""
+    desk.put(1)
+    desk.submitter.join()
+    run = desk.watched[0].submission.run
+    shutil.rmtree(run.path)
+    run.logs.mkdir(parents=True)
+
+    (request,) = desk.put(1)
+    desk.submitter.join()
+
+    error = request.future.exception(0)
+    assert isinstance(error, SubmitError)
+    assert str(run.path) in str(error)
 
 
 def test_unexpected_error_fails_the_futures_of_its_submission_only(
