@@ -13,7 +13,8 @@
                 jobs/0-999/7/           a job directory, made by the job itself:
                     started stdout stderr outcomes
                 finished/0-999/7        the exit code; appears when the calls are done
-                finished/0-999/7.died   the same, if the worker did not live to do that
+                finished/0-999/7.died   the same, if the worker did not live to do that,
+                                        and the number of the attempt
 
 Whatever the nodes write is found by listing directories, never by asking for a name
 that may not exist yet: NFS may go on to say "not there" for minutes.
@@ -237,8 +238,8 @@ class Submission:
             None if it is not readable yet.
         """
         path = self.path / "finished" / block_of(index) / f"{index}.died"
-        with contextlib.suppress(OSError, ValueError):
-            return Death(int(read_mark(path)), os.lstat(path).st_mtime_ns)
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return Death(*map(int, read_mark(path).split()))
         return None
 
     def read_log(self, job_id: str) -> str:

@@ -86,6 +86,11 @@ class JobEndings:
         self._settler.fail(track.work, range(len(track.work.positions)), error)
         self.close(opened, track)
 
+    def fail_all(self, opened: OpenSubmission, error: SlurmFuturesError) -> None:
+        """Fail all calls of a submission that are open."""
+        for track in list(opened.tracks.values()):
+            self.fail(opened, track, error)
+
     def close(self, opened: OpenSubmission, track: Track) -> None:
         """Forget a job."""
         opened.close(track.index)

@@ -11,9 +11,9 @@ Rules:
   open future fails with the cause.
 - Nothing here waits for a command of the scheduler: snapshots and explanations arrive
   in the inbox, from threads of their own.
-- The thread exists only while a future is open. It looks at files after 1 % of the
-  time since something last happened (0.05 s to 1 s), so that a result is noticed
-  within 1 % of the time it took.
+- The thread exists only while a future is open.
+
+`pace.py` says when to look, `inspection.py` looks at submissions and decides.
 """
 
 from __future__ import annotations
@@ -23,42 +23,27 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from slurm_futures.endings import JobEndings
-from slurm_futures.errors import JobLost, SlurmFuturesError
+from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.inspection import Inspector
 from slurm_futures.open_submission import OpenSubmission
+from slurm_futures.pace import Pace
 from slurm_futures.pending import PendingJobs
-from slurm_futures.post_mortem import find_cause
-from slurm_futures.schedulers.base import Ending, JobState, Scheduler, Snapshot
+from slurm_futures.schedulers.base import Ending, Scheduler, Snapshot
 from slurm_futures.schedulers.queue_cache import QueueCache
 from slurm_futures.serialization import Outcome
 from slurm_futures.threads import Courier, join_other
-from slurm_futures.tracking import Death, Track, Verdict, judge
-from slurm_futures.worker import block_of
+from slurm_futures.tracking import Track
 
 if TYPE_CHECKING:
-    from slurm_futures.directories import Ends
     from slurm_futures.schedulers.base import JobId
 
 logger = logging.getLogger("slurm_futures")
-
-#: Seconds between two looks at files: shortest, longest, and as a share of the time
-#: since the last news; and how many times the duration of a look must pass till the
-#: next one, which bounds the load on a slow file system.
-_SHORTEST_LOOK, _LONGEST_LOOK, _LOOK_SHARE = 0.05, 1.0, 0.01
-_LOOK_COST_FACTOR = 20
-#: Seconds between two listings of the job directories, which tell what has started.
-_STARTED_INTERVAL = 0.5
-#: Seconds until a directory that is not there counts as deleted.
-_GONE_GRACE = 10.0
-_SIGTERM_EXIT_CODE = 128 + 15
-#: squeue is asked less often while its answers bring no change, up to this factor.
-_LONGEST_QUERY_FACTOR = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +115,15 @@ class Poller:
         # From here on: state of the thread.
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []
-        self._news_at = 0.0
-        self._look_costs: deque[float] = deque(maxlen=4)
-        self._look_cost = 0.0
-        self._started_look_at = 0.0
-        self._snapshot_at = -float("inf")
-        self._query_factor = 1.0
+        self._pace = Pace()
+        self._inspector = Inspector(
+            endings,
+            self._pace,
+            grace,
+            cancel=cancel,
+            expect_change=self._expect_change,
+            explain=lambda opened, track: self._explainer.put([(opened, track)]),
+        )
 
     def watch(self, opened: OpenSubmission) -> None:
         """Begin to watch a submission; called from the submitter's thread."""
@@ -177,9 +165,9 @@ class Poller:
 
     def _run(self) -> None:
         try:
-            self._news_at = time.monotonic()
+            self._pace.note_news()
             while self._stay():
-                self._receive(self._delay())
+                self._receive(self._pace.delay())
                 self._look()
         except BaseException as error:
             logger.exception("the poller met an error that should not happen")
@@ -205,13 +193,6 @@ class Poller:
             if not self._inbox.empty():
                 self._start()
 
-    def _delay(self) -> float:
-        quiet = time.monotonic() - self._news_at
-        delay = min(max(quiet * _LOOK_SHARE, _SHORTEST_LOOK), _LONGEST_LOOK)
-        # The smallest of the last few: a hiccup does not make a file system slow.
-        cost = min(self._look_costs, default=0.0) * _LOOK_COST_FACTOR
-        return max(delay, min(cost, _LONGEST_LOOK))
-
     def _receive(self, timeout: float) -> None:
         """Handle what is in the inbox; wait for something to be there."""
         try:
@@ -225,8 +206,7 @@ class Poller:
         match message:
             case OpenSubmission():
                 self._open.append(message)
-                self._news_at = time.monotonic()
-                self._query_factor = 1.0
+                self._pace.expect_change()
                 self._ask(self._scheduler.poll_interval)
             case Track():
                 self._forget_cancelled(message)
@@ -237,7 +217,7 @@ class Poller:
             case SlurmFuturesError():
                 self._stop(message)
             case _Watch():
-                self._news_at = time.monotonic()
+                self._pace.note_news()
                 if message.watched not in self._watched:
                     self._watched.append(message.watched)
             case _Call():
@@ -245,8 +225,7 @@ class Poller:
 
     def _expect_change(self) -> None:
         """Look and ask often again: something has happened, or will soon."""
-        self._news_at = time.monotonic()
-        self._query_factor = 1.0
+        self._pace.expect_change()
         self._ask(0)
 
     def _ask(self, delay: float) -> None:
@@ -270,14 +249,12 @@ class Poller:
     # Look.
 
     def _look(self) -> None:
-        now = time.monotonic()
-        self._look_cost = 0.0
-        look_at_started = now - self._started_look_at >= _STARTED_INTERVAL
-        if look_at_started:
-            self._started_look_at = now
+        look_at = partial(
+            self._inspector.look_at, look_at_started=self._pace.begin_look()
+        )
         for opened in self._open:
-            self._guard(opened, partial(self._look_at, look_at_started=look_at_started))
-        self._look_costs.append(self._look_cost)
+            self._guard(opened, look_at)
+        self._pace.end_look()
         self._sweep()
         for watched in self._watched:
             self._look_at_queue(watched)
@@ -285,7 +262,7 @@ class Poller:
     def _look_at_queue(self, watched: Watched) -> None:
         try:
             if watched.look():
-                self._news_at = time.monotonic()
+                self._pace.note_news()
         except OSError as error:
             logger.debug("%s", error)
         except Exception as error:
@@ -305,97 +282,9 @@ class Poller:
             logger.exception("job %s: an error that should not happen", opened.job_id)
             self._abandon(opened, error)
 
-    def _look_at(self, opened: OpenSubmission, look_at_started: bool) -> None:
-        ends = self._list(opened, look_at_started)
-        if ends is None:
-            return
-        for index in opened.tracks.keys() & ends.finished:
-            # Settling one job may close others: the initializer failed.
-            if index in opened.tracks:
-                self._finish(opened, opened.tracks[index])
-        for index in opened.tracks.keys() & ends.died:
-            self._note_death(opened, opened.tracks[index])
-        for index in (opened.tracks.keys() & ends.ending) - opened.told_to_end:
-            self._note_ending(opened, opened.tracks[index])
-        opened.told_to_end = ends.ending
-        for index in list(opened.suspects):
-            if index in opened.tracks:
-                if index not in ends.died and index not in ends.ending:
-                    opened.tracks[index].begin_anew()  # which has removed its mark
-                self._decide(opened, opened.tracks[index])
-
-    def _list(self, opened: OpenSubmission, look_at_started: bool) -> Ends | None:
-        """List the directories of a submission, and note what that costs.
-
-        Returns:
-            None if it is not there.
-        """
-        began = time.monotonic()
-        try:
-            found = opened.submission.list_ends(opened.open_blocks)
-            opened.gone_since = None
-            if look_at_started and opened.unstarted:
-                blocks = {block_of(index) for index in opened.unstarted}
-                opened.note_start(opened.submission.list_started(blocks))
-        except FileNotFoundError:
-            self._note_gone(opened, began)
-            return None
-        finally:
-            self._look_cost += time.monotonic() - began
-        return found
-
-    def _note_gone(self, opened: OpenSubmission, now: float) -> None:
-        """Take that the directory of a submission is not there."""
-        if opened.gone_since is None:
-            opened.gone_since = now
-        if now - opened.gone_since < min(self._grace, _GONE_GRACE):
-            return
-        path = opened.submission.path
-        self._cancel([track.job_id for track in opened.tracks.values()])
-        self._fail_all(
-            opened,
-            JobLost(
-                f"The results of job {opened.job_id} are lost.\nThe directory {path} "
-                "was deleted while its jobs were open.\nSubmit the calls again, in a "
-                'directory that is not cleaned up: SlurmExecutor(directory="...").'
-            ),
-        )
-
-    def _note_ending(self, opened: OpenSubmission, track: Track) -> None:
-        """Take that Slurm told the job to end, and that its calls did so."""
-        state = find_cause(opened.submission.read_log(str(track.job_id)))
-        if state in {JobState.CANCELLED, JobState.TIMEOUT}:
-            # Slurm's last word. After a preemption, say, the job may run again.
-            track.death = Death(_SIGTERM_EXIT_CODE)
-            track.state = state
-            opened.suspects.add(track.index)
-        self._expect_change()
-
-    def _finish(self, opened: OpenSubmission, track: Track) -> None:
-        """End a job that has left its mark: mostly its outcomes are all there."""
-        if track.published_at is None:
-            self._news_at = time.monotonic()
-            self._deliver(opened, track)
-            if not track.closed:
-                track.published_at = self._news_at
-                opened.suspects.add(track.index)
-
-    def _note_death(self, opened: OpenSubmission, track: Track) -> None:
-        """Take that the worker of a job has ended without publishing its outcomes."""
-        if track.death is not None:
-            return
-        death = opened.submission.read_death(track.index)
-        if death is None or death == track.old_death:
-            return
-        track.death, track.death_at = death, time.monotonic()
-        opened.suspects.add(track.index)
-        if find_cause(opened.submission.read_log(str(track.job_id))) is not None:
-            track.over_since = track.death_at  # Slurm has said already why
-        self._expect_change()
-
     def _absorb(self, snapshot: Snapshot) -> None:
         """Take in what a snapshot says about each open job."""
-        self._snapshot_at = snapshot.started_at
+        self._inspector.snapshot_at = snapshot.started_at
         news: list[bool] = []
 
         def compare(opened: OpenSubmission) -> None:
@@ -406,12 +295,8 @@ class Poller:
         for opened in self._open:
             self._guard(opened, compare)
         self._sweep()
-        if any(news):
-            self._query_factor = 1.0
-        else:
-            longest = _LONGEST_QUERY_FACTOR
-            self._query_factor = min(self._query_factor * 1.5, longest)
-        self._ask(self._scheduler.poll_interval * self._query_factor)
+        self._pace.note_answer(changed=any(news))
+        self._ask(self._scheduler.poll_interval * self._pace.query_factor)
 
     def _end_late(self, opened: OpenSubmission, now: float) -> None:
         """Cancel jobs that have not started in time, and fail their calls."""
@@ -422,20 +307,6 @@ class Poller:
             self._endings.fail(opened, track, error)
 
     # Decide and act.
-
-    def _decide(self, opened: OpenSubmission, track: Track) -> None:
-        verdict = judge(track, time.monotonic(), self._snapshot_at, self._grace)
-        if verdict is Verdict.SETTLE:
-            self._deliver(opened, track)
-        elif verdict is Verdict.FAIL and not track.being_explained:
-            track.being_explained = True
-            self._explainer.put([(opened, track)])
-
-    def _deliver(self, opened: OpenSubmission, track: Track) -> None:
-        try:
-            self._endings.deliver(opened, track)
-        except OSError as error:
-            track.problem = str(error)
 
     def _explain(self, lost: list[tuple[OpenSubmission, Track]]) -> None:
         """Ask how jobs ended; called in the thread of the explainer."""
@@ -454,38 +325,18 @@ class Poller:
             track.being_explained = False
             if track.index in opened.tracks:
                 ending = explained.endings.get(track.job_id, Ending())
-                self._guard(opened, partial(self._bury, track=track, ending=ending))
+                bury = partial(self._inspector.bury, track=track, ending=ending)
+                self._guard(opened, bury)
         self._sweep()
-
-    def _bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
-        # The explanation took its time: look once more.
-        ends = opened.submission.list_ends([block_of(track.index)])
-        if track.index in ends.finished:
-            self._finish(opened, track)
-        elif track.index in ends.died:
-            self._note_death(opened, track)
-        elif track.index not in ends.ending:
-            track.begin_anew()
-        if track.closed:
-            return
-        verdict = judge(track, time.monotonic(), self._snapshot_at, self._grace)
-        if verdict is Verdict.SETTLE:
-            self._deliver(opened, track)
-        elif verdict is Verdict.FAIL:
-            self._endings.bury(opened, track, ending)
 
     def _stop(self, error: SlurmFuturesError) -> None:
         """Fail every open future and cancel its job."""
         for opened in self._open:
             self._cancel([track.job_id for track in opened.tracks.values()])
-            self._fail_all(opened, error)
+            self._endings.fail_all(opened, error)
         self._sweep()
         for watched in self._watched:
             watched.stop(error)
-
-    def _fail_all(self, opened: OpenSubmission, error: SlurmFuturesError) -> None:
-        for track in list(opened.tracks.values()):
-            self._endings.fail(opened, track, error)
 
     def _fail_everything(self, error: BaseException) -> None:
         while not self._inbox.empty():
@@ -508,7 +359,7 @@ class Poller:
         """
         failure = _internal_error(error, opened)
         try:
-            self._fail_all(opened, failure)
+            self._endings.fail_all(opened, failure)
         except Exception:
             logger.exception("job %s: its calls fail the plain way", opened.job_id)
             for track in list(opened.tracks.values()):

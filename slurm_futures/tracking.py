@@ -71,12 +71,11 @@ class Death:
     """What the script of a job wrote when its worker had ended without its outcomes.
 
     Attributes:
-        written: when, by the clock of the file server, in nanoseconds; it tells two
-            attempts at a job apart.
+        attempt: how often Slurm had restarted the job before.
     """
 
     exit_code: int
-    written: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ import pytest
 
 from slurm_futures import SlurmExecutor, SlurmFuturesError
 from slurm_futures.endings import JobEndings
+from slurm_futures.inspection import Inspector
 from slurm_futures.open_submission import OpenSubmission
+from slurm_futures.pace import Pace
 from slurm_futures.poller import Poller
 from slurm_futures.schedulers import parsing
 from tests.cluster import SlurmCluster
@@ -41,9 +43,9 @@ def raises(error: type[BaseException]) -> Callable[..., None]:
     [
         (OpenSubmission, "compare", ArithmeticError),
         (OpenSubmission, "compare", SystemExit),
-        (Poller, "_look_at", ArithmeticError),
+        (Inspector, "look_at", ArithmeticError),
         (Poller, "_look", ArithmeticError),
-        (Poller, "_delay", SystemExit),
+        (Pace, "delay", SystemExit),
     ],
     ids=["snapshot", "snapshot-exit", "one-submission", "all", "thread"],
 )
@@ -105,7 +107,7 @@ def test_an_error_in_what_follows_an_error(
     gate.await_arrivals("a")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Poller, "_look_at", raises(ArithmeticError))
+        broken.setattr(Inspector, "look_at", raises(ArithmeticError))
         broken.setattr(JobEndings, "fail", raises(LookupError))
         noticed(future, SlurmFuturesError, within=20)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_futures import poller, sending, submitter, tracking
+from slurm_futures import pace, sending, submitter, tracking
 from tests.unit.fakes import FakeJobs, FakeScheduler, WatchedPoller, make_jobs
 
 #: Lets a command be found first: name and lines of a shell script.
@@ -35,9 +35,9 @@ def watched(scheduler: FakeScheduler) -> WatchedPoller:
 @pytest.fixture
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let hundredths of seconds stand for seconds in the clocks of the library."""
-    monkeypatch.setattr(poller, "_SHORTEST_LOOK", 0.01)
-    monkeypatch.setattr(poller, "_STARTED_INTERVAL", 0.01)
-    monkeypatch.setattr(poller, "_LOOK_COST_FACTOR", 1)
+    monkeypatch.setattr(pace, "_SHORTEST_LOOK", 0.01)
+    monkeypatch.setattr(pace, "_STARTED_INTERVAL", 0.01)
+    monkeypatch.setattr(pace, "_LOOK_COST_FACTOR", 1)
     monkeypatch.setattr(tracking, "_NEVER_STARTED_GRACE", 0.05)
     monkeypatch.setattr(tracking, "_CAUSE_WAIT", 0.2)
     monkeypatch.setattr(submitter, "_SHORTEST_PAUSE", 0.01)

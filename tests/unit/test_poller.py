@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_futures import poller, tracking, worker
+from slurm_futures import inspection, pace, tracking, worker
 from slurm_futures.errors import (
     InitializerFailed,
     JobCancelled,
@@ -553,7 +553,7 @@ def test_squeue_is_asked_less_often_while_nothing_changes(
     """Up to a factor of 12."""
     watched.poller.watch(jobs.opened)
 
-    assert_soon(lambda: watched.poller._query_factor == poller._LONGEST_QUERY_FACTOR)
+    assert_soon(lambda: watched.poller._pace.query_factor == pace._LONGEST_QUERY_FACTOR)
 
     end(watched, jobs)
 
@@ -703,7 +703,7 @@ def test_jobs_whose_directory_was_removed_fail(
     watched: WatchedPoller, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No result can come any more."""
-    monkeypatch.setattr(poller, "_GONE_GRACE", 0.05)
+    monkeypatch.setattr(inspection, "_GONE_GRACE", 0.05)
     watched.poller.watch(jobs.opened)
 
     jobs.submission.remove()
@@ -716,7 +716,7 @@ def test_slow_callback_does_not_delay_the_next_look(
     watched: WatchedPoller, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the time that the file system takes stretches the pauses."""
-    monkeypatch.setattr(poller, "_LOOK_COST_FACTOR", 1000)
+    monkeypatch.setattr(pace, "_LOOK_COST_FACTOR", 1000)
     gate = threading.Event()
     jobs.futures[0].add_done_callback(lambda _: gate.wait(0.2))
     jobs.finish(0)
@@ -725,7 +725,7 @@ def test_slow_callback_does_not_delay_the_next_look(
 
     jobs.futures[0].result(5)
     assert_soon(watched.poller._inbox.empty)
-    assert watched.poller._look_cost < 0.1
+    assert watched.poller._pace.cost < 0.1
     end(watched, jobs)
 
 

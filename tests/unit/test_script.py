@@ -203,7 +203,7 @@ def test_worker_that_is_killed_has_died(tmp_path: Path, number: int) -> None:
 
     script.run()
 
-    assert worker.read_mark(f"{script.mark}.died") == str(128 + number)
+    assert worker.read_mark(f"{script.mark}.died") == f"{128 + number} 0"
 
 
 WAIT = """
@@ -268,7 +268,7 @@ def test_worker_that_sends_itself_sigterm_has_died(tmp_path: Path) -> None:
 
     script.run()
 
-    assert worker.read_mark(f"{script.mark}.died") == "143"
+    assert worker.read_mark(f"{script.mark}.died") == "143 0"
 
 
 def test_requeued_job_forgets_how_it_ended_before(tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""Looks at the files of one submission after the other, and decides about its jobs.
+
+Used in the poller's thread, which says when. What happens to calls is the part of
+`endings.py`, and the rules are those of `tracking.judge`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from slurm_futures.errors import JobLost
+from slurm_futures.post_mortem import find_cause
+from slurm_futures.schedulers.base import Ending, JobState
+from slurm_futures.tracking import Death, Track, Verdict, judge
+from slurm_futures.worker import block_of
+
+if TYPE_CHECKING:
+    from slurm_futures.directories import Ends
+    from slurm_futures.endings import JobEndings
+    from slurm_futures.open_submission import OpenSubmission
+    from slurm_futures.pace import Pace
+    from slurm_futures.schedulers.base import JobId
+
+#: Seconds until a directory that is not there counts as deleted.
+_GONE_GRACE = 10.0
+_SIGTERM_EXIT_CODE = 128 + 15
+
+
+class Inspector:
+    """Looks at submissions.
+
+    Args:
+        endings: ends jobs and settles their calls.
+        pace: hears of news, and what listings cost.
+        grace: seconds to wait for the files of a job that is over.
+        cancel: takes the ids of jobs that should end.
+        expect_change: called when the scheduler has something to say about a job.
+        explain: takes a job that is over for an unknown cause; `bury` follows.
+
+    Attributes:
+        snapshot_at: monotonic seconds of the last good snapshot.
+    """
+
+    def __init__(
+        self,
+        endings: JobEndings,
+        pace: Pace,
+        grace: float,
+        *,
+        cancel: Callable[[list[JobId]], None],
+        expect_change: Callable[[], None],
+        explain: Callable[[OpenSubmission, Track], None],
+    ) -> None:
+        self._endings = endings
+        self._pace = pace
+        self._grace = grace
+        self._cancel = cancel
+        self._expect_change = expect_change
+        self._explain = explain
+        self.snapshot_at = -float("inf")
+
+    def look_at(self, opened: OpenSubmission, look_at_started: bool) -> None:
+        """Settle what is over of a submission.
+
+        Args:
+            opened: the submission.
+            look_at_started: whether to find out also which jobs have started.
+
+        Raises:
+            OSError: its directory cannot be listed now.
+        """
+        ends = self._list(opened, look_at_started)
+        if ends is None:
+            return
+        for index in opened.tracks.keys() & ends.finished:
+            # Settling one job may close others: the initializer failed.
+            if index in opened.tracks:
+                self._finish(opened, opened.tracks[index])
+        for index in opened.tracks.keys() & ends.died:
+            self._note_death(opened, opened.tracks[index])
+        for index in (opened.tracks.keys() & ends.ending) - opened.told_to_end:
+            self._note_ending(opened, opened.tracks[index])
+        opened.told_to_end = ends.ending
+        for index in list(opened.suspects):
+            if index in opened.tracks:
+                if index not in ends.died and index not in ends.ending:
+                    opened.tracks[index].begin_anew()  # which has removed its mark
+                self._decide(opened, opened.tracks[index])
+
+    def _list(self, opened: OpenSubmission, look_at_started: bool) -> Ends | None:
+        """List the directories of a submission, and note what that costs.
+
+        Returns:
+            None if it is not there.
+        """
+        began = time.monotonic()
+        try:
+            found = opened.submission.list_ends(opened.open_blocks)
+            opened.gone_since = None
+            if look_at_started and opened.unstarted:
+                blocks = {block_of(index) for index in opened.unstarted}
+                opened.note_start(opened.submission.list_started(blocks))
+        except FileNotFoundError:
+            self._note_gone(opened, began)
+            return None
+        finally:
+            self._pace.note_cost(time.monotonic() - began)
+        return found
+
+    def _note_gone(self, opened: OpenSubmission, now: float) -> None:
+        """Take that the directory of a submission is not there."""
+        if opened.gone_since is None:
+            opened.gone_since = now
+        if now - opened.gone_since < min(self._grace, _GONE_GRACE):
+            return
+        path = opened.submission.path
+        self._cancel([track.job_id for track in opened.tracks.values()])
+        self._endings.fail_all(
+            opened,
+            JobLost(
+                f"The results of job {opened.job_id} are lost.\nThe directory {path} "
+                "was deleted while its jobs were open.\nSubmit the calls again, in a "
+                'directory that is not cleaned up: SlurmExecutor(directory="...").'
+            ),
+        )
+
+    def _note_ending(self, opened: OpenSubmission, track: Track) -> None:
+        """Take that Slurm told the job to end, and that its calls did so."""
+        state = find_cause(opened.submission.read_log(str(track.job_id)))
+        if state in {JobState.CANCELLED, JobState.TIMEOUT}:
+            # Slurm's last word. After a preemption, say, the job may run again.
+            track.death = Death(_SIGTERM_EXIT_CODE)
+            track.state = state
+            opened.suspects.add(track.index)
+        self._expect_change()
+
+    def _finish(self, opened: OpenSubmission, track: Track) -> None:
+        """End a job that has left its mark: mostly its outcomes are all there."""
+        if track.published_at is None:
+            self._pace.note_news()
+            self._deliver(opened, track)
+            if not track.closed:
+                track.published_at = time.monotonic()
+                opened.suspects.add(track.index)
+
+    def _note_death(self, opened: OpenSubmission, track: Track) -> None:
+        """Take that the worker of a job has ended without publishing its outcomes."""
+        if track.death is not None:
+            return
+        death = opened.submission.read_death(track.index)
+        if death is None or death == track.old_death:
+            return
+        track.death, track.death_at = death, time.monotonic()
+        opened.suspects.add(track.index)
+        if find_cause(opened.submission.read_log(str(track.job_id))) is not None:
+            track.over_since = track.death_at  # Slurm has said already why
+        self._expect_change()
+
+    def _decide(self, opened: OpenSubmission, track: Track) -> None:
+        verdict = judge(track, time.monotonic(), self.snapshot_at, self._grace)
+        if verdict is Verdict.SETTLE:
+            self._deliver(opened, track)
+        elif verdict is Verdict.FAIL and not track.being_explained:
+            track.being_explained = True
+            self._explain(opened, track)
+
+    def _deliver(self, opened: OpenSubmission, track: Track) -> None:
+        try:
+            self._endings.deliver(opened, track)
+        except OSError as error:
+            track.problem = str(error)
+
+    def bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
+        """Fail the calls of a job whose end is explained, unless there is news."""
+        # The explanation took its time: look once more.
+        ends = opened.submission.list_ends([block_of(track.index)])
+        if track.index in ends.finished:
+            self._finish(opened, track)
+        elif track.index in ends.died:
+            self._note_death(opened, track)
+        elif track.index not in ends.ending:
+            track.begin_anew()
+        if track.closed:
+            return
+        verdict = judge(track, time.monotonic(), self.snapshot_at, self._grace)
+        if verdict is Verdict.SETTLE:
+            self._deliver(opened, track)
+        elif verdict is Verdict.FAIL:
+            self._endings.bury(opened, track, ending)
