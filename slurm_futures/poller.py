@@ -24,7 +24,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -342,7 +342,7 @@ class Poller:
         if now - opened.gone_since < min(self._grace, _GONE_GRACE):
             return
         path = opened.submission.path
-        self._cancel([track.job_id for track in opened.tracks.values()])
+        self._cancel_jobs(opened.tracks.values())
         self._fail_all(
             opened,
             JobLost(
@@ -405,7 +405,7 @@ class Poller:
         """Cancel jobs that have not started in time, and fail their calls."""
         late = list(self._pending.check(opened, now))
         if late:
-            self._cancel([track.job_id for track, _ in late])
+            self._cancel_jobs([track for track, _ in late])
         for track, error in late:
             self._endings.fail(opened, track, error)
 
@@ -460,11 +460,14 @@ class Poller:
     def _stop(self, error: SlurmFuturesError) -> None:
         """Fail every open future and cancel its job."""
         for opened in self._open:
-            self._cancel([track.job_id for track in opened.tracks.values()])
+            self._cancel_jobs(opened.tracks.values())
             self._fail_all(opened, error)
         self._sweep()
         for watched in self._watched:
             watched.stop(error)
+
+    def _cancel_jobs(self, tracks: Iterable[Track]) -> None:
+        self._cancel([track.job_id for track in tracks if track.may_exist])
 
     def _fail_all(self, opened: OpenSubmission, error: SlurmFuturesError) -> None:
         for track in list(opened.tracks.values()):
