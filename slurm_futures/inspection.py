@@ -7,7 +7,7 @@ Used in the poller's thread, which says when. What happens to calls is the part 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from slurm_futures.errors import JobLost
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from slurm_futures.endings import JobEndings
     from slurm_futures.open_submission import OpenSubmission
     from slurm_futures.pace import Pace
-    from slurm_futures.schedulers.base import JobId
 
 #: Seconds until a directory that is not there counts as deleted.
 _GONE_GRACE = 10.0
@@ -35,7 +34,7 @@ class Inspector:
         endings: ends jobs and settles their calls.
         pace: hears of news, and what listings cost.
         grace: seconds to wait for the files of a job that is over.
-        cancel: takes the ids of jobs that should end.
+        cancel: takes jobs that should end.
         expect_change: called when the scheduler has something to say about a job.
         explain: takes a job that is over for an unknown cause; `bury` follows.
 
@@ -49,7 +48,7 @@ class Inspector:
         pace: Pace,
         grace: float,
         *,
-        cancel: Callable[[list[JobId]], None],
+        cancel: Callable[[Iterable[Track]], None],
         expect_change: Callable[[], None],
         explain: Callable[[OpenSubmission, Track], None],
     ) -> None:
@@ -116,7 +115,7 @@ class Inspector:
         if now - opened.gone_since < min(self._grace, _GONE_GRACE):
             return
         path = opened.submission.path
-        self._cancel([track.job_id for track in opened.tracks.values()])
+        self._cancel(opened.tracks.values())
         self._endings.fail_all(
             opened,
             JobLost(

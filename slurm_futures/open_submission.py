@@ -92,6 +92,7 @@ class OpenSubmission:
             at: monotonic seconds, when the snapshot was asked for.
         """
         # After a loss of its state slurmctld counts from an old id again.
+        rows = list(rows)
         ours = [row for row in rows if row.directory in {"", str(self.submission.path)}]
         self.listed = bool(ours)
         self.reasons = {}
@@ -109,7 +110,8 @@ class OpenSubmission:
             self._note_reason(whole, range(len(self.tracks)))
             return self._see(unlisted, whole, at) or news
         for index in unlisted:
-            news |= self.tracks[index].miss(at)
+            id_taken = bool(rows) and not ours
+            news |= self.tracks[index].miss(at, id_taken=id_taken)
             self._note_suspect(index)
         self.notable |= unlisted
         return news

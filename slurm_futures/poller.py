@@ -23,7 +23,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -120,7 +120,7 @@ class Poller:
             endings,
             self._pace,
             grace,
-            cancel=cancel,
+            cancel=self._cancel_jobs,
             expect_change=self._expect_change,
             explain=lambda opened, track: self._explainer.put([(opened, track)]),
         )
@@ -302,7 +302,7 @@ class Poller:
         """Cancel jobs that have not started in time, and fail their calls."""
         late = list(self._pending.check(opened, now))
         if late:
-            self._cancel([track.job_id for track, _ in late])
+            self._cancel_jobs([track for track, _ in late])
         for track, error in late:
             self._endings.fail(opened, track, error)
 
@@ -332,11 +332,14 @@ class Poller:
     def _stop(self, error: SlurmFuturesError) -> None:
         """Fail every open future and cancel its job."""
         for opened in self._open:
-            self._cancel([track.job_id for track in opened.tracks.values()])
+            self._cancel_jobs(opened.tracks.values())
             self._endings.fail_all(opened, error)
         self._sweep()
         for watched in self._watched:
             watched.stop(error)
+
+    def _cancel_jobs(self, tracks: Iterable[Track]) -> None:
+        self._cancel([track.job_id for track in tracks if track.may_exist])
 
     def _fail_everything(self, error: BaseException) -> None:
         while not self._inbox.empty():

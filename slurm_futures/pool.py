@@ -476,11 +476,16 @@ class Pool:
             self._ended[_name(future)] = error
             self._find_broken_off(self._directory)
             self._count_barren(_name(future), error)
-        hopeless = future.track is None or isinstance(error, PendingTimeout)
-        if error is not None and (hopeless or self._barren >= _BARREN):
+        if error is not None and self._barren >= _BARREN:
             self.stop(_as_ours(error))
             return
-        self._scale()
+        if error is None or not (
+            future.track is None or isinstance(error, PendingTimeout)
+        ):
+            self._scale()
+        elif all(each.done() for each in self._workers):
+            # No worker can be had now; later calls may have more luck.
+            self._fail_open(_as_ours(error))
         self._close_if_drained()
 
     def _find_broken_off(self, directory: PoolDirectory) -> None:
@@ -506,6 +511,10 @@ class Pool:
     def stop(self, error: SlurmFuturesError) -> None:
         """Fail all calls, also those to come, and end the workers."""
         self._failed = error
+        self._fail_open(error)
+        self.end_workers()
+
+    def _fail_open(self, error: SlurmFuturesError) -> None:
         with self._lock:
             units, self._units = self._units, {}
             self._numbers.clear()
@@ -516,7 +525,6 @@ class Pool:
                 batch.open = 0
         for unit in units.values():
             self._settler.fail(unit.work, range(len(unit.work.positions)), error)
-        self.end_workers()
 
     def end_workers(self) -> None:
         """Cancel the jobs of all workers; there will be no others."""

@@ -204,7 +204,7 @@ class Session:
     def _cancel_tracks(self, tracks: list[Track]) -> None:
         for track in tracks:
             self._poller.drop(track)
-        self._canceller.put([track.job_id for track in tracks])
+        self._canceller.put([track.job_id for track in tracks if track.may_exist])
 
     def cancel_open(self, *, started: bool) -> None:
         """Cancel open futures, on request also those whose jobs have started."""

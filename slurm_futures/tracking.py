@@ -111,6 +111,7 @@ class Track:
         state: Slurm's last word.
         started: whether the job directory exists, or squeue has seen the job run.
         absences: how many good snapshots running did not list the job.
+        id_taken: whether the last snapshot has another job with this id.
         over_since: monotonic seconds of the first good snapshot that says the job is
             over; None while it may be alive.
         published_at: monotonic seconds when its outcomes were first seen to be there.
@@ -130,6 +131,7 @@ class Track:
     state: JobState = JobState.PENDING
     started: bool = False
     absences: int = 0
+    id_taken: bool = False
     over_since: float | None = None
     published_at: float | None = None
     death: Death | None = None
@@ -144,6 +146,7 @@ class Track:
         news = state is not self.state or self.absences > 0
         self.state = state
         self.absences = 0
+        self.id_taken = False
         self.started = self.started or state.started
         if state is JobState.PENDING and at > self.death_at:
             self.begin_anew()
@@ -153,10 +156,11 @@ class Track:
             self.over_since = at
         return news
 
-    def miss(self, at: float) -> bool:
+    def miss(self, at: float, *, id_taken: bool = False) -> bool:
         """Take that a snapshot does not list the job; return whether it is news."""
         if at < self.submitted_at:
             return False
+        self.id_taken = id_taken
         self.absences += 1
         if self.absences >= _ABSENCES and self.over_since is None:
             self.over_since = at
@@ -172,6 +176,14 @@ class Track:
         self.started = True
         if self.state is JobState.PENDING:
             self.state = JobState.RUNNING
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether Slurm may know the job: only then scancel cannot hit another one.
+
+        A slurmctld that has lost its state gives the same ids once more.
+        """
+        return not self.id_taken and self.absences < _ABSENCES
 
     @property
     def directory(self) -> JobDirectory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from pathlib import Path
 
@@ -118,6 +119,44 @@ def test_the_controller_loses_its_state(
         assert isinstance(error, JobFailed), repr(error)
     noticed(futures[2], JobLost, within=1)
     assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+@pytest.mark.parametrize("how", ["cancel", "terminate"])
+def test_an_id_that_is_given_again_is_not_cancelled(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    shims: Shims,
+    how: str,
+) -> None:
+    """Without its state slurmctld counts anew: our id is that of another job."""
+    shims.put("scancel")
+    shims.put("squeue")
+    cluster = start_cluster(nodes=1)
+    executor = make_executor(hold=True, grace=60)
+    future = executor.submit(identity, 1)
+    assert_soon(lambda: future.job_id == "1", PATIENCE)
+    cluster.stop_controller()
+    state = cluster.directory / "state"
+    shutil.rmtree(state)  # "slurmctld -c" would keep the last id
+    state.mkdir()
+    cluster.start_controller()
+    other = make_executor().submit(gate.hold, "other")
+    gate.await_arrivals("other")
+    assert other.job_id == "1"
+    before = len(shims.calls("squeue"))
+    assert_soon(lambda: len(shims.calls("squeue")) >= before + 2, PATIENCE)
+
+    if how == "cancel":
+        assert future.cancel()
+    else:
+        executor.terminate_workers()
+    executor.shutdown()
+
+    assert future.done()
+    gate.open()
+    assert other.result(PATIENCE) == "other"
+    assert shims.calls("scancel") == []
 
 
 def test_the_controller_is_frozen_while_sbatch_runs(

@@ -326,6 +326,27 @@ def test_a_partition_that_does_not_exist_fails_all_calls(
         noticed(future, SubmitError, within=10)
 
 
+def test_a_pool_goes_on_after_a_refusal(
+    slurm: SlurmCluster, make_pool: MakeExecutor, noticed: Noticed
+) -> None:
+    """When the partition is back, later calls run."""
+    slurm.run("scontrol", "create", "PartitionName=later", "Nodes=n1", "State=INACTIVE")
+    try:
+        executor = make_pool(partition="later")
+        refused = [executor.submit(identity, number) for number in range(3)]
+        for future in refused:
+            error = noticed(future, SubmitError, within=10)
+            assert "nactive" in str(error) or "not available" in str(error)
+
+        slurm.run("scontrol", "update", "PartitionName=later", "State=UP")
+
+        assert list(executor.map(identity, range(3), timeout=PATIENCE)) == [0, 1, 2]
+        executor.shutdown()
+        assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
+    finally:
+        slurm.run("scontrol", "delete", "PartitionName=later")
+
+
 # The initializer.
 
 

@@ -415,22 +415,54 @@ def test_idle_workers_that_fail_are_not_barren(harness: Harness) -> None:
     assert [future.result(0) for future in futures] == [0] * 5
 
 
-@pytest.mark.parametrize(
-    "error",
-    [SubmitError("refused"), PendingTimeout("waited", job_id="7")],
+@pytest.fixture(
+    params=[SubmitError("refused"), PendingTimeout("waited", job_id="7")],
     ids=["refused", "never_started"],
 )
-def test_workers_that_cannot_be_had_fail_all_calls(
-    harness: Harness, error: SlurmFuturesError
-) -> None:
-    """There is nobody who would ever run them."""
-    futures = harness.submit(int, int, int)
-    if isinstance(error, PendingTimeout):
-        harness.workers[0].start()
-    harness.workers[0].end(error)
+def hopeless(request: pytest.FixtureRequest) -> SlurmFuturesError:
+    """Give an error that tells that a worker could not be had."""
+    error: SlurmFuturesError = request.param
+    return error
 
-    assert [type(future.exception(0)) for future in futures] == [type(error)] * 3
+
+def end_in_vain(each: FakeWorker, error: SlurmFuturesError) -> None:
+    """Let a worker end that has never begun."""
+    if isinstance(error, PendingTimeout):
+        each.start()
+    each.end(error)
+
+
+def test_workers_that_cannot_be_had_fail_all_calls(
+    harness: Harness, hopeless: SlurmFuturesError
+) -> None:
+    """There is nobody who would run them; later calls try anew."""
+    futures = harness.submit(int, int, int)
+    for each in harness.running():
+        end_in_vain(each, hopeless)
+
+    assert [type(future.exception(0)) for future in futures] == [type(hopeless)] * 3
     assert not harness.pool.is_open
+    assert len(harness.workers) == 2
+    (later,) = harness.submit(int)
+    harness.workers[-1].start()
+    harness.workers[-1].serve()
+    harness.poll()
+    assert later.result(0) == 0
+
+
+def test_a_worker_that_cannot_be_had_leaves_the_calls_to_the_others(
+    harness: Harness, hopeless: SlurmFuturesError
+) -> None:
+    """Nothing fails while somebody can run it, and it is not asked for at once."""
+    futures = harness.submit(int, int, int)
+    end_in_vain(harness.workers[0], hopeless)
+    harness.workers[1].start()
+
+    harness.workers[1].serve()
+    harness.poll()
+
+    assert [future.result(0) for future in futures] == [0, 0, 0]
+    assert len(harness.workers) == 2
 
 
 def test_an_error_in_a_worker_is_that_of_its_call(harness: Harness) -> None:
