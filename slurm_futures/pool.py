@@ -13,8 +13,8 @@ the result or the typed error of its future. Only the call that it was running s
 that error.
 
 Threads: `put`, `cancel` and `close` are called from anywhere; `look`, `note_worker_end`
-and `stop` by the poller. `_lock` guards the tables of units; it is never held while a
-future is settled or a file is touched.
+and `stop` by the poller. `_lock` guards the workers and what is fed; it is never held
+while a future is settled or a file is touched.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ from slurm_futures.errors import (
     SlurmFuturesError,
 )
 from slurm_futures.future import SlurmFuture
+from slurm_futures.pool_units import Unit, Units
 from slurm_futures.schedulers.local_launch import parse_time
 from slurm_futures.serialization import Outcome, PickledCall, dump, dump_arguments
 from slurm_futures.submitter import JobRequest, fail_requests
 from slurm_futures.threads import Courier
 from slurm_futures.tracking import Track, Work
-from slurm_futures.worker import BLOCK_SIZE, block_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from slurm_futures.pool_directory import PoolDirectory
     from slurm_futures.settling import Settler
     from slurm_futures.staging import Kind, Staging
@@ -54,9 +56,6 @@ logger = logging.getLogger("slurm_futures")
 _FEED_PAUSE, _LONG_FEED_PAUSE = 0.004, 0.1
 #: Seconds between two listings of the claims, which tell what runs.
 _CLAIMS_INTERVAL = 0.5
-#: Workers go through the blocks in order: of those that none of them has begun only so
-#: many are looked at each time, the next ones and, in turn, some others.
-_AHEAD = 4
 #: So many workers running that end in failure before they have taken a call show that
 #: none ever will.
 _BARREN = 3
@@ -79,36 +78,6 @@ class PoolSettings:
     max_workers: int
     max_calls: int | None
     idle_timeout: float
-
-
-@dataclass(slots=True)
-class _Unit:
-    """An entry of the queue that is not over: one call, or the chunk of a map."""
-
-    work: Work
-    owner: str | None = None
-    finished_at: float | None = None
-    problem: str = ""
-
-
-@dataclass(slots=True)
-class _Block:
-    """How many open units there are in a directory.
-
-    Attributes:
-        full: no more will come.
-        begun: workers have taken some.
-    """
-
-    open: int = 0
-    full: bool = False
-    begun: bool = False
-
-
-@dataclass(slots=True)
-class _Batch:
-    numbers: range
-    open: int
 
 
 class _WorkerFuture(SlurmFuture[int]):
@@ -150,7 +119,6 @@ class Pool:
         self._cancel_job = cancel_job
         self._post = post
         self._feeder = Courier(self._feed, "slurm_futures-feeder", _FEED_PAUSE)
-        # Garbage collection may close an iterator of results, which cancels futures.
         self._lock = threading.RLock()
         self._directory: PoolDirectory | None = None
         self._label = ""
@@ -160,18 +128,13 @@ class Pool:
         self._no_more = False  # no workers will be started
         self._given_way = False  # idle workers were told to end
         self._failed: SlurmFuturesError | None = None
-        self._units: dict[int, _Unit] = {}
-        self._numbers: dict[SlurmFuture[Any], set[int]] = {}
-        self._blocks: dict[str, _Block] = {}
-        self._batches: dict[int, _Batch] = {}
-        self._batch_of: dict[int, int] = {}
+        self._units = Units()
         self._workers: list[SlurmFuture[Any]] = []
         self._tracks: dict[str, Track] = {}  # of the workers, by their names
         self._ended: dict[str, BaseException | None] = {}
         self._proven: set[str] = set()  # workers that have taken a call
         self._barren = 0
         self._claims_at = 0.0
-        self._turn = 0  # which of the blocks that are not begun are looked at next
 
     # From any thread.
 
@@ -187,8 +150,7 @@ class Pool:
 
     def cancel(self, future: SlurmFuture[Any]) -> None:
         """Take the calls of a cancelled future back; end the worker that runs one."""
-        with self._lock:
-            numbers = list(self._numbers.get(future, ()))
+        numbers = self._units.numbers_of(future)
         directory = self._directory
         for number in numbers:
             if directory is not None:
@@ -205,7 +167,7 @@ class Pool:
                 owner = None
         except OSError as error:
             logger.debug("call %d is not taken back: %s", number, error)
-        self._forget(number)
+        self._units.forget(number)
         for each in self._workers:
             if owner is not None and _name(each) == owner and not each.done():
                 logger.info("job %s: cancelled with its call", each.job_id)
@@ -223,8 +185,8 @@ class Pool:
     @property
     def is_open(self) -> bool:
         """Whether calls wait or run."""
-        with self._lock:
-            return bool(self._units) or self._fed > 0
+        # In this order: the feeder adds units before it says that it has done so.
+        return self._fed > 0 or bool(self._units)
 
     def join(self) -> bool:
         """Wait until all calls are in the queue; return whether there was a thread."""
@@ -254,8 +216,7 @@ class Pool:
 
         A loop of submit calls makes fewer batches, each of which every worker opens.
         """
-        with self._lock:
-            busy = len(self._units) > 4 * self._settings.max_workers
+        busy = len(self._units) > 4 * self._settings.max_workers
         if busy and not self._closing:
             time.sleep(_LONG_FEED_PAUSE)
 
@@ -271,7 +232,14 @@ class Pool:
         numbers = range(self._next, self._next + len(requests))
         self._next = numbers.stop
         directory.add_blocks(numbers)
-        self._register(directory, numbers, requests)
+        batch = directory.batch(numbers)
+        self._units.add(
+            numbers,
+            [
+                self._work(request, batch, at, directory)
+                for at, request in enumerate(requests)
+            ],
+        )
         # Those that were cancelled on their way here had no number yet.
         for request in requests:
             if request.future.done():
@@ -279,35 +247,24 @@ class Pool:
         self._watch(self)
         calls = [request.calls for request in requests]
         try:
-            self._staging.write_batch(directory.batch(numbers), self._kind, calls)
+            self._staging.write_batch(batch, self._kind, calls)
         except OSError:
             for number in numbers:
-                self._forget(number)
+                self._units.forget(number)
             raise
 
-    def _register(
-        self, directory: PoolDirectory, numbers: range, requests: list[JobRequest]
-    ) -> None:
-        batch = directory.batch(numbers)
-        with self._lock:
-            self._batches[numbers.start] = _Batch(numbers, len(numbers))
-            for at, (number, request) in enumerate(zip(numbers, requests, strict=True)):
-                self._units[number] = _Unit(
-                    Work(
-                        future=request.future,
-                        positions=request.positions,
-                        kind=self._kind,
-                        label=self._label,
-                        calls=batch,
-                        index=at,
-                        home=directory.path,
-                    )
-                )
-                self._numbers.setdefault(request.future, set()).add(number)
-                self._batch_of[number] = numbers.start
-                block = self._blocks.setdefault(block_of(number), _Block())
-                block.open += 1
-                block.full = number % BLOCK_SIZE == BLOCK_SIZE - 1
+    def _work(
+        self, request: JobRequest, batch: Path, at: int, directory: PoolDirectory
+    ) -> Work:
+        return Work(
+            future=request.future,
+            positions=request.positions,
+            kind=self._kind,
+            label=self._label,
+            calls=batch,
+            index=at,
+            home=directory.path,
+        )
 
     def _scale(self) -> None:
         """Start workers where there are fewer than there is work for."""
@@ -353,7 +310,7 @@ class Pool:
         if directory is None:
             return False
         news = False
-        blocks = self._choose_blocks()
+        blocks = self._units.choose_blocks()
         for number in sorted(directory.list_finished(blocks)):
             unit = self._units.get(number)
             if unit is not None and self._settle(directory, number, unit):
@@ -366,20 +323,7 @@ class Pool:
         self._close_if_drained()
         return news
 
-    def _choose_blocks(self) -> list[str]:
-        """Return the directories to list now: a few, however many calls there are."""
-        with self._lock:
-            blocks = [each for each in self._blocks.items() if each[1].open]
-        fresh = [name for name, block in blocks if not block.begun]
-        others = fresh[_AHEAD:]
-        self._turn = (self._turn + _AHEAD) % max(1, len(others))
-        return [
-            *(name for name, block in blocks if block.begun),
-            *fresh[:_AHEAD],
-            *others[self._turn : self._turn + _AHEAD],
-        ]
-
-    def _settle(self, directory: PoolDirectory, number: int, unit: _Unit) -> bool:
+    def _settle(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         if unit.owner is None:
             self._note_owner(directory, number, unit)
         missing: list[int] | range = range(len(unit.work.positions))
@@ -395,7 +339,7 @@ class Pool:
                 return False
             lost = JobLost(f"The outcome of a call cannot be read: {unit.problem}.")
             self._settler.fail(unit.work, missing, lost)
-        self._forget(number)
+        self._units.forget(number)
         self._barren = 0
         return True
 
@@ -411,21 +355,19 @@ class Pool:
             if unit.owner in self._ended and unit.finished_at is None:
                 self._break_off(directory, number, unit)
 
-    def _note_owner(self, directory: PoolDirectory, number: int, unit: _Unit) -> None:
+    def _note_owner(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
         unit.owner = owner = directory.owner(number)
         if owner is None:
             return
         self._proven.add(owner)
-        with self._lock:
-            if number in self._units:  # it may be cancelled right now
-                self._blocks[block_of(number)].begun = True
+        self._units.note_begun(number)
         if owner not in self._tracks:
             tracks = [(each, each.track) for each in self._workers]
             self._tracks.update((_name(each), track) for each, track in tracks if track)
         if owner in self._tracks:
             unit.work.future.add_track(self._tracks[owner])
 
-    def _break_off(self, directory: PoolDirectory, number: int, unit: _Unit) -> None:
+    def _break_off(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
         """End a call that its worker has not finished."""
         assert unit.owner is not None
         left = directory.read_partial_outcomes(number, unit.owner)
@@ -434,36 +376,14 @@ class Pool:
             error = self._ended[unit.owner]
             cause = _as_ours(error or JobLost(f"worker {unit.owner} ended in a call."))
             self._settler.break_off(unit.work, missing, cause, began=True)
-        self._forget(number)
+        self._units.forget(number)
         self._barren = 0
-
-    def _forget(self, number: int) -> None:
-        with self._lock:
-            unit = self._units.pop(number, None)
-            if unit is None:
-                return
-            numbers = self._numbers[unit.work.future]
-            numbers.discard(number)
-            if not numbers:
-                del self._numbers[unit.work.future]
-            self._blocks[block_of(number)].open -= 1
-            self._batches[self._batch_of.pop(number)].open -= 1
 
     def _clean(self, directory: PoolDirectory) -> None:
         """Delete the files of calls that are over, a block or a batch at a time."""
-        with self._lock:
-            blocks = [
-                name
-                for name, each in self._blocks.items()
-                if each.full and each.open == 0
-            ]
-            batches = [each for each in self._batches.values() if each.open == 0]
-            for name in blocks:
-                del self._blocks[name]
-            for each in batches:
-                del self._batches[each.numbers.start]
-        for each in batches:
-            directory.remove_batch(each.numbers)
+        blocks, batches = self._units.take_done()
+        for numbers in batches:
+            directory.remove_batch(numbers)
         for name in blocks:
             directory.remove_block(name)
 
@@ -490,7 +410,7 @@ class Pool:
 
     def _find_broken_off(self, directory: PoolDirectory) -> None:
         """End the calls that workers have left unfinished."""
-        blocks = self._choose_blocks()
+        blocks = self._units.choose_blocks()
         try:
             for number in sorted(directory.list_finished(blocks)):
                 unit = self._units.get(number)
@@ -505,7 +425,7 @@ class Pool:
         by_hand = isinstance(error, JobCancelled)
         if error is None or by_hand or name in self._proven:
             return
-        if any(unit.owner is None for unit in list(self._units.values())):
+        if self._units.any_waits():
             self._barren += 1
 
     def stop(self, error: SlurmFuturesError) -> None:
@@ -515,15 +435,7 @@ class Pool:
         self.end_workers()
 
     def _fail_open(self, error: SlurmFuturesError) -> None:
-        with self._lock:
-            units, self._units = self._units, {}
-            self._numbers.clear()
-            self._batch_of.clear()
-            for block in self._blocks.values():
-                block.open = 0
-            for batch in self._batches.values():
-                batch.open = 0
-        for unit in units.values():
+        for unit in self._units.take_all():
             self._settler.fail(unit.work, range(len(unit.work.positions)), error)
 
     def end_workers(self) -> None:

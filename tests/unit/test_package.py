@@ -22,7 +22,7 @@ LAYERS = [
     "poller pool",
     "inspection",
     "endings submitter progress sharing pace",
-    "settling sending open_submission post_mortem pending",
+    "settling sending open_submission post_mortem pending pool_units",
     "staging retries future threads",
     "pool_directory script serialization",
     "directories",

@@ -600,7 +600,7 @@ def test_cancel_after_the_end_of_the_pool(harness: Harness) -> None:
     harness.pool.close()
     harness.workers[0].end()
 
-    harness.pool._numbers[future] = {0}
+    harness.pool._units._numbers[future] = {0}
     harness.pool.cancel(future)
 
 
