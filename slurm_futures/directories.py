@@ -33,7 +33,7 @@ from typing import Any
 
 from slurm_futures.errors import OptionError
 from slurm_futures.tracking import Marker
-from slurm_futures.worker import BLOCK_SIZE, block_of
+from slurm_futures.worker import BLOCK_SIZE, GIVEN_UP, block_of
 
 #: What the script adds to the name of a marker when Slurm ends its job.
 _ENDING = ".ending"
@@ -253,6 +253,14 @@ class JobDirectory:
             if name.startswith("outcomes"):
                 with contextlib.suppress(OSError):
                     yield read_own(self.path / name)
+
+    def give_up(self) -> None:
+        """Tell a job that may live on to begin no more calls.
+
+        Raises:
+            OSError: the file cannot be made now.
+        """
+        (self.path / GIVEN_UP).touch()
 
     def exists(self) -> bool:
         """Whether the job has begun, found by listing."""

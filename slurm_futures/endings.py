@@ -64,6 +64,8 @@ class JobEndings:
         Raises:
             OSError: the directory cannot be read now.
         """
+        if track.marker is None and len(track.work.positions) > 1:
+            self._give_up(track)
         left = list(track.directory.read_partial_outcomes())
         missing, _ = self._settler.deliver(track.work, left)
         if self._settler.broken:
@@ -75,6 +77,15 @@ class JobEndings:
             began = remains.started
             self._settler.break_off(track.work, missing, error, began=began)
         self.close(opened, track)
+
+    def _give_up(self, track: Track) -> None:
+        """See that a job that lives on where Slurm cannot see it begins no more calls.
+
+        Of those that it has not begun when its outcomes are read, after this, it
+        begins at most the first one, which fails.
+        """
+        if track.directory.exists():
+            track.directory.give_up()
 
     def fail(
         self, opened: OpenSubmission, track: Track, error: SlurmFuturesError

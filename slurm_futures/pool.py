@@ -428,6 +428,10 @@ class Pool:
     def _break_off(self, directory: PoolDirectory, number: int, unit: _Unit) -> None:
         """End a call that its worker has not finished."""
         assert unit.owner is not None
+        # It may live on where Slurm cannot see it: of a chunk it shall begin no more.
+        chunk = len(unit.work.positions) > 1
+        if chunk and not directory.take_back(number, unit.owner):
+            return  # it was over just now
         left = directory.read_partial_outcomes(number, unit.owner)
         missing, _ = self._settler.deliver(unit.work, left)
         if missing:

@@ -25,6 +25,9 @@ there yet. While the job runs the file has a name of its own attempt, `outcomes.
 becomes `outcomes` by a link, so the first of two attempts at the same job wins.
 
     magic | position in the job | kind | length | CRC-32 | payload
+
+A file `given-up` in the job directory is the client's word that it does not wait for
+this job any more: a job of several calls looks for it before each one but the first.
 """
 
 from __future__ import annotations
@@ -66,6 +69,9 @@ VALUE, EXCEPTION, INITIALIZER_FAILED = range(3)
 #: An outcome smaller than this (bytes) is unpickled once before it is sent.
 TEST_LOAD_LIMIT = 1 << 20
 
+
+#: The client has given the job up; see above.
+GIVEN_UP = "given-up"
 
 #: A text in the place of a function: the job is a worker of a pool.
 SERVE_POOL = "serve_pool"
@@ -207,6 +213,11 @@ class OutcomesFile:
             os._exit(0)  # the call forked, and its child came back here as well
         write_all(self._descriptor, pack_outcome(position, kind, payload))
 
+    def are_wanted(self) -> bool:
+        """Whether the client still waits for this job; Slurm may have lost its node."""
+        # Listed: NFS may go on for long to say of a name that it is not there.
+        return GIVEN_UP not in os.listdir(os.path.dirname(self._final))
+
     def publish(self) -> None:
         """Give the complete file its final name, unless another attempt was first."""
         os.fsync(self._descriptor)
@@ -306,6 +317,8 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
             return True
     failed = False
     for position, entry in enumerate(calls.entries(job)):
+        if position and not outcomes.are_wanted():
+            return True  # the others run in another job
         failed |= run_call(calls, entry, position, outcomes)
     return failed
 
