@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 from slurm_futures.errors import OptionError
 from slurm_futures.tracking import Death
-from slurm_futures.worker import BLOCK_SIZE, block_of, read_mark
+from slurm_futures.worker import BLOCK_SIZE, GIVEN_UP, block_of, read_mark
 
 #: Modules that start.py and worker.py run on the nodes, from their compiled form.
 _ON_NODES = ("worker.py", "by_value.py", "pool_worker.py")
@@ -298,6 +298,14 @@ class JobDirectory:
             if name.startswith("outcomes"):
                 with contextlib.suppress(OSError):
                     yield read_own(self.path / name)
+
+    def give_up(self) -> None:
+        """Tell a job that may live on to begin no more calls.
+
+        Raises:
+            OSError: the file cannot be made now.
+        """
+        (self.path / GIVEN_UP).touch()
 
     def exists(self) -> bool:
         """Whether the job has begun, found by listing."""

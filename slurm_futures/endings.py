@@ -38,6 +38,18 @@ class JobEndings:
         self._grace = grace
         self._on_over = on_over
 
+    def give_up(self, track: Track) -> None:
+        """See that a job that lives on where Slurm cannot see it begins no more calls.
+
+        When it is buried, GIVE_UP_PAUSE later, it can have begun none of those that it
+        had not begun now but the first one, which fails.
+        """
+        if may_live_on(track) and track.directory.exists():
+            try:
+                track.directory.give_up()
+            except OSError as error:
+                logger.info("job %s cannot be told to stop: %s", track.job_id, error)
+
     def deliver(self, opened: OpenSubmission, track: Track) -> None:
         """Settle the calls of a job, if it has published all their outcomes.
 
@@ -124,3 +136,8 @@ class JobEndings:
             grace=self._grace,
             problem=track.problem,
         )
+
+
+def may_live_on(track: Track) -> bool:
+    """Whether a job that is given up has calls that it could still begin."""
+    return len(track.work.positions) > 1 and not track.left_mark

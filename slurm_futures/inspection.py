@@ -162,6 +162,7 @@ class Inspector:
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
         elif verdict is Verdict.FAIL and not track.being_explained:
+            self._endings.give_up(track)
             track.being_explained = True
             self._explain(opened, track)
 

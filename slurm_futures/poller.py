@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from slurm_futures.endings import JobEndings
+from slurm_futures.endings import JobEndings, may_live_on
 from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.inspection import Inspector
 from slurm_futures.open_submission import OpenSubmission
@@ -39,6 +39,7 @@ from slurm_futures.schedulers.queue_cache import QueueCache
 from slurm_futures.serialization import Outcome
 from slurm_futures.threads import Courier, join_other
 from slurm_futures.tracking import Track
+from slurm_futures.worker import GIVE_UP_PAUSE
 
 if TYPE_CHECKING:
     from slurm_futures.schedulers.base import JobId
@@ -317,6 +318,8 @@ class Poller:
                 endings = dict(self._scheduler.explain(unclear))
             except Exception as error:  # noqa: BLE001  (only fewer facts in the error)
                 logger.info("nothing more is known of %d jobs: %s", len(unclear), error)
+        if any(may_live_on(track) for _, track in lost):
+            time.sleep(GIVE_UP_PAUSE)
         self._inbox.put(_Explained(endings, lost))
 
     def _give_up(self, explained: _Explained) -> None:

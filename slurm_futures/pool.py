@@ -370,6 +370,8 @@ class Pool:
     def _break_off(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
         """End a call that its worker has not finished."""
         assert unit.owner is not None
+        if len(unit.work.positions) > 1 and not self._give_up(directory, number, unit):
+            return
         left = directory.read_partial_outcomes(number, unit.owner)
         missing, _ = self._settler.deliver(unit.work, left)
         if missing:
@@ -378,6 +380,21 @@ class Pool:
             self._settler.break_off(unit.work, missing, cause, began=True)
         self._units.forget(number)
         self._barren = 0
+
+    def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
+        """Take a chunk back from a worker that may live on where Slurm cannot see it.
+
+        Returns:
+            Whether it can have begun no more calls since; if not, ask again later.
+        """
+        assert unit.owner is not None
+        now = time.monotonic()
+        if unit.taken_back_at is None and directory.take_back(number, unit.owner):
+            unit.taken_back_at = now
+        return (
+            unit.taken_back_at is not None
+            and now - unit.taken_back_at >= worker.GIVE_UP_PAUSE
+        )
 
     def _clean(self, directory: PoolDirectory) -> None:
         """Delete the files of calls that are over, a block or a batch at a time."""

@@ -16,6 +16,9 @@ from slurm_futures.directories import read_own
 from slurm_futures.pool_worker import CLOSED
 from slurm_futures.worker import BLOCK_SIZE, block_of
 
+#: The suffix of outcomes that were taken back from their worker.
+_CANCELLED = "cancelled"
+
 
 class PoolDirectory:
     """A queue of calls for workers that live on."""
@@ -94,7 +97,7 @@ class PoolDirectory:
         """
         own = self._outcomes(number).with_name(f"{number}.{owner}")
         try:
-            own.rename(own.with_name(f"{number}.cancelled"))
+            own.rename(own.with_name(f"{number}.{_CANCELLED}"))
         except FileNotFoundError:  # over, or just about to begin
             return number not in self.list_finished([block_of(number)])
         return True
@@ -113,8 +116,9 @@ class PoolDirectory:
     def read_partial_outcomes(self, number: int, owner: str) -> Iterator[bytes]:
         """Yield what a worker has left of a call that it did not finish."""
         path = self._outcomes(number)
-        with contextlib.suppress(OSError):
-            yield read_own(path.with_name(f"{number}.{owner}"))
+        for suffix in (owner, _CANCELLED):
+            with contextlib.suppress(OSError):
+                yield read_own(path.with_name(f"{number}.{suffix}"))
 
     def _outcomes(self, number: int) -> Path:
         return self.path / "finished" / block_of(number) / str(number)

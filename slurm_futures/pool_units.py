@@ -30,12 +30,14 @@ class Unit:
 
     Attributes:
         owner: the worker that has taken it, as far as is known.
+        taken_back_at: monotonic seconds when it was taken from a worker that is lost.
         finished_at: monotonic seconds when its outcomes were seen that cannot be read.
         problem: why they cannot.
     """
 
     work: Work
     owner: str | None = None
+    taken_back_at: float | None = None
     finished_at: float | None = None
     problem: str = ""
 

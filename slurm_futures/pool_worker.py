@@ -8,7 +8,8 @@ It also defines the names of the files in a pool's directory:
     claims/0-999/7          a symbolic link whose text is the worker that took call 7
     finished/0-999/7        the outcomes of call 7
     finished/0-999/7.NAME   the same while worker NAME still runs the call; the client
-                            renames it to cancel the call, unless it is over already
+                            renames it to cancel the call, unless it is over already;
+                            so it does with a chunk whose worker is lost
 
 A call is taken by making the link, which works for exactly one worker, also over NFS,
 and tells who it is in the same step. ("Call" here is an entry of the jobs table of a
@@ -80,6 +81,7 @@ class Outcomes:
         self._worker = worker
         self._final = f"{root}/finished/{worker.block_of(number)}/{number}"
         self._own = f"{self._final}.{name}"
+        self._look = worker.Look()
         self._pid = os.getpid()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._descriptor = os.open(self._own, flags, 0o600)
@@ -90,6 +92,11 @@ class Outcomes:
             os._exit(0)  # the call forked, and its child came back here as well
         record = self._worker.pack_outcome(position, kind, payload)
         self._worker.write_all(self._descriptor, record)
+
+    def are_wanted(self) -> bool:
+        """Whether the client has not taken the calls back."""
+        directory, name = os.path.split(self._own)
+        return not self._look.is_due() or name in os.listdir(directory)
 
     def publish(self) -> bool:
         """Let the client see the outcomes; return False if it does not want them."""
@@ -258,6 +265,8 @@ class PoolWorker:
             return True
         first = self._batches[batch].first
         for position, entry in enumerate(calls.entries(number - first)):
+            if position and not outcomes.are_wanted():
+                break
             self._worker.run_call(calls, entry, position, outcomes)
         self._longest = max(self._longest, time.monotonic() - began)
         if self._left is not None:

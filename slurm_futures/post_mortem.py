@@ -35,7 +35,8 @@ _LOG_WORDS: tuple[tuple[JobState | None, str], ...] = (
     (JobState.PREEMPTED, "DUE TO PREEMPTION"),
     (JobState.NODE_FAIL, "DUE TO NODE FAILURE"),
     (None, "DUE TO JOB REQUEUE"),
-    (JobState.CANCELLED, "CANCELLED AT"),
+    # Not "STEP 4218.0": a step gets signals that the job lives on after.
+    (JobState.CANCELLED, r"JOB \d+ .*CANCELLED AT"),
 )
 
 #: States that name a cause. FAILED and COMPLETED do not: memory enforcement by polling

@@ -28,12 +28,17 @@ there yet. While the job runs the file has a name of its own attempt, `outcomes.
 
 Marks (`started`, `finished/0-999/7`): symbolic links, whose target is their text. They
 appear with it in a single operation, which on a parallel file system makes no file.
+
+A file `given-up` in the job directory is the client's word that it does not wait for
+this job any more: a job of several calls looks for it between them, at most every
+LOOK_INTERVAL seconds.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from struct import Struct
 from zlib import crc32
 
@@ -78,6 +83,12 @@ VALUE, EXCEPTION, INITIALIZER_FAILED = range(3)
 #: An outcome smaller than this (bytes) is unpickled once before it is sent.
 TEST_LOAD_LIMIT = 1 << 20
 
+
+#: The client has given the job up; see above.
+GIVEN_UP = "given-up"
+#: Seconds between two looks for it; and after how many the client can be sure that a
+#: job that lives on has seen it, or will see it before its next call.
+LOOK_INTERVAL, GIVE_UP_PAUSE = 0.2, 0.5
 
 #: A text in the place of a function: the job is a worker of a pool.
 SERVE_POOL = "serve_pool"
@@ -238,11 +249,28 @@ def write_all(descriptor: int, content: bytes) -> None:
         raise
 
 
+class Look:
+    """Tells when it is time to look again whether calls are still wanted."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the last look was LOOK_INTERVAL ago."""
+        now = time.monotonic()
+        due = now - self._last >= LOOK_INTERVAL
+        if due:
+            self._last = now
+        return due
+
+
 class OutcomesFile:
     """Where the outcomes of one attempt at a job go, one after another."""
 
     def __init__(self, directory: str) -> None:
+        self._directory = directory
         self._final = f"{directory}/outcomes"
+        self._look = Look()
         attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
         host = os.uname().nodename
         self._own = f"{self._final}.{attempt}-{host}-{os.getpid()}"
@@ -255,6 +283,11 @@ class OutcomesFile:
         if os.getpid() != self._pid:
             os._exit(0)  # the call forked, and its child came back here as well
         write_all(self._descriptor, pack_outcome(position, kind, payload))
+
+    def are_wanted(self) -> bool:
+        """Whether the client still waits for this job; Slurm may have lost its node."""
+        # Listed: NFS may go on for long to say of a name that it is not there.
+        return not self._look.is_due() or GIVEN_UP not in os.listdir(self._directory)
 
     def publish(self) -> None:
         """Give the complete file its final name; the later of two attempts stays."""
@@ -347,6 +380,8 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
             return True
     failed = False
     for position, entry in enumerate(calls.entries(job)):
+        if position and not outcomes.are_wanted():
+            return True  # the others run in another job
         failed |= run_call(calls, entry, position, outcomes)
     return failed
 

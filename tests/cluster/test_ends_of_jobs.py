@@ -133,6 +133,18 @@ def test_scancel_of_a_running_array_task(
     assert list(futures[0]) == list("abc")
 
 
+def test_scancel_of_a_job_whose_call_is_a_step(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """srun=True: the log speaks of the step as well as of the job."""
+    future = make_executor(srun=True).submit(gate.hold, "a")
+    gate.await_arrivals("a")
+
+    slurm.run("scancel", future.job_id)
+
+    noticed(future, JobCancelled, within=20)
+
+
 def test_scancel_of_one_running_task_of_an_array(
     slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
 ) -> None:
@@ -225,6 +237,46 @@ def test_the_time_limit(
     assert error.state is JobState.TIMEOUT
     assert "its time limit of 10:00" in str(error)
     assert 'SlurmExecutor(time="...")' in str(error)
+
+
+def hold_until_signal(gate: Gate, name: str, number: int) -> str:
+    """Wait at the gate, or until a signal arrives, which is handled."""
+    heard: list[int] = []
+    signal.signal(number, lambda *_: heard.append(number))
+    (gate.directory / f"{name}.arrived").touch()
+    opened = gate.directory / f"{name}.open"
+    assert_soon(lambda: heard or opened.exists(), 100)
+    return "signal" if heard else "gate"
+
+
+def test_signals_before_the_time_limit(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    noticed: Noticed,
+) -> None:
+    """`signal=` warns a call: one that listens has a value, another one dies of it.
+
+    slurmctld looks at limits every 30 s. B: is for the script, which passes the signal
+    on unless it is SIGTERM; without B: only job steps get it.
+    """
+    start_cluster(nodes=1)
+    usr1 = make_executor(time="1:00", signal="B:USR1@60")
+    term = make_executor(time="1:00", signal="TERM@60", srun=True)
+    script = make_executor(time="1:00", signal="B:TERM@60")
+    listens = [
+        usr1.submit(hold_until_signal, gate, "usr1", signal.SIGUSR1),
+        term.submit(hold_until_signal, gate, "term", signal.SIGTERM),
+    ]
+    deaf = [usr1.submit(gate.hold, "a"), term.submit(gate.hold, "b")]
+    later = script.submit(gate.hold, "later")
+    gate.await_arrivals("usr1", "term", "a", "b", "later")
+
+    assert [each.result(PATIENCE) for each in listens] == ["signal"] * 2
+    for future, number in zip(deaf, (signal.SIGUSR1, signal.SIGTERM), strict=True):
+        assert noticed(future, JobFailed, within=20).signal == number
+    gate.open("later")
+    assert later.result(PATIENCE) == "later"
 
 
 def test_the_deadline(

@@ -20,7 +20,7 @@ from slurm_futures import (
     SlurmFuturesError,
 )
 from slurm_futures.submitter import Submitter
-from tests.cluster import SlurmCluster, StartCluster
+from tests.cluster import SlurmCluster, StartCluster, processes
 from tests.cluster.cgroup import cgroup_available
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.gate import Gate
@@ -282,6 +282,53 @@ def test_a_chunk_with_a_deadly_call_and_retries(
     executor.shutdown()
     assert "This was attempt 2" in caught.value.__notes__[0]
     assert sorted(map(int, file.read_text().split())) == [0, 1, 2, 2, 3]
+
+
+def note_and_hold_any(gate: Gate, file: Path, number: int) -> int:
+    """Write the number down, then wait at the gate."""
+    with file.open("a") as stream:
+        stream.write(f"{number}\n")
+    return gate.hold(number)
+
+
+def workers_of(cluster: SlurmCluster) -> list[str]:
+    """The command lines of the workers that live, wherever they are."""
+    lines = map(processes.command_line, cluster.processes())
+    return [line for line in lines if "/start.py " in line and "bash" not in line]
+
+
+@pytest.mark.parametrize("living_on", [False, True], ids=["jobs", "pool"])
+def test_a_chunk_that_lives_on_after_its_node_was_given_up(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    tmp_path: Path,
+    living_on: bool,
+) -> None:
+    """Its later calls run in another job, and it begins none of them itself."""
+    cluster = start_cluster(nodes=2, cpus=1)
+    file = tmp_path / "numbers"
+    executor = make_executor(
+        grace=1, max_workers=1, max_tasks_per_child=None if living_on else 1
+    )
+    results = executor.map(
+        note_and_hold_any, [gate] * 4, [file] * 4, range(4), chunksize=4
+    )
+    gate.await_arrivals(0)
+    node = cluster.run("squeue", "-h", "-t", "R", "-o", "%N").strip()
+    cluster.kill_node(node)
+
+    cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    gate.await_arrivals(1)
+    assert len(workers_of(cluster)) == 2
+    gate.open(0)
+    assert_soon(lambda: len(workers_of(cluster)) == 1, PATIENCE)
+    gate.open()
+
+    with pytest.raises(NodeFailed):
+        next(results)
+    executor.shutdown()
+    assert sorted(map(int, file.read_text().split())) == [0, 1, 2, 3]
 
 
 def test_a_chunk_that_is_cancelled_by_hand(

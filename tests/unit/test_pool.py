@@ -219,8 +219,9 @@ class Harness:
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     """Give a pool of at most two workers; its threads end with the test."""
+    monkeypatch.setattr(worker, "GIVE_UP_PAUSE", 0)
     harness = Harness(tmp_path)
     yield harness
     harness.pool.join()
@@ -381,6 +382,30 @@ def test_a_chunk_goes_on_where_its_worker_died(harness: Harness) -> None:
     first, second, third = chunk.result(0)
     assert (first.value, third.value) == (1, 3)
     assert isinstance(second.exception, JobFailed)
+
+
+def test_a_chunk_of_a_worker_that_may_live_on_is_first_taken_back(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the worker did in the meantime counts; it begins no call after that."""
+    monkeypatch.setattr(worker, "GIVE_UP_PAUSE", 3600)
+    chunk = harness.submit_chunk(lambda: 1, lambda: 2, lambda: 3)
+    worker_here = harness.workers[0]
+    worker_here.start()
+    worker_here.take(0)
+    record = worker.pack_outcome(0, worker.VALUE, dump(1))
+    worker_here.outcomes(0).write_bytes(record)
+    worker_here.end(failed())
+    harness.poll()
+    assert not worker_here.outcomes(0).exists()
+    assert not chunk.done()
+
+    monkeypatch.setattr(worker, "GIVE_UP_PAUSE", 0)
+    harness.poll()
+    harness.workers[-1].serve()
+    harness.poll()
+
+    assert [outcome.value for outcome in chunk.result(0)] == [1, None, 3]
 
 
 def test_workers_that_never_take_a_call_end_in_failure(harness: Harness) -> None:

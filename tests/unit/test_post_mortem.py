@@ -40,6 +40,7 @@ OOM = "slurmstepd: error: Detected 1 oom_kill event in StepId=4218.batch."
 @pytest.mark.parametrize(
     ("log", "state"),
     [
+        ("*** STEP 4218.0 ON c17 CANCELLED AT 2026-11-22T15:00:00 ***", None),
         (f"{STEP} DUE TO TIME LIMIT ***", JobState.TIMEOUT),
         (f"{STEP} DUE TO PREEMPTION ***", JobState.PREEMPTED),
         (f"{STEP} DUE TO NODE FAILURE, SEE SLURMCTLD LOG ***", JobState.NODE_FAIL),
@@ -55,6 +56,7 @@ OOM = "slurmstepd: error: Detected 1 oom_kill event in StepId=4218.batch."
         (f"{STEP} DUE TO TIME LIMIT ***\n{STEP} DUE TO JOB REQUEUE ***", None),
     ],
     ids=[
+        "signal for a step",
         "time limit",
         "preemption",
         "node",

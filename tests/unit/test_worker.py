@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from slurm_futures import worker
-from slurm_futures.directories import RunDirectory
+from slurm_futures.directories import JobDirectory, RunDirectory
 from slurm_futures.serialization import (
     CLOUDPICKLE_VERSION,
     Outcome,
@@ -324,6 +324,24 @@ def test_later_of_two_attempts_stays(job: Job, monkeypatch: pytest.MonkeyPatch) 
 
     assert [outcome.value for outcome in job.outcomes()] == ["second"]
     assert list_outcomes(job) == ["outcomes"]
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_job_that_is_given_up_begins_no_more_calls(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client has left its word, and lets the rest run elsewhere."""
+    monkeypatch.setattr(worker, "LOOK_INTERVAL", 0)
+
+    def give_up() -> str:
+        JobDirectory(job.directory).give_up()
+        return "last"
+
+    job.write(lambda: "first", give_up, lambda: "never")
+
+    worker.main(*job.words)
+
+    assert [outcome.value for outcome in job.outcomes()] == ["first", "last"]
 
 
 def test_mark_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
