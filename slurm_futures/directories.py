@@ -72,17 +72,26 @@ class RunDirectory:
         Raises:
             OSError: it cannot be made.
         """
+        names = ("start.py", *_ON_NODES)
+        # First what fails without a trace where this process has no descriptor left.
+        programs = [Path(__file__).with_name(name).read_bytes() for name in names]
         directory.mkdir(parents=True, exist_ok=True)
         run = cls(_make_unique(directory, label))
-        for name in ("start.py", *_ON_NODES):
-            copy = run.path / name
-            write_file(copy, Path(__file__).with_name(name).read_bytes())
+        try:
+            run._fill(dict(zip(names, programs, strict=True)))
+        except OSError:
+            run.remove()
+            raise
+        return run
+
+    def _fill(self, programs: Mapping[str, bytes]) -> None:
+        for name, content in programs.items():
+            write_file(self.path / name, content)
         for name in _ON_NODES:
             # Unchecked: the copy never changes. Other releases of Python compile it.
             mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-            py_compile.compile(str(run.path / name), invalidation_mode=mode)
-        run.logs.mkdir(0o700)
-        return run
+            py_compile.compile(str(self.path / name), invalidation_mode=mode)
+        self.logs.mkdir(0o700)
 
     @staticmethod
     def check_path(directory: Path) -> None:

@@ -39,7 +39,7 @@ from slurm_futures.future import SlurmFuture
 from slurm_futures.pool_units import Unit, Units
 from slurm_futures.schedulers.local_launch import parse_time
 from slurm_futures.serialization import Outcome, PickledCall, dump, dump_arguments
-from slurm_futures.submitter import JobRequest, fail_requests
+from slurm_futures.submitter import PASSING_ERRORS, JobRequest, fail_requests
 from slurm_futures.threads import Courier
 from slurm_futures.tracking import Track, Work
 
@@ -54,6 +54,8 @@ logger = logging.getLogger("slurm_futures")
 
 #: Seconds for which calls are gathered for one batch: mostly, and while others wait.
 _FEED_PAUSE, _LONG_FEED_PAUSE = 0.004, 0.1
+#: Seconds after which calls that could not be written are tried again.
+_RETRY_PAUSE = 1.0
 #: Seconds between two listings of the claims, which tell what runs.
 _CLAIMS_INTERVAL = 0.5
 #: So many workers running that end in failure before they have taken a call show that
@@ -205,11 +207,24 @@ class Pool:
                 self._scale()
                 self._gather()
         except Exception as error:
+            if getattr(error, "errno", None) in PASSING_ERRORS:
+                self._feed_later(items, error)
+                return
             logger.exception("calls could not be put into the queue")
             fail_requests(requests, _not_queued(self._staging, error))
         finally:
             with self._lock:
                 self._fed -= len(items)
+
+    def _feed_later(
+        self, items: list[tuple[str, JobRequest]], error: Exception
+    ) -> None:
+        """Try once more in a while: this process is short of something."""
+        logger.warning("calls are put into the queue later: %s", error)
+        with self._lock:
+            self._fed += len(items)
+        time.sleep(_RETRY_PAUSE)
+        self._feeder.put(items)
 
     def _gather(self) -> None:
         """Let calls gather for longer where the workers have enough to do anyway.

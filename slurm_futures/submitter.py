@@ -45,7 +45,7 @@ _FIRST_PAUSE, _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05, 1.0
 
 
 #: Errors that say that this process, not the file system, is short of something.
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+PASSING_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 #: Seconds for which the limits of the scheduler, or that they are not known, hold.
 _LIMITS_AGE = 300.0
 
@@ -283,7 +283,7 @@ class Submitter:
         try:
             staged = self._staging.write(kind, label, calls, free)
         except (OSError, SlurmFuturesError) as error:
-            if getattr(error, "errno", None) in _PASSING:
+            if getattr(error, "errno", None) in PASSING_ERRORS:
                 logger.warning("a submission is written later: %s", error)
                 self._put_back(kind, label, requests)
                 with self._changed:
