@@ -36,7 +36,7 @@ from slurm_futures.post_mortem import find_cause
 from slurm_futures.schedulers.base import Ending, JobState, Scheduler, Snapshot
 from slurm_futures.schedulers.queue_cache import QueueCache
 from slurm_futures.threads import Courier, join_other
-from slurm_futures.tracking import Marker, Track, Verdict, judge
+from slurm_futures.tracking import UNLISTED, Marker, Track, Verdict, judge
 from slurm_futures.worker import block_of
 
 if TYPE_CHECKING:
@@ -438,6 +438,8 @@ class Poller:
             block = [block_of(track.index)]
             if track.index in opened.submission.list_finished(block)[0]:
                 self._read_marker(opened, track)
+        if ending.state in UNLISTED:
+            track.see(ending.state, self._snapshot_at)
         verdict = judge(track, time.monotonic(), self._snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
