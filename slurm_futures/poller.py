@@ -438,6 +438,8 @@ class Poller:
             block = [block_of(track.index)]
             if track.index in opened.submission.list_finished(block)[0]:
                 self._read_marker(opened, track)
+        # No other state is believed: the accounting says RUNNING for ever of a job that
+        # slurmctld has lost.
         if ending.state in UNLISTED:
             track.see(ending.state, self._snapshot_at)
         verdict = judge(track, time.monotonic(), self._snapshot_at, self._grace)
