@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from slurm_futures.errors import JobLost
 from slurm_futures.post_mortem import find_cause
 from slurm_futures.schedulers.base import Ending, JobState
-from slurm_futures.tracking import Death, Track, Verdict, judge
+from slurm_futures.tracking import UNLISTED, Death, Track, Verdict, judge
 from slurm_futures.worker import block_of
 
 if TYPE_CHECKING:
@@ -184,6 +184,8 @@ class Inspector:
             track.begin_anew()
         if track.closed:
             return
+        if ending.state in UNLISTED:
+            track.see(ending.state, self.snapshot_at)
         verdict = judge(track, time.monotonic(), self.snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)

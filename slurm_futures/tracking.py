@@ -13,7 +13,8 @@
     no              alive, or an unknown word    wait
     no              ended                        grace for this state, then fail
     no              not listed                   wait
-    no              not listed, twice running    grace, then fail
+    no              not listed, twice running    grace, then fail, unless scontrol says
+                                                 that it is alive (see `UNLISTED`)
 
 A snapshot says nothing about a job that was submitted after it was asked for. Time
 passes in good snapshots only: while squeue fails, every clock stands still. A job
@@ -50,6 +51,9 @@ _SHORT_GRACE = {
 }
 #: Seconds to wait for a job that left the queue without a trace of having begun.
 _NEVER_STARTED_GRACE = 15.0
+#: States of living jobs that squeue 20.11 does not list, whatever its options
+#: (`-t all` names all states since 22.05). scontrol shows them.
+UNLISTED = frozenset({JobState.STOPPED, JobState.SIGNALING, JobState.STAGE_OUT})
 #: Seconds that Slurm has for saying why a job got a signal that Slurm may have sent.
 _CAUSE_WAIT = 15.0
 _SLURMS_EXIT_CODES = frozenset({128 + 9, 128 + 15})  # SIGKILL, SIGTERM

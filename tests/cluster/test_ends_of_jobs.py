@@ -22,7 +22,7 @@ from slurm_futures import (
     SlurmFuture,
 )
 from slurm_futures.schedulers.base import JobState
-from tests.cluster import SlurmCluster, StartCluster
+from tests.cluster import SlurmCluster, StartCluster, processes
 from tests.cluster.cgroup import cgroup_available
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.calls import identity, kill_own_process, leave_process
@@ -524,9 +524,10 @@ def test_a_stopped_job(
     gate.await_arrivals("a")
 
     slurm.run("scancel", "--signal=STOP", "--full", future.job_id)
+    assert_soon(lambda: is_stopped(slurm), PATIENCE)
     gate.open()
     with pytest.raises(TimeoutError):
-        future.result(3)
+        future.result(5)
     slurm.run("scancel", "--signal=CONT", "--full", future.job_id)
 
     assert future.result(PATIENCE) == "a"
@@ -631,6 +632,16 @@ def start_again(cluster: SlurmCluster, job_id: str | None) -> None:
 
     assert_soon(is_pending, PATIENCE)
     cluster.run("scontrol", "update", f"JobId={job_id}", "StartTime=now+3")
+
+
+def is_stopped(cluster: SlurmCluster) -> bool:
+    """Whether the signal has reached the worker of the only job."""
+    states = [
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        for pid in cluster.processes()
+        if "start.py" in processes.command_line(pid)
+    ]
+    return states == ["T"]
 
 
 def open_gate(directory: Path) -> Gate:

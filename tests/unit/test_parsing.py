@@ -312,6 +312,10 @@ _RECORD = (
             {JobId(1353, 2): Ending(JobState.FAILED, 0, None, "c1", None)},
         ),
         (
+            _RECORD.format(state="STOPPED", reason="None", code="0:0", node="c1"),
+            {JobId(1353, 2): Ending(JobState.STOPPED, 0, None, "c1", None)},
+        ),
+        (
             "JobId=9 JobName=x JobState=COMPLETED Reason=None NodeList=c[1-2]",
             {JobId(9): Ending(JobState.COMPLETED, None, None, "c[1-2]", None)},
         ),
@@ -322,6 +326,7 @@ _RECORD = (
         "array task",
         "no node",
         "slurm's own error",
+        "stopped",
         "plain job",
         "pending rest",
         "error",

@@ -24,6 +24,7 @@ from slurm_futures.errors import (
 from slurm_futures.future import SlurmFuture
 from slurm_futures.schedulers.base import Ending, JobState, Row
 from slurm_futures.schedulers.queue_cache import Subscriber
+from slurm_futures.tracking import UNLISTED
 from tests.unit.fakes import (
     FakeJobs,
     FakeScheduler,
@@ -171,6 +172,25 @@ def test_job_that_squeue_forgot_ends_as_the_accounting_knows(
 
     assert isinstance(jobs.futures[0].exception(5), NodeFailed)
     assert scheduler.explained == [job_id]
+    end(watched, jobs)
+
+
+@pytest.mark.parametrize("state", sorted(UNLISTED, key=str))
+def test_job_that_squeue_cannot_list_is_waited_for(
+    watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler, state: JobState
+) -> None:
+    """Slurm 20.11: squeue leaves a stopped job out, scontrol says that it is there."""
+    jobs.begin(0)
+    job_id = jobs.job_id.task(0)
+    scheduler.endings[job_id] = Ending(state, node="c9")
+    scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
+    watched.poller.watch(jobs.opened)
+
+    assert_soon(lambda: scheduler.explained.count(job_id) >= 2)
+    assert jobs.futures[0].state is state
+    jobs.finish(0, "late")
+
+    assert jobs.futures[0].result(5) == "late"
     end(watched, jobs)
 
 
