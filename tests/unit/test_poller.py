@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -488,6 +489,71 @@ def test_every_future_fails_if_the_thread_ends(
     failures = [future.exception(5) for future in jobs.futures]
 
     assert [type(each) for each in failures] == [SlurmFuturesError] * 2
+    watched.poller.join()
+
+
+def fail_once(function: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that raises when it is called for the first time."""
+    calls: list[None] = []
+
+    def fail_at_first() -> None:
+        calls.append(None)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        function()
+
+    return fail_at_first
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_submission_that_arrives_as_the_thread_fails_is_watched_by_the_next_one(
+    watched: WatchedPoller,
+    jobs: FakeJobs,
+    scheduler: FakeScheduler,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its message waits in the inbox when all that was open has failed."""
+    other = make_jobs(tmp_path, scheduler, number=101)
+    fail_everything = watched.poller._fail_everything
+
+    def fail_while_another_one_comes(error: BaseException) -> None:
+        fail_everything(error)
+        watched.poller.watch(other.opened)
+
+    monkeypatch.setattr(watched.poller, "_look", fail_once(watched.poller._look))
+    monkeypatch.setattr(
+        watched.poller, "_fail_everything", fail_while_another_one_comes
+    )
+    other.finish(0, "late")
+    watched.poller.watch(jobs.opened)
+
+    assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
+    assert other.futures[0].result(5) == "late"
+    end(watched, other)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_queue_that_cannot_be_stopped_does_not_hold_up_the_end_of_the_thread(
+    watched: WatchedPoller, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All futures of jobs fail, and a later submission finds another thread."""
+
+    class BrokenQueue:
+        is_open = True
+
+        def look(self) -> bool:
+            return False
+
+        def stop(self, error: SlurmFuturesError) -> None:
+            self.is_open = False
+            raise LookupError from error
+
+    watched.poller.watch_queue(BrokenQueue())
+    watched.poller.watch(jobs.opened)
+    monkeypatch.setattr(watched.poller, "_look", fail_once(watched.poller._look))
+
+    assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
     watched.poller.join()
 
 
