@@ -56,7 +56,7 @@ TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import ModuleType
-    from typing import Any
+    from typing import Any, NoReturn
 
 CALLS_MAGIC = b"SLFCALLS"
 CALLS_FOOTER = Struct("<QQQQQQ8s")
@@ -314,6 +314,7 @@ def main(submission: str, index: str) -> int:
     calls = CallsFile(f"{submission}/calls.pkl")
     enter_context(calls.context)
     failed = _run_calls(calls, int(index), outcomes)
+    calls.close()
     outcomes.publish()
     exit_code = 1 if failed else 0
     leave_mark(f"{submission}/finished/{block}/{index}", str(exit_code))
@@ -548,6 +549,41 @@ def read_mark(path: str | os.PathLike[str]) -> str:
             return file.read()
 
 
+def leave(exit_code: int) -> NoReturn:
+    """End the process, at once where nobody would notice: that spares 3 ms of CPU.
+
+    Python tears itself down before it ends. Processes that multiprocessing forks do
+    without that; here it is left out only where the calls have left nothing behind.
+    """
+    if _left_nothing():
+        _flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
+
+
+def _left_nothing() -> bool:
+    """Whether there is no thread, exit function, open file or foreign library.
+
+    A library in C may have output of its own that it writes when the process ends.
+    """
+    import _thread
+
+    atexit = sys.modules.get("atexit")
+    if _thread._count() or (atexit is not None and atexit._ncallbacks()):
+        return False
+    ours = f"{os.path.dirname(os.__file__)}/lib-dynload/"
+    for module in list(sys.modules.values()):
+        origin = getattr(getattr(module, "__spec__", None), "origin", None) or ""
+        if origin.endswith(".so") and not origin.startswith(ours):
+            return False
+    try:
+        descriptors = set(os.listdir("/proc/self/fd"))
+    except OSError:
+        return False
+    # One is that of the listing.
+    return "_ctypes" not in sys.modules and len(descriptors - {"0", "1", "2"}) <= 1
+
+
 if __name__ == "__main__":
     entry_point: Callable[..., int] = main
-    sys.exit(entry_point(*sys.argv[1:]))
+    leave(entry_point(*sys.argv[1:]))

@@ -439,6 +439,89 @@ def test_call_may_close_its_stdout(job: Job, monkeypatch: pytest.MonkeyPatch) ->
     assert job.outcomes()[0].value == 3
 
 
+def make_leaver(path: Path, module: str) -> Callable[[], None]:
+    """Return a call that leaves an object which tells when it is deleted."""
+    name = str(path)
+
+    def leave() -> None:
+        import os
+        import sys
+
+        __import__(module)
+
+        class Object:
+            make = staticmethod(os.mkdir)  # names of modules are gone by then
+
+            def __del__(self) -> None:
+                self.make(name)
+
+        sys.modules["__main__"].left = Object()  # type: ignore[attr-defined]
+
+    return leave
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [("json", False), ("_ctypes", True), ("numpy", True)],
+    ids=["pure Python", "ctypes", "compiled"],
+)
+def test_python_is_torn_down_where_it_may_matter(
+    job: Job, module: str, expected: bool
+) -> None:
+    """Libraries in C may have output of their own; else the process ends at once."""
+    deleted = job.submission.parent / "deleted"
+    job.write(make_leaver(deleted, module))
+
+    with job.start() as process:
+        assert process.wait(30) == 0
+
+    assert deleted.exists() == expected
+
+
+def make_writer(kind: str, path: Path) -> Callable[[], None]:
+    """Return a call that leaves something by which the text is written later."""
+    name = str(path)
+
+    def write() -> None:
+        with open(name, "w") as file:  # noqa: PTH123
+            file.write("text")
+
+    def open_file() -> None:
+        import sys
+
+        file = open(name, "w")  # noqa: PTH123, SIM115
+        file.write("text")
+        sys.modules["__main__"].file = file  # type: ignore[attr-defined]
+
+    def register_exit() -> None:
+        import atexit
+
+        atexit.register(write)
+
+    def start_thread() -> None:
+        import threading
+
+        def write_late() -> None:
+            threading.main_thread().join()
+            write()
+
+        threading.Thread(target=write_late).start()
+
+    return {"file": open_file, "exit": register_exit, "thread": start_thread}[kind]
+
+
+@pytest.mark.parametrize("kind", ["file", "exit", "thread"])
+def test_what_calls_leave_behind_ends_as_in_any_process(job: Job, kind: str) -> None:
+    """Files are written, exit functions are called, threads are waited for."""
+    path = job.submission.parent / "file"
+    job.write(make_writer(kind, path))
+
+    with job.start() as process:
+        assert process.wait(30) == 0
+
+    assert path.read_text() == "text"
+
+
 @pytest.mark.parametrize("cut", [1, 10, worker.OUTCOME_HEADER.size])
 def test_record_that_is_cut_short_is_not_there_yet(cut: int) -> None:
     """The ones before it are."""
