@@ -13,6 +13,30 @@ try:  # it is there already; importlib itself takes 0.6 ms
 except ImportError:  # not CPython
     from importlib.machinery import SourceFileLoader
 
+
+def _import_pickle() -> None:
+    """Import _pickle without functools, of which all that it takes is partial.
+
+    functools would bring collections and others along, a fifth of the start. Whoever
+    imports it later gets the real one.
+    """
+    try:
+        from _functools import partial  # type: ignore[import-not-found]
+    except ImportError:  # not CPython
+        return
+    stand_in = type(sys)("functools")
+    stand_in.partial = partial  # type: ignore[attr-defined]
+    sys.modules["functools"] = stand_in
+    try:
+        import _pickle  # noqa: F401
+    except ImportError:
+        pass
+    finally:
+        del sys.modules["functools"]
+
+
+if "functools" not in sys.modules:
+    _import_pickle()
 __file__ = f"{sys.path.pop(0)}/worker.py"
 _code = SourceFileLoader("worker", __file__).get_code("worker")
 exec(_code)  # type: ignore[arg-type]  # noqa: S102  (there is a file, so there is code)

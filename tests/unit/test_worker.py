@@ -439,6 +439,33 @@ def test_call_may_close_its_stdout(job: Job, monkeypatch: pytest.MonkeyPatch) ->
     assert job.outcomes()[0].value == 3
 
 
+def test_start_imports_little(job: Job) -> None:
+    """And what it stands in for is as ever for the calls."""
+
+    def look() -> tuple[set[str], int]:
+        import sys
+
+        loaded = set(sys.modules)
+        import functools
+
+        return loaded, functools.reduce(lambda a, b: a * b, [2, 3, 7])
+
+    job.write(look)
+    with job.start() as process:
+        assert process.wait(30) == 0
+
+    ((loaded, product),) = [outcome.value for outcome in job.outcomes()]
+    started = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    heavy = {"cloudpickle", "collections", "enum", "functools", "pathlib", "typing"}
+    assert heavy & loaded <= set(started)
+    assert product == 42
+
+
 def make_leaver(path: Path, module: str) -> Callable[[], None]:
     """Return a call that leaves an object which tells when it is deleted."""
     name = str(path)
