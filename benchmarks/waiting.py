@@ -62,7 +62,6 @@ class IdleScheduler:
         running: whether it says that the jobs run, not that they are pending.
     """
 
-    identity: Hashable = "idle"
     poll_interval = 5.0
 
     def __init__(self, array_size: int, *, running: bool = False) -> None:
@@ -70,6 +69,11 @@ class IdleScheduler:
         self._state = JobState.RUNNING if running else JobState.PENDING
         self._arrays: dict[JobId, tuple[Row, ...]] = {}
         self.queries = 0
+
+    @property
+    def identity(self) -> Hashable:
+        """Each one has jobs of its own."""
+        return id(self)
 
     def limits(self) -> Limits:
         """Name the largest array."""

@@ -99,8 +99,8 @@ class Inspector:
             found = opened.submission.list_ends(opened.open_blocks)
             opened.gone_since = None
             if look_at_started and opened.unstarted:
-                blocks = {block_of(index) for index in opened.unstarted}
-                opened.note_start(opened.submission.list_started(blocks))
+                started = opened.submission.list_started(opened.unstarted_blocks)
+                opened.note_start(started)
         except FileNotFoundError:
             self._note_gone(opened, began)
             return None

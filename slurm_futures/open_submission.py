@@ -32,6 +32,7 @@ class OpenSubmission:
             by the submitter.
         open_blocks: the number of open jobs in each directory of `finished`.
         unstarted: jobs whose directory has not been seen yet.
+        unstarted_blocks: their number in each directory of `jobs`.
         notable: jobs of which more is known than that they are pending.
         suspects: jobs that may be over, about which something is to be decided.
         told_to_end: jobs whose script has told that Slurm is ending them.
@@ -48,6 +49,7 @@ class OpenSubmission:
     throttle: int | None = None
     open_blocks: dict[str, int] = field(default_factory=dict)
     unstarted: set[int] = field(default_factory=set)
+    unstarted_blocks: dict[str, int] = field(default_factory=dict)
     notable: set[int] = field(default_factory=set)
     suspects: set[int] = field(default_factory=set)
     told_to_end: set[int] = field(default_factory=set)
@@ -60,6 +62,7 @@ class OpenSubmission:
         for index in self.tracks:
             block = block_of(index)
             self.open_blocks[block] = self.open_blocks.get(block, 0) + 1
+        self.unstarted_blocks = dict(self.open_blocks)
 
     def close(self, index: int) -> None:
         """Forget a job whose calls are all settled, and its block with the last one."""
@@ -67,19 +70,21 @@ class OpenSubmission:
         if track is None:
             return
         track.closed = True
-        self.unstarted.discard(index)
+        self._forget_unstarted(index)
         self.notable.discard(index)
         self.suspects.discard(index)
-        block = block_of(index)
-        self.open_blocks[block] -= 1
-        if not self.open_blocks[block]:
-            del self.open_blocks[block]
+        _count_down(self.open_blocks, block_of(index))
+
+    def _forget_unstarted(self, index: int) -> None:
+        if index in self.unstarted:
+            self.unstarted.discard(index)
+            _count_down(self.unstarted_blocks, block_of(index))
 
     def note_start(self, indices: set[int]) -> None:
         """Take that these jobs have made their directories."""
         for index in indices & self.unstarted:
             self.tracks[index].note_start()
-            self.unstarted.discard(index)
+            self._forget_unstarted(index)
             self.notable.add(index)
 
     def compare(self, rows: Iterable[Row], at: float) -> bool:
@@ -140,3 +145,9 @@ class OpenSubmission:
     def _note_reason(self, row: Row, indices: range) -> None:
         if row.state is JobState.PENDING:
             self.reasons.setdefault(row.reason, []).append(indices)
+
+
+def _count_down(counts: dict[str, int], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

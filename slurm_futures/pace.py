@@ -13,9 +13,10 @@ from collections import deque
 #: since the last news; and how many times the duration of a look must pass till the
 #: next one, which bounds the load on a slow file system.
 _SHORTEST_LOOK, _LONGEST_LOOK, _LOOK_SHARE = 0.05, 1.0, 0.01
-_LOOK_COST_FACTOR = 20
-#: Seconds between two listings of the job directories, which tell what has started.
-_STARTED_INTERVAL = 0.5
+_LOOK_COST_FACTOR = 50
+#: Seconds between two listings of the job directories, which tell what has started:
+#: at least, and as a multiple of the delay between two looks.
+_STARTED_INTERVAL, _STARTED_FACTOR = 0.5, 5
 #: squeue is asked less often while its answers bring no change, up to this factor.
 _LONGEST_QUERY_FACTOR = 12
 
@@ -53,7 +54,8 @@ class Pace:
         """Begin a look; return whether to find out also which jobs have started."""
         self.cost = 0.0
         now = time.monotonic()
-        due = now - self._started_look_at >= _STARTED_INTERVAL
+        interval = max(_STARTED_INTERVAL, _STARTED_FACTOR * self.delay())
+        due = now - self._started_look_at >= interval
         if due:
             self._started_look_at = now
         return due
