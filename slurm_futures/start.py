@@ -8,6 +8,8 @@ be searched for each module of the standard library: this is for avoiding both.
 
 import sys
 
+_here = sys.path.pop(0)  # before anything is imported that might be looked for in it
+
 try:  # it is there already; importlib itself takes 0.6 ms
     from _frozen_importlib_external import SourceFileLoader
 except ImportError:  # not CPython
@@ -37,6 +39,6 @@ def _import_pickle() -> None:
 
 if "functools" not in sys.modules:
     _import_pickle()
-__file__ = f"{sys.path.pop(0)}/worker.py"
+__file__ = f"{_here}/worker.py"
 _code = SourceFileLoader("worker", __file__).get_code("worker")
 exec(_code)  # type: ignore[arg-type]  # noqa: S102  (there is a file, so there is code)
