@@ -58,7 +58,8 @@ def kill_all(processes: Callable[[], set[int]], timeout: float = 10) -> set[int]
     """Send SIGKILL to all that are found, until none is found any more.
 
     They are stopped first, so that none lives to report the end of another: slurmctld
-    hears nothing from a node that loses its power.
+    hears nothing from a node that loses its power. Children are killed before their
+    parents: the kernel continues stopped ones with SIGHUP when their parent is gone.
 
     Args:
         processes: Looked up anew each time, since they may start others meanwhile.
@@ -74,7 +75,7 @@ def kill_all(processes: Callable[[], set[int]], timeout: float = 10) -> set[int]
         left = processes()
         send(left, signal.SIGSTOP)
         left |= processes()  # what they had started in the meantime
-        send(left, signal.SIGKILL)
+        send(sorted(left, reverse=True), signal.SIGKILL)
         return not left
 
     becomes_true(none_left, timeout)
