@@ -374,7 +374,6 @@ def test_a_node_that_never_boots(
     Slurm 22.05 calls this NODE_FAIL, also after `--reboot`. The second job stands for
     sites where it is BOOT_FAIL.
     """
-    shims.put("squeue", '"$real" "$@" | sed "/^2|/s/|NF|/|BF|/"')
     start_cluster(
         nodes=1,
         extra_lines=(
@@ -393,6 +392,8 @@ def test_a_node_that_never_boots(
         variant = executor.options(partition="cloud", comment=name)
         futures.append(variant.submit(identity, name))
         await_jobs(futures)
+    second = futures[1].job_id
+    shims.put("squeue", f'"$real" "$@" | sed "/^{second}|/s/|NF|/|BF|/"')
     errors = [noticed(future, NodeFailed, within=40) for future in futures]
 
     states = [JobState.NODE_FAIL, JobState.BOOT_FAIL]
