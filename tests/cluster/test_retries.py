@@ -306,7 +306,8 @@ def test_a_chunk_that_lives_on_after_its_node_was_given_up(
     living_on: bool,
 ) -> None:
     """Its later calls run in another job, and it begins none of them itself."""
-    cluster = start_cluster(nodes=2, cpus=1)
+    # 1: an answer that the dead slurmd sent before does not bring the node back.
+    cluster = start_cluster(nodes=2, cpus=1, extra_lines=("ReturnToService=1",))
     file = tmp_path / "numbers"
     executor = make_executor(
         grace=1, max_workers=1, max_tasks_per_child=None if living_on else 1
