@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping
@@ -27,11 +28,28 @@ from slurm_futures.schedulers.base import (
     Snapshot,
 )
 from slurm_futures.script import SbatchOptions
-from slurm_futures.serialization import PickledCall, dump, dump_arguments
+from slurm_futures.serialization import (
+    CLOUDPICKLE_VERSION,
+    PickledCall,
+    dump,
+    dump_arguments,
+)
 from slurm_futures.settling import Settler
 from slurm_futures.staging import Kind
 from slurm_futures.submitter import JobRequest
 from slurm_futures.tracking import Track, Work
+
+#: Any: what a calls file tells of the client.
+CONTEXT: dict[str, Any] = {
+    "path": list(sys.path),
+    "cwd": "/",
+    "argv": [],
+    "prefix": sys.prefix,
+    "base_prefix": sys.base_prefix,
+    "version": sys.version_info[:2],
+    "cloudpickle": CLOUDPICKLE_VERSION,
+    "initializer": None,
+}
 
 #: What the scheduler does with a submission: accept it, refuse it, or anything else.
 Answer = SubmitError | Callable[[BatchScript], JobId]

@@ -34,7 +34,6 @@ from slurm_futures.retries import Retries
 from slurm_futures.schedulers.base import JobId
 from slurm_futures.script import SbatchOptions
 from slurm_futures.serialization import (
-    CLOUDPICKLE_VERSION,
     Outcome,
     PickledCall,
     dump,
@@ -45,21 +44,10 @@ from slurm_futures.settling import Settler
 from slurm_futures.staging import Kind
 from slurm_futures.submitter import JobRequest
 from slurm_futures.tracking import Track
-from tests.unit.fakes import make_work
+from tests.unit.fakes import CONTEXT, make_work
 from tests.waiting import assert_soon
 
 _KIND = Kind(SbatchOptions(), "/")
-#: Any: what a calls file tells of the client.
-_CONTEXT: dict[str, Any] = {
-    "path": list(sys.path),
-    "cwd": "/",
-    "argv": [],
-    "prefix": sys.prefix,
-    "base_prefix": sys.base_prefix,
-    "version": sys.version_info[:2],
-    "cloudpickle": CLOUDPICKLE_VERSION,
-    "initializer": None,
-}
 
 
 class FakeStaging:
@@ -82,7 +70,7 @@ class FakeStaging:
     ) -> None:
         """Write a batch, after whatever the test wants to happen first."""
         self.before_write()
-        write_calls(path, jobs, _CONTEXT)
+        write_calls(path, jobs, CONTEXT)
 
     def note_over(self, pool: PoolDirectory) -> None:
         """Note that a pool is over."""
@@ -515,7 +503,7 @@ def test_a_worker_is_never_tried_again(tmp_path: Path) -> None:
     assert first.future.track is not None
     work = first.future.track.work
     work.calls.parent.mkdir()
-    write_calls(work.calls, [_worker_calls()], _CONTEXT)
+    write_calls(work.calls, [_worker_calls()], CONTEXT)
     harness.settler.break_off(work, [0], failed(), began=True)
     assert first.future.done()
     harness.poll()

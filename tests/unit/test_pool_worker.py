@@ -19,28 +19,16 @@ from slurm_futures import pool_worker, worker
 from slurm_futures.pool_directory import PoolDirectory
 from slurm_futures.pool_worker import Batch, Outcomes, PoolWorker
 from slurm_futures.serialization import (
-    CLOUDPICKLE_VERSION,
     PickledCall,
     dump,
     dump_arguments,
     load_outcome,
     write_calls,
 )
+from tests.unit.fakes import CONTEXT
 from tests.waiting import assert_soon
 
 PATIENCE = 20  #: seconds
-
-#: Any: what a calls file tells of the client.
-_CONTEXT: dict[str, Any] = {
-    "path": list(sys.path),
-    "cwd": "/",
-    "argv": [],
-    "prefix": sys.prefix,
-    "base_prefix": sys.base_prefix,
-    "version": sys.version_info[:2],
-    "cloudpickle": CLOUDPICKLE_VERSION,
-    "initializer": None,
-}
 
 
 class Queue:
@@ -64,7 +52,7 @@ class Queue:
             for chunk in chunks
         ]
         self.directory.add_blocks(numbers)
-        write_calls(self.directory.batch(numbers), calls, _CONTEXT)
+        write_calls(self.directory.batch(numbers), calls, CONTEXT)
         return numbers
 
     def worker(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,27 +13,15 @@ import pytest
 
 from slurm_futures import worker
 from slurm_futures.serialization import (
-    CLOUDPICKLE_VERSION,
     PickledCall,
     dump,
     write_calls,
 )
 from slurm_futures.sharing import CallPickler
+from tests.unit.fakes import CONTEXT
 
 _LARGE = 2 << 20  #: bytes, enough to be shared
 _FUNCTION = dump(max)
-
-#: Any: what a calls file tells of the client.
-_CONTEXT: dict[str, Any] = {
-    "path": list(sys.path),
-    "cwd": "/",
-    "argv": [],
-    "prefix": sys.prefix,
-    "base_prefix": sys.base_prefix,
-    "version": sys.version_info[:2],
-    "cloudpickle": CLOUDPICKLE_VERSION,
-    "initializer": None,
-}
 
 
 def pickle_one(*args: Any, **kwargs: Any) -> PickledCall:
@@ -47,7 +34,7 @@ class Stored:
 
     def __init__(self, path: Path, *calls: PickledCall) -> None:
         self.path = path / "calls.pkl"
-        write_calls(self.path, [list(calls)], _CONTEXT)
+        write_calls(self.path, [list(calls)], CONTEXT)
 
     @property
     def size(self) -> int:
