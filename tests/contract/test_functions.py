@@ -88,8 +88,9 @@ def test_exception_of_a_local_class_can_be_caught(make_executor: MakeExecutor) -
     def fail() -> None:
         raise LocalError("local", 1)
 
+    executor = make_executor(1)
     with pytest.raises(LocalError) as caught:
-        make_executor(1).submit(fail).result(PATIENCE)
+        executor.submit(fail).result(PATIENCE)
     assert caught.value.args == ("local", 1)
 
 

@@ -139,6 +139,18 @@ def test_argument_that_cannot_be_pickled_fails_its_future(
     assert fine.result(PATIENCE) == 1
 
 
+@pytest.mark.oracle_differs(
+    "its threads wait for each other for ever, and the interpreter for them", hangs=True
+)
+def test_argument_that_cannot_be_pickled_fails_after_its_executor_was_dropped(
+    make_executor: MakeExecutor,
+) -> None:
+    """Nobody holds the executor when its call turns out to be no pickle."""
+    future = make_executor(1).submit(calls.ignore, calls.FailsToPickle())
+
+    assert isinstance(future.exception(PATIENCE), ArithmeticError)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
