@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, TypeVa
 
 from slurm_futures.errors import JobCancelled, OptionError
 from slurm_futures.future import ChunkFuture, SlurmFuture
+from slurm_futures.job_requests import JobRequest
 from slurm_futures.mapping import (
     Chunk,
     chunked,
@@ -42,7 +43,7 @@ from slurm_futures.mapping import (
     pickle_function,
     results,
 )
-from slurm_futures.pool import PoolSettings
+from slurm_futures.pool_workers import PoolSettings
 from slurm_futures.retries import Retries
 from slurm_futures.schedulers.base import Scheduler
 from slurm_futures.schedulers.local import LocalScheduler
@@ -58,7 +59,6 @@ from slurm_futures.serialization import dump, function_name
 from slurm_futures.session import Session, Settings
 from slurm_futures.sharing import CallPickler
 from slurm_futures.staging import Keep, Kind, Staging, check_directory, clean_name
-from slurm_futures.submitter import JobRequest
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from slurm_futures.future import ChunkFuture, SlurmFuture
+from slurm_futures.job_requests import JobRequest
 from slurm_futures.serialization import Outcome, dump
 from slurm_futures.sharing import CallPickler
-from slurm_futures.submitter import JobRequest
 
 Chunk = tuple[tuple[Any, ...], ...]
 

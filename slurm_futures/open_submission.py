@@ -5,19 +5,21 @@ No I/O, no threads: the poller owns the objects, and decides what follows.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slurm_futures.schedulers.base import JobState, Row
+from slurm_futures.tracking import Track, Work
 from slurm_futures.worker import block_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slurm_futures.directories import Submission
+    from slurm_futures.job_requests import JobRequest
     from slurm_futures.schedulers.base import JobId
-    from slurm_futures.staging import Kind
-    from slurm_futures.tracking import Track
+    from slurm_futures.staging import Kind, Staged
 
 
 @dataclass(slots=True)
@@ -145,6 +147,41 @@ class OpenSubmission:
     def _note_reason(self, row: Row, indices: range) -> None:
         if row.state is JobState.PENDING:
             self.reasons.setdefault(row.reason, []).append(indices)
+
+
+def begin_tracking(
+    kind: Kind,
+    label: str,
+    staged: Staged,
+    job_id: JobId,
+    requests: list[JobRequest],
+) -> OpenSubmission:
+    """Track the jobs of a submission that the scheduler has accepted."""
+    submitted_at = time.monotonic()
+    array = staged.batch.array_size is not None
+    submission = staged.submission
+    home, calls = submission.path, submission.calls
+    tracks = {}
+    for index, request in enumerate(requests):
+        tracks[index] = Track(
+            job_id=job_id.task(index) if array else job_id,
+            index=index,
+            submission=submission,
+            work=Work(
+                future=request.future,
+                positions=request.positions,
+                kind=kind,
+                label=label,
+                calls=calls,
+                index=index,
+                home=home,
+            ),
+            submitted_at=submitted_at,
+        )
+        request.future.add_track(tracks[index])
+    return OpenSubmission(
+        submission, job_id, kind, label, tracks, staged.batch.throttle
+    )
 
 
 def _count_down(counts: dict[str, int], name: str) -> None:

@@ -7,13 +7,11 @@
     poller --> look() <--- finished/, claims/ <-------------+
            --> a worker has ended: fail what it ran, start another one
 
-There is one pool for each kind of jobs. A worker is an ordinary job of an ordinary
-submission, whose only call is to serve the pool; so its end, whatever it is, comes as
-the result or the typed error of its future. Only the call that it was running shares
-that error.
+There is one pool for each kind of jobs. A worker that ends before its call is over
+fails that call alone, with its own error.
 
 Threads: `put`, `cancel` and `close` are called from anywhere; `look`, `note_worker_end`
-and `stop` by the poller. `_lock` guards the workers and what is fed; it is never held
+and `stop` by the poller. `_lock` guards the count of what is fed; it is never held
 while a future is settled or a file is touched.
 """
 
@@ -23,30 +21,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slurm_futures import worker
-from slurm_futures.errors import (
-    JobCancelled,
-    JobLost,
-    PendingTimeout,
-    SlurmFuturesError,
-)
-from slurm_futures.future import SlurmFuture
+from slurm_futures.errors import JobLost, SlurmFuturesError
+from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.pool_units import Unit, Units
-from slurm_futures.schedulers.local_launch import parse_time
-from slurm_futures.serialization import Outcome, PickledCall, dump, dump_arguments
-from slurm_futures.submitter import PASSING_ERRORS, JobRequest, fail_requests
+from slurm_futures.pool_workers import PoolWorkers, WorkerFuture, could_not_run
+from slurm_futures.staging import is_passing, not_written
 from slurm_futures.threads import Courier
-from slurm_futures.tracking import Track, Work
+from slurm_futures.tracking import Work
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from slurm_futures.future import SlurmFuture
     from slurm_futures.pool_directory import PoolDirectory
+    from slurm_futures.pool_workers import PoolSettings
     from slurm_futures.settling import Settler
     from slurm_futures.staging import Kind, Staging
 
@@ -58,32 +50,8 @@ _FEED_PAUSE, _LONG_FEED_PAUSE = 0.004, 0.1
 _RETRY_PAUSE = 1.0
 #: Seconds between two listings of the claims, which tell what runs.
 _CLAIMS_INTERVAL = 0.5
-#: So many workers running that end in failure before they have taken a call show that
-#: none ever will.
-_BARREN = 3
-
-
 #: Seconds to wait until outcomes that were announced can be read.
 _GRACE = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """How workers live.
-
-    Attributes:
-        max_workers: at most so many at the same time.
-        max_calls: a worker ends after so many; None: no limit.
-        idle_timeout: seconds without work after which a worker ends.
-    """
-
-    max_workers: int
-    max_calls: int | None
-    idle_timeout: float
-
-
-class _WorkerFuture(SlurmFuture[int]):
-    """The end of a worker. The pool replaces workers, so none is tried again."""
 
 
 class Pool:
@@ -113,12 +81,10 @@ class Pool:
         post: Callable[[Callable[[], None]], None],
     ) -> None:
         self._kind = kind
-        self._settings = settings
+        self._enough = 4 * settings.max_workers
         self._staging = staging
         self._settler = settler
-        self._start = start
         self._watch = watch
-        self._cancel_job = cancel_job
         self._post = post
         self._feeder = Courier(self._feed, "slurm_futures-feeder", _FEED_PAUSE)
         self._lock = threading.RLock()
@@ -127,15 +93,16 @@ class Pool:
         self._next = 0
         self._closing = self._closed = False
         self._fed = 0  # requests that are with the feeder
-        self._no_more = False  # no workers will be started
         self._given_way = False  # idle workers were told to end
         self._failed: SlurmFuturesError | None = None
         self._units = Units()
-        self._workers: list[SlurmFuture[Any]] = []
-        self._tracks: dict[str, Track] = {}  # of the workers, by their names
-        self._ended: dict[str, BaseException | None] = {}
-        self._proven: set[str] = set()  # workers that have taken a call
-        self._barren = 0
+        self._workers = PoolWorkers(
+            kind,
+            settings,
+            start=start,
+            cancel_job=cancel_job,
+            on_end=lambda future: post(partial(self.note_worker_end, future)),
+        )
         self._claims_at = 0.0
 
     # From any thread.
@@ -143,8 +110,8 @@ class Pool:
     def put(self, label: str, requests: list[JobRequest]) -> None:
         """Let workers run these calls."""
         for request in requests:
-            if isinstance(request.future, _WorkerFuture):
-                _end_for_good(request.future)
+            if isinstance(request.future, WorkerFuture):
+                request.future.end_for_good()
                 return
         with self._lock:
             self._fed += len(requests)
@@ -170,10 +137,8 @@ class Pool:
         except OSError as error:
             logger.debug("call %d is not taken back: %s", number, error)
         self._units.forget(number)
-        for each in self._workers:
-            if owner is not None and _name(each) == owner and not each.done():
-                logger.info("job %s: cancelled with its call", each.job_id)
-                each.cancel()
+        if owner is not None:
+            self._workers.cancel_owner(owner)
 
     def close(self) -> None:
         """Take that no more calls will come: workers end when there is nothing left."""
@@ -207,11 +172,11 @@ class Pool:
                 self._scale()
                 self._gather()
         except Exception as error:
-            if getattr(error, "errno", None) in PASSING_ERRORS:
+            if is_passing(error):
                 self._feed_later(items, error)
                 return
             logger.exception("calls could not be put into the queue")
-            fail_requests(requests, _not_queued(self._staging, error))
+            fail_requests(requests, not_written(self._staging.directory, error))
         finally:
             with self._lock:
                 self._fed -= len(items)
@@ -231,8 +196,7 @@ class Pool:
 
         A loop of submit calls makes fewer batches, each of which every worker opens.
         """
-        busy = len(self._units) > 4 * self._settings.max_workers
-        if busy and not self._closing:
+        if len(self._units) > self._enough and not self._closing:
             time.sleep(_LONG_FEED_PAUSE)
 
     def _write(self, label: str, requests: list[JobRequest]) -> None:
@@ -282,36 +246,8 @@ class Pool:
         )
 
     def _scale(self) -> None:
-        """Start workers where there are fewer than there is work for."""
-        with self._lock:
-            alive = [each for each in self._workers if not each.done()]
-            wanted = min(self._settings.max_workers, len(self._units))
-            missing = wanted - len(alive)
-            if missing <= 0 or self._directory is None or self._no_more:
-                return
-            new = [self._new_worker() for _ in range(missing)]
-            self._workers = alive + [request.future for request in new]
-        self._start(self._kind, f"{self._label}-worker", new)
-        for request in new:
-            hear = partial(self._hear_of_worker, request.future)
-            request.future.add_done_callback(hear)
-
-    def _new_worker(self) -> JobRequest:
-        assert self._directory is not None
-        future = _WorkerFuture(self._cancel_job)
-        limit = self._kind.options.get("time")
-        settings = (
-            str(self._directory.path),
-            self._settings.max_workers,
-            self._settings.idle_timeout,
-            self._settings.max_calls,
-            None if limit is None else _seconds(limit),
-        )
-        call = PickledCall(dump(worker.SERVE_POOL), dump_arguments(settings, {}))
-        return JobRequest(future, range(1), [call])
-
-    def _hear_of_worker(self, future: SlurmFuture[Any], _: Future[Any]) -> None:
-        self._post(partial(self.note_worker_end, future))
+        if self._directory is not None:
+            self._workers.scale(len(self._units), self._directory, self._label)
 
     # The poller's thread.
 
@@ -355,7 +291,7 @@ class Pool:
             lost = JobLost(f"The outcome of a call cannot be read: {unit.problem}.")
             self._settler.fail(unit.work, missing, lost)
         self._units.forget(number)
-        self._barren = 0
+        self._workers.note_success()
         return True
 
     def _note_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
@@ -367,20 +303,17 @@ class Pool:
             # A job may begin before its id is known here.
             if unit.owner is None or unit.work.future.track is None:
                 self._note_owner(directory, number, unit)
-            if unit.owner in self._ended and unit.finished_at is None:
+            if self._workers.has_ended(unit.owner) and unit.finished_at is None:
                 self._break_off(directory, number, unit)
 
     def _note_owner(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
         unit.owner = owner = directory.owner(number)
         if owner is None:
             return
-        self._proven.add(owner)
         self._units.note_begun(number)
-        if owner not in self._tracks:
-            tracks = [(each, each.track) for each in self._workers]
-            self._tracks.update((_name(each), track) for each, track in tracks if track)
-        if owner in self._tracks:
-            unit.work.future.add_track(self._tracks[owner])
+        track = self._workers.note_claim(owner)
+        if track is not None:
+            unit.work.future.add_track(track)
 
     def _break_off(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
         """End a call that its worker has not finished."""
@@ -390,11 +323,11 @@ class Pool:
         left = directory.read_partial_outcomes(number, unit.owner)
         missing, _ = self._settler.deliver(unit.work, left)
         if missing:
-            error = self._ended[unit.owner]
+            error = self._workers.error_of(unit.owner)
             cause = _as_ours(error or JobLost(f"worker {unit.owner} ended in a call."))
             self._settler.break_off(unit.work, missing, cause, began=True)
         self._units.forget(number)
-        self._barren = 0
+        self._workers.note_success()
 
     def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         """Take a chunk back from a worker that may live on where Slurm cannot see it.
@@ -419,23 +352,21 @@ class Pool:
         for name in blocks:
             directory.remove_block(name)
 
-    def note_worker_end(self, future: SlurmFuture[Any]) -> None:
+    def note_worker_end(self, future: WorkerFuture) -> None:
         """Fail what a worker was running when it ended, and replace it."""
-        error = None if future.cancelled() else future.exception()
+        error = self._workers.note_end(future)
         if self._directory is None:
             return
         if future.track is not None:
-            self._ended[_name(future)] = error
             self._find_broken_off(self._directory)
-            self._count_barren(_name(future), error)
-        if error is not None and self._barren >= _BARREN:
+        if error is not None and self._units.any_waits():
+            self._workers.count_barren(future, error)
+        if error is not None and self._workers.are_barren:
             self.stop(_as_ours(error))
             return
-        if error is None or not (
-            future.track is None or isinstance(error, PendingTimeout)
-        ):
+        if not could_not_run(future, error):
             self._scale()
-        elif all(each.done() for each in self._workers):
+        elif error is not None and self._workers.all_ended:
             # No worker can be had now; later calls may have more luck.
             self._fail_open(_as_ours(error))
         self._close_if_drained()
@@ -452,14 +383,6 @@ class Pool:
         except OSError as error:
             logger.info("the queue cannot be read now: %s", error)
 
-    def _count_barren(self, name: str, error: BaseException | None) -> None:
-        """Take that a worker has failed before it took a call, if there were any."""
-        by_hand = isinstance(error, JobCancelled)
-        if error is None or by_hand or name in self._proven:
-            return
-        if self._units.any_waits():
-            self._barren += 1
-
     def stop(self, error: SlurmFuturesError) -> None:
         """Fail all calls, also those to come, and end the workers."""
         self._failed = error
@@ -472,9 +395,7 @@ class Pool:
 
     def end_workers(self) -> None:
         """Cancel the jobs of all workers; there will be no others."""
-        with self._lock:
-            self._no_more = True
-            workers = list(self._workers)
+        workers = self._workers.forbid()
         if self._directory is not None:
             self._directory.close()
         for each in workers:
@@ -495,31 +416,11 @@ class Pool:
         if not self._closed:
             self._closed = True
             directory.close()
-            for each in self._workers:
-                if not each.done() and not each.running():
-                    each.cancel()
-        if all(each.done() for each in self._workers):
-            self._workers = []
+            self._workers.cancel_pending()
+        if self._workers.all_ended:
+            self._workers.clear()
             self._staging.note_over(directory)
             self._directory = None
-
-
-def _name(future: SlurmFuture[Any]) -> str:
-    """Return what a worker calls itself in its claims."""
-    track = future.track
-    return "" if track is None else f"{track.work.home.name}-{track.index}"
-
-
-def _end_for_good(worker_future: _WorkerFuture) -> None:
-    """Settle a worker that the policy for calls wants to try again."""
-    worker_future.settle(0, Outcome(exception=worker_future.failures[0][-1]))
-
-
-def _seconds(limit: object) -> float | None:
-    try:
-        return parse_time(limit)
-    except ValueError:
-        return None  # sbatch will say so
 
 
 def _as_ours(error: BaseException) -> SlurmFuturesError:
@@ -527,16 +428,6 @@ def _as_ours(error: BaseException) -> SlurmFuturesError:
         return error
     failure = SlurmFuturesError(
         f"A worker ended with {type(error).__name__}: {error}. Please report it."
-    )
-    failure.__cause__ = error
-    return failure
-
-
-def _not_queued(staging: Staging, error: Exception) -> SlurmFuturesError:
-    failure = SlurmFuturesError(
-        "The calls could not be put into the queue of the workers below "
-        f"{staging.directory}.\nThe system said: {error}.\nMake room there or choose "
-        'another directory: SlurmExecutor(directory="...").'
     )
     failure.__cause__ = error
     return failure

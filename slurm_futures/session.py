@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_futures.endings import JobEndings
 from slurm_futures.errors import InitializerFailed, SchedulerError, SlurmFuturesError
+from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.poller import Poller
-from slurm_futures.pool import Pool, PoolSettings
+from slurm_futures.pool import Pool
+from slurm_futures.pool_workers import PoolSettings
 from slurm_futures.progress import Progress
 from slurm_futures.settling import Settler
-from slurm_futures.submitter import JobRequest, Submitter, fail_requests
+from slurm_futures.submitter import Submitter
 from slurm_futures.threads import Courier
 
 if TYPE_CHECKING:

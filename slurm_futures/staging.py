@@ -6,6 +6,7 @@ that an executor that is never used leaves nothing behind.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slurm_futures.directories import RunDirectory, Submission, write_file
-from slurm_futures.errors import OptionError
+from slurm_futures.errors import OptionError, SubmitError
 from slurm_futures.pool_directory import PoolDirectory
 from slurm_futures.schedulers.base import BatchScript
 from slurm_futures.script import SbatchOptions, ScriptTemplate
@@ -34,6 +35,9 @@ from slurm_futures.worker import BLOCK_SIZE
 logger = logging.getLogger("slurm_futures")
 
 Keep = Literal["failed", "always", "never"]
+
+#: Errors that say that this process, not the file system, is short of something.
+_PASSING_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +263,22 @@ def check_directory(directory: Path) -> None:
             "Choose a directory that you may write to and that the nodes share with "
             'this machine: SlurmExecutor(directory="...").'
         ) from error
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether files that could not be written can be in a while."""
+    return getattr(error, "errno", None) in _PASSING_ERRORS
+
+
+def not_written(directory: Path, error: Exception) -> SubmitError:
+    """Say that calls never became jobs, since their files could not be written."""
+    failure = SubmitError(
+        "The calls were not submitted, since their files could not be written below "
+        f"{directory}.\nThe system said: {error}.\nMake room there or choose "
+        'another directory: SlurmExecutor(directory="...").'
+    )
+    failure.__cause__ = error
+    return failure
 
 
 def clean_name(name: str) -> str:

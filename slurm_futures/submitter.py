@@ -13,28 +13,23 @@ The thread exists only while there is something to submit, or to adjust: with
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slurm_futures.errors import SchedulerError, SlurmFuturesError, SubmitError
-from slurm_futures.open_submission import OpenSubmission
-from slurm_futures.schedulers.base import (
-    JobId,
-    Limits,
-    Scheduler,
-)
+from slurm_futures.job_requests import JobRequest, fail_requests
+from slurm_futures.open_submission import OpenSubmission, begin_tracking
+from slurm_futures.places import Places
+from slurm_futures.schedulers.base import JobId, Limits, Scheduler
 from slurm_futures.sending import Sender
-from slurm_futures.serialization import Outcome, PickledCall
+from slurm_futures.staging import is_passing, not_written
 from slurm_futures.threads import join_other
-from slurm_futures.tracking import Track, Work
+from slurm_futures.tracking import Track
 
 if TYPE_CHECKING:
-    from slurm_futures.future import SlurmFuture
     from slurm_futures.staging import Kind, Staged, Staging
 
 logger = logging.getLogger("slurm_futures")
@@ -43,29 +38,14 @@ logger = logging.getLogger("slurm_futures")
 #: later ones double while there is always more to send.
 _FIRST_PAUSE, _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05, 1.0
 
-
-#: Errors that say that this process, not the file system, is short of something.
-PASSING_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 #: Seconds for which the limits of the scheduler, or that they are not known, hold.
 _LIMITS_AGE = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class JobRequest:
-    """What is to become one job: calls, and the future that waits for them.
-
-    `positions` are those of the calls in the future.
-    """
-
-    future: SlurmFuture[Any]
-    positions: range | list[int]
-    calls: list[PickledCall]
 
 
 class Submitter:
     """Sends what is put into its outbox.
 
-    The outbox and the sizes are guarded by `_changed`; no lock is held while files are
+    The outbox and the places are guarded by `_changed`; no lock is held while files are
     written or the scheduler is asked.
 
     Args:
@@ -89,13 +69,12 @@ class Submitter:
     ) -> None:
         self._scheduler = scheduler
         self._staging = staging
-        self._max_workers = max_workers
+        self._places = Places(max_workers)
         self._watch = watch
         self._cancel = cancel
         self._on_full = on_full
         self._changed = threading.Condition()
         self._outbox: dict[Kind, tuple[str, list[JobRequest]]] = {}
-        self._open: list[OpenSubmission] = []
         self._thread: threading.Thread | None = None
         self._under_way: list[JobRequest] = []
         # From here on: state of the thread.
@@ -117,9 +96,8 @@ class Submitter:
     def note_over(self, opened: OpenSubmission) -> None:
         """Take that a job is over, which may let others run; called by the poller."""
         with self._changed:
-            if not opened.tracks and opened in self._open:
-                self._open.remove(opened)
-            if self._outbox or self._to_raise():
+            self._places.note_over(opened)
+            if self._outbox or self._places.to_raise():
                 self._wake()
             self._changed.notify_all()
 
@@ -180,7 +158,7 @@ class Submitter:
         """
         with self._changed:
             self._drop_cancelled()
-            if (self._outbox and self._free() != 0) or self._to_raise():
+            if (self._outbox and self._places.free() != 0) or self._places.to_raise():
                 return True
             self._thread = None
             is_full = bool(self._outbox)
@@ -195,7 +173,7 @@ class Submitter:
         """
         rested = False
         with self._changed:
-            while self._open and (left := self._rest_until - time.monotonic()) > 0:
+            while self._places and (left := self._rest_until - time.monotonic()) > 0:
                 rested = True
                 self._changed.wait(left)
         longer = min(2 * self._pause, _LONGEST_PAUSE)
@@ -207,7 +185,7 @@ class Submitter:
         size = self._size()
         with self._changed:
             self._drop_cancelled()
-            free = self._free()
+            free = self._places.free()
             if not self._outbox or free == 0:
                 return None
             kind, label, requests = self._take(size)
@@ -230,29 +208,10 @@ class Submitter:
             else:
                 del self._outbox[kind]
 
-    # Workers.
-
-    def _free(self) -> int | None:
-        """Return how many more jobs may run at the same time; None: any number."""
-        if self._max_workers is None:
-            return None
-        return max(0, self._max_workers - sum(map(_workers, self._open)))
-
-    def _to_raise(self) -> list[tuple[OpenSubmission, int]]:
-        """Return the arrays that may run more jobs at the same time, and how many."""
-        free = self._free() or 0
-        changes = []
-        for each in self._open:
-            extra = min(free, len(each.tracks) - _workers(each))
-            if extra > 0 and each.throttle is not None:
-                free -= extra
-                changes.append((each, each.throttle + extra))
-        return changes
-
     def _raise_throttles(self) -> None:
         """Let arrays use the places of jobs that are over."""
         with self._changed:
-            changes = self._to_raise()
+            changes = self._places.to_raise()
         for each, limit in changes:
             try:
                 self._scheduler.throttle(each.job_id, limit)
@@ -283,13 +242,13 @@ class Submitter:
         try:
             staged = self._staging.write(kind, label, calls, free)
         except (OSError, SlurmFuturesError) as error:
-            if getattr(error, "errno", None) in PASSING_ERRORS:
+            if is_passing(error):
                 logger.warning("a submission is written later: %s", error)
                 self._put_back(kind, label, requests)
                 with self._changed:
                     self._changed.wait(_LONGEST_PAUSE)
                 return
-            fail_requests(requests, _not_written(self._staging, error))
+            fail_requests(requests, not_written(self._staging.directory, error))
             return
         try:
             job_id = self._sender.send(
@@ -320,12 +279,12 @@ class Submitter:
         requests: list[JobRequest],
     ) -> None:
         """Let the poller watch the jobs, and cancel those that nobody waits for."""
-        opened = _open(kind, label, staged, job_id, requests)
+        opened = begin_tracking(kind, label, staged, job_id, requests)
         logger.info("job %s: submitted %d jobs", job_id, len(requests))
         with contextlib.suppress(OSError):  # for people and later programs only
             staged.describe("submitted", job_id=str(job_id), cluster=job_id.cluster)
         with self._changed:
-            self._open.append(opened)
+            self._places.add(opened)
         self._watch(opened)
         unwanted = [
             track for track in opened.tracks.copy().values() if track.work.future.done()
@@ -365,61 +324,3 @@ def _internal_error(error: BaseException) -> SlurmFuturesError:
 
 def _is_wanted(requests: list[JobRequest]) -> bool:
     return not all(request.future.done() for request in requests)
-
-
-def _workers(opened: OpenSubmission) -> int:
-    """Return how many jobs of a submission may run at the same time."""
-    size = len(opened.tracks)
-    return size if opened.throttle is None else min(size, opened.throttle)
-
-
-def _open(
-    kind: Kind,
-    label: str,
-    staged: Staged,
-    job_id: JobId,
-    requests: list[JobRequest],
-) -> OpenSubmission:
-    """Begin to track the jobs of a submission that has been accepted."""
-    submitted_at = time.monotonic()
-    array = staged.batch.array_size is not None
-    tracks = {}
-    home = staged.submission.path
-    calls = staged.submission.calls
-    for index, request in enumerate(requests):
-        tracks[index] = Track(
-            job_id=job_id.task(index) if array else job_id,
-            index=index,
-            submission=staged.submission,
-            work=Work(
-                future=request.future,
-                positions=request.positions,
-                kind=kind,
-                label=label,
-                calls=calls,
-                index=index,
-                home=home,
-            ),
-            submitted_at=submitted_at,
-        )
-        request.future.add_track(tracks[index])
-    return OpenSubmission(
-        staged.submission, job_id, kind, label, tracks, staged.batch.throttle
-    )
-
-
-def fail_requests(requests: list[JobRequest], error: SlurmFuturesError) -> None:
-    """Fail the futures of requests that never became jobs."""
-    for request in requests:
-        for position in request.positions:
-            request.future.settle(position, Outcome(exception=error.copy()))
-
-
-def _not_written(staging: Staging, error: Exception) -> SubmitError:
-    failure = SubmitError(
-        "The calls were not submitted, since their files could not be written below "
-        f"{staging.directory}.\nThe system said: {error}.\nMake room there or choose "
-        'another directory: SlurmExecutor(directory="...").'
-    )
-    failure.__cause__ = error
-    return failure

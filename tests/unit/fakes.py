@@ -14,6 +14,7 @@ from slurm_futures.directories import RunDirectory, Submission
 from slurm_futures.endings import JobEndings
 from slurm_futures.errors import SchedulerError, SubmitError
 from slurm_futures.future import ChunkFuture, SlurmFuture
+from slurm_futures.job_requests import JobRequest
 from slurm_futures.open_submission import OpenSubmission
 from slurm_futures.poller import Poller
 from slurm_futures.retries import Retries
@@ -36,7 +37,6 @@ from slurm_futures.serialization import (
 )
 from slurm_futures.settling import Settler
 from slurm_futures.staging import Kind
-from slurm_futures.submitter import JobRequest
 from slurm_futures.tracking import Track, Work
 
 #: Any: what a calls file tells of the client.

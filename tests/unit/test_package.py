@@ -22,7 +22,9 @@ LAYERS = [
     "poller pool",
     "inspection",
     "endings submitter progress sharing pace",
-    "settling sending open_submission post_mortem pending pool_units",
+    "settling sending open_submission places post_mortem pending pool_units "
+    "pool_workers",
+    "job_requests",
     "staging retries future threads",
     "pool_directory script serialization",
     "directories",

@@ -27,9 +27,11 @@ from slurm_futures.errors import (
     SubmitError,
 )
 from slurm_futures.future import ChunkFuture, SlurmFuture
-from slurm_futures.pool import Pool, PoolSettings
+from slurm_futures.job_requests import JobRequest
+from slurm_futures.pool import Pool
 from slurm_futures.pool_directory import PoolDirectory
 from slurm_futures.pool_worker import PoolWorker
+from slurm_futures.pool_workers import PoolSettings
 from slurm_futures.retries import Retries
 from slurm_futures.schedulers.base import JobId
 from slurm_futures.script import SbatchOptions
@@ -42,7 +44,6 @@ from slurm_futures.serialization import (
 )
 from slurm_futures.settling import Settler
 from slurm_futures.staging import Kind
-from slurm_futures.submitter import JobRequest
 from slurm_futures.tracking import Track
 from tests.unit.fakes import CONTEXT, make_work
 from tests.waiting import assert_soon

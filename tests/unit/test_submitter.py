@@ -9,11 +9,12 @@ import pytest
 
 from slurm_futures import sending
 from slurm_futures.errors import SchedulerError, SlurmFuturesError, SubmitError
+from slurm_futures.job_requests import JobRequest
 from slurm_futures.open_submission import OpenSubmission
 from slurm_futures.schedulers.base import BatchScript, JobId, JobState, Refusal, Row
 from slurm_futures.script import SbatchOptions, ScriptTemplate
 from slurm_futures.staging import Kind, Staging
-from slurm_futures.submitter import JobRequest, Submitter
+from slurm_futures.submitter import Submitter
 from slurm_futures.tracking import Track
 from tests.unit.fakes import FakeScheduler, make_request, refusal, squeue_is_down
 from tests.waiting import assert_soon

@@ -1,0 +1,212 @@
+"""The jobs that serve a pool: how many there are, what they run, how they ended.
+
+A worker is an ordinary job of an ordinary submission, whose only call is to serve the
+pool; so its end, whatever it is, comes as the result or the typed error of its future.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from slurm_futures import worker
+from slurm_futures.errors import JobCancelled, PendingTimeout
+from slurm_futures.future import SlurmFuture
+from slurm_futures.job_requests import JobRequest
+from slurm_futures.schedulers.local_launch import parse_time
+from slurm_futures.serialization import Outcome, PickledCall, dump, dump_arguments
+
+if TYPE_CHECKING:
+    from slurm_futures.pool_directory import PoolDirectory
+    from slurm_futures.staging import Kind
+    from slurm_futures.tracking import Track
+
+logger = logging.getLogger("slurm_futures")
+
+#: So many workers running that end in failure before they have taken a call show that
+#: none ever will.
+_BARREN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How workers live.
+
+    Attributes:
+        max_workers: at most so many at the same time.
+        max_calls: a worker ends after so many; None: no limit.
+        idle_timeout: seconds without work after which a worker ends.
+    """
+
+    max_workers: int
+    max_calls: int | None
+    idle_timeout: float
+
+
+class WorkerFuture(SlurmFuture[int]):
+    """The end of a worker. The pool replaces workers, so none is tried again."""
+
+    def end_for_good(self) -> None:
+        """Settle a worker that the policy for calls wants to try again."""
+        self.settle(0, Outcome(exception=self.failures[0][-1]))
+
+    @property
+    def name(self) -> str:
+        """What the worker calls itself in its claims."""
+        track = self.track
+        return "" if track is None else f"{track.work.home.name}-{track.index}"
+
+
+class PoolWorkers:
+    """The workers of one pool.
+
+    `scale` is called by the feeder and the poller, `cancel_owner` by any thread, all
+    else by the poller. The lock guards the list of workers, and is never held while a
+    future is settled or a job is started.
+
+    Args:
+        kind: what jobs they are.
+        settings: how they live.
+        start: takes the requests that become workers.
+        cancel_job: ends the job of a worker whose future was cancelled.
+        on_end: takes each worker that has ended; called in any thread.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        settings: PoolSettings,
+        *,
+        start: Callable[[Kind, str, list[JobRequest]], None],
+        cancel_job: Callable[[SlurmFuture[Any]], None],
+        on_end: Callable[[WorkerFuture], None],
+    ) -> None:
+        self._kind = kind
+        self._settings = settings
+        self._start = start
+        self._cancel_job = cancel_job
+        self._on_end = on_end
+        self._lock = threading.RLock()
+        self._workers: list[WorkerFuture] = []
+        self._no_more = False
+        self._tracks: dict[str, Track] = {}  # by their names
+        self._ended: dict[str, BaseException | None] = {}
+        self._proven: set[str] = set()  # those that have taken a call
+        self._barren = 0
+
+    def scale(self, work: int, directory: PoolDirectory, label: str) -> None:
+        """Start workers where there are fewer than there is work for."""
+        with self._lock:
+            alive = [each for each in self._workers if not each.done()]
+            missing = min(self._settings.max_workers, work) - len(alive)
+            if missing <= 0 or self._no_more:
+                return
+            new = [WorkerFuture(self._cancel_job) for _ in range(missing)]
+            self._workers = alive + new
+        call = self._serve(directory)
+        self._start(
+            self._kind,
+            f"{label}-worker",
+            [JobRequest(future, range(1), [call]) for future in new],
+        )
+        for future in new:
+            future.add_done_callback(partial(self._hear_of_end, future))
+
+    def _hear_of_end(self, worker_future: WorkerFuture, _: Future[Any]) -> None:
+        self._on_end(worker_future)
+
+    def _serve(self, directory: PoolDirectory) -> PickledCall:
+        limit = self._kind.options.get("time")
+        settings = (
+            str(directory.path),
+            self._settings.max_workers,
+            self._settings.idle_timeout,
+            self._settings.max_calls,
+            None if limit is None else _seconds(limit),
+        )
+        return PickledCall(dump(worker.SERVE_POOL), dump_arguments(settings, {}))
+
+    def note_claim(self, owner: str) -> Track | None:
+        """Take that a worker has taken a call; return its job, if that is known yet."""
+        self._proven.add(owner)
+        if owner not in self._tracks:
+            tracks = [(each.name, each.track) for each in self._workers]
+            self._tracks.update((name, track) for name, track in tracks if track)
+        return self._tracks.get(owner)
+
+    def note_success(self) -> None:
+        """Take that a call has ended, so that workers are of use."""
+        self._barren = 0
+
+    def note_end(self, future: WorkerFuture) -> BaseException | None:
+        """Take that a worker has ended; return with what error."""
+        error = None if future.cancelled() else future.exception()
+        if future.track is not None:
+            self._ended[future.name] = error
+        return error
+
+    def has_ended(self, owner: str | None) -> bool:
+        """Whether the worker of this name has ended."""
+        return owner in self._ended
+
+    def error_of(self, owner: str) -> BaseException | None:
+        """Return with what error a worker has ended."""
+        return self._ended[owner]
+
+    def count_barren(self, future: WorkerFuture, error: BaseException) -> None:
+        """Take that a worker has failed while calls wait, maybe before it took one."""
+        by_hand = isinstance(error, JobCancelled)
+        if future.track is not None and not by_hand and future.name not in self._proven:
+            self._barren += 1
+
+    @property
+    def are_barren(self) -> bool:
+        """Whether all the last workers failed before they took a call."""
+        return self._barren >= _BARREN
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether there is no worker now."""
+        return all(each.done() for each in self._workers)
+
+    def cancel_owner(self, owner: str) -> None:
+        """Cancel the worker that runs a call."""
+        for each in self._workers:
+            if each.name == owner and not each.done():
+                logger.info("job %s: cancelled with its call", each.job_id)
+                each.cancel()
+
+    def cancel_pending(self) -> None:
+        """Cancel the workers that have not started."""
+        for each in self._workers:
+            if not each.done() and not each.running():
+                each.cancel()
+
+    def forbid(self) -> list[WorkerFuture]:
+        """Start no workers any more; return those that there are."""
+        with self._lock:
+            self._no_more = True
+            return list(self._workers)
+
+    def clear(self) -> None:
+        """Forget the workers, which have all ended."""
+        self._workers = []
+
+
+def could_not_run(future: WorkerFuture, error: BaseException | None) -> bool:
+    """Whether a worker ended since the cluster did not even start it."""
+    return error is not None and (
+        future.track is None or isinstance(error, PendingTimeout)
+    )
+
+
+def _seconds(limit: object) -> float | None:
+    try:
+        return parse_time(limit)
+    except ValueError:
+        return None  # sbatch will say so
