@@ -29,11 +29,18 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, TypeVarTuple
 
-from slurm_futures.errors import JobCancelled, OptionError
+from slurm_futures.arguments import (
+    check_buffersize,
+    check_keep,
+    check_seconds,
+    check_workers,
+    choose_scheduler,
+    pool_settings,
+)
+from slurm_futures.errors import JobCancelled
 from slurm_futures.future import ChunkFuture, SlurmFuture
 from slurm_futures.job_requests import JobRequest
 from slurm_futures.mapping import (
@@ -43,11 +50,8 @@ from slurm_futures.mapping import (
     pickle_function,
     results,
 )
-from slurm_futures.pool_workers import PoolSettings
 from slurm_futures.retries import Retries
 from slurm_futures.schedulers.base import Scheduler
-from slurm_futures.schedulers.local import LocalScheduler
-from slurm_futures.schedulers.slurm import SlurmScheduler
 from slurm_futures.script import (
     OptionValue,
     SbatchOptions,
@@ -134,11 +138,12 @@ class SlurmExecutor(Executor):
         retries: int | Mapping[type[BaseException], int] | Retries = 0,
         **sbatch_options: OptionValue,
     ) -> None:
-        _check_workers(max_workers, initializer, max_tasks_per_child)
-        if keep not in {"failed", "always", "never"}:
-            raise OptionError(
-                f'keep={keep!r} is unknown. Write keep="failed", "always" or "never".'
-            )
+        check_workers(max_workers, initializer, max_tasks_per_child)
+        check_keep(keep)
+        check_seconds("idle_timeout", idle_timeout)
+        check_seconds("poll_interval", poll_interval, optional=True, positive=True)
+        check_seconds("grace", grace)
+        check_seconds("pending_timeout", pending_timeout, optional=True)
         self._options = SbatchOptions.check(sbatch_options)
         script = ScriptTemplate(
             python_words(python),
@@ -147,7 +152,7 @@ class SlurmExecutor(Executor):
             srun,
         )
         script.check()
-        chosen = _choose_scheduler(scheduler, poll_interval)
+        chosen = choose_scheduler(scheduler, poll_interval)
         where = Path(os.path.abspath(directory))  # noqa: PTH100  (no symlinks resolved)
         check_directory(where)
         pickled = None if initializer is None else dump((initializer, (*initargs,)))
@@ -158,7 +163,7 @@ class SlurmExecutor(Executor):
             pending_timeout=pending_timeout,
             retries=Retries.of(retries),
             progress=progress,
-            pool=_pool_settings(max_workers, max_tasks_per_child, idle_timeout),
+            pool=pool_settings(max_workers, max_tasks_per_child, idle_timeout),
         )
         self._session = Session(chosen, staging, settings)
         self._max_workers = max_workers or _MANY
@@ -214,10 +219,7 @@ class SlurmExecutor(Executor):
         """
         if chunksize != "auto" and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
+        check_buffersize(buffersize)
         self._session.check_usable()
         deadline = None if timeout is None else time.monotonic() + timeout
         items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
@@ -359,65 +361,5 @@ class SlurmExecutor(Executor):
         return futures
 
 
-def _check_workers(
-    max_workers: int | None,
-    initializer: object,
-    max_tasks_per_child: int | None,
-) -> None:
-    if max_workers is not None and max_workers <= 0:
-        raise ValueError("max_workers must be greater than 0")
-    if initializer is not None and not callable(initializer):
-        raise TypeError("initializer must be a callable")
-    if max_tasks_per_child is not None:
-        if not isinstance(max_tasks_per_child, int):
-            raise TypeError("max_tasks_per_child must be an integer")
-        if max_tasks_per_child <= 0:
-            raise ValueError("max_tasks_per_child must be >= 1")
-    if max_tasks_per_child != 1 and max_workers is None:
-        raise OptionError(
-            "Jobs that live on need to know how many they are. Write "
-            "SlurmExecutor(max_workers=16, max_tasks_per_child=None), or leave out "
-            "max_tasks_per_child: then each call is a job of its own."
-        )
-
-
 class _Owner:
     """Lives as long as a program can submit."""
-
-
-def _pool_settings(
-    max_workers: int | None, max_tasks_per_child: int | None, idle_timeout: float
-) -> PoolSettings | None:
-    if max_tasks_per_child == 1 or max_workers is None:
-        return None
-    return PoolSettings(max_workers, max_tasks_per_child, idle_timeout)
-
-
-def _choose_scheduler(
-    scheduler: Scheduler | str | None, poll_interval: float | None
-) -> Scheduler:
-    if poll_interval is not None and not poll_interval > 0:
-        raise OptionError(
-            f"poll_interval={poll_interval!r} is no time. Write seconds: "
-            "SlurmExecutor(poll_interval=10)."
-        )
-    if scheduler is None:
-        scheduler = os.environ.get("SLURM_FUTURES_SCHEDULER") or "slurm"
-    if scheduler == "slurm":
-        return (
-            SlurmScheduler() if poll_interval is None else SlurmScheduler(poll_interval)
-        )
-    if scheduler == "local":
-        return _local_scheduler(os.getpid())
-    if isinstance(scheduler, str):
-        raise OptionError(
-            f'There is no scheduler {scheduler!r}. Write scheduler="slurm" or "local", '
-            "also in the environment variable SLURM_FUTURES_SCHEDULER."
-        )
-    return scheduler
-
-
-@cache
-def _local_scheduler(pid: int) -> LocalScheduler:  # noqa: ARG001  (not the parent's)
-    """Return the scheduler that all executors of this process share."""
-    return LocalScheduler()

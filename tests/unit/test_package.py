@@ -18,7 +18,7 @@ LAYERS = [
     "__main__",
     "cli",
     "executor demo",
-    "session mapping",
+    "session mapping arguments",
     "poller pool",
     "inspection",
     "endings submitter progress sharing pace",

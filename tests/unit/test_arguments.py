@@ -1,0 +1,53 @@
+"""What the constructor refuses, before there is a file or a thread."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures import OptionError, SlurmExecutor
+
+_TIMES = ["idle_timeout", "poll_interval", "grace", "pending_timeout"]
+
+
+@pytest.mark.parametrize("name", _TIMES)
+@pytest.mark.parametrize("value", ["1:00", -1, math.nan, True, [5]])
+def test_times_are_seconds(name: str, value: object, tmp_path: Path) -> None:
+    """The error says what to write, and nothing is left behind."""
+    options: dict[str, Any] = {name: value}
+
+    with pytest.raises(OptionError, match=rf"Write seconds: SlurmExecutor\({name}=30"):
+        SlurmExecutor(scheduler="local", directory=tmp_path / "runs", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["idle_timeout", "grace"])
+def test_these_times_cannot_be_none(name: str, tmp_path: Path) -> None:
+    """There is no "for ever" but infinity, which says so."""
+    options: dict[str, Any] = {name: None}
+
+    with pytest.raises(OptionError, match=f"{name}=None is no time"):
+        SlurmExecutor(scheduler="local", directory=tmp_path, **options)
+
+
+def test_times_may_be_infinite(tmp_path: Path) -> None:
+    """But for the one between two queries."""
+    for_ever = math.inf
+    with SlurmExecutor(
+        scheduler="local",
+        directory=tmp_path,
+        idle_timeout=for_ever,
+        grace=for_ever,
+        pending_timeout=for_ever,
+    ) as executor:
+        assert executor.submit(abs, -1).result(60) == 1
+    with pytest.raises(OptionError, match="poll_interval=inf is no time"):
+        SlurmExecutor(scheduler="local", directory=tmp_path, poll_interval=for_ever)
+
+
+def test_words_of_keep_are_named(tmp_path: Path) -> None:
+    """A typing error shows the right words."""
+    keep: Any = "allways"
+    with pytest.raises(OptionError, match='Write keep="failed", "always" or "never"'):
+        SlurmExecutor(scheduler="local", directory=tmp_path, keep=keep)
