@@ -110,17 +110,13 @@ class RunDirectory:
                 'SlurmExecutor(directory="...").'
             )
 
-    def check(self) -> None:
-        """See that a job of this run would find its worker.
+    def is_complete(self) -> bool:
+        """Whether a job of this run would find its worker.
 
         A run that somebody deleted may be there again, empty: Slurm makes the missing
         directory of a job's log (26.05).
-
-        Raises:
-            FileNotFoundError: it would not.
         """
-        for name in ("start.py", *_ON_NODES):
-            (self.path / name).stat()
+        return all((self.path / name).is_file() for name in ("start.py", *_ON_NODES))
 
     @property
     def name(self) -> str:

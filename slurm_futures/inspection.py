@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from slurm_futures.errors import JobLost
 from slurm_futures.post_mortem import find_cause
 from slurm_futures.schedulers.base import Ending, JobState
-from slurm_futures.tracking import UNLISTED, Death, Track, Verdict, judge
+from slurm_futures.tracking import GONE_GRACE, UNLISTED, Death, Track, Verdict, judge
 from slurm_futures.worker import block_of
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from slurm_futures.open_submission import OpenSubmission
     from slurm_futures.pace import Pace
 
-#: Seconds until a directory that is not there counts as deleted.
-_GONE_GRACE = 10.0
 _SIGTERM_EXIT_CODE = 128 + 15
 
 
@@ -112,7 +110,7 @@ class Inspector:
         """Take that the directory of a submission is not there."""
         if opened.gone_since is None:
             opened.gone_since = now
-        if now - opened.gone_since < min(self._grace, _GONE_GRACE):
+        if now - opened.gone_since < min(self._grace, GONE_GRACE):
             return
         path = opened.submission.path
         self._cancel(opened.tracks.values())

@@ -31,7 +31,7 @@ from slurm_futures.pool_units import Unit, Units
 from slurm_futures.pool_workers import PoolWorkers, WorkerFuture, could_not_run
 from slurm_futures.staging import is_passing, not_written
 from slurm_futures.threads import Courier
-from slurm_futures.tracking import Work
+from slurm_futures.tracking import GONE_GRACE, Work
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,14 +96,12 @@ class Pool:
         self._given_way = False  # idle workers were told to end
         self._failed: SlurmFuturesError | None = None
         self._units = Units()
-        self._workers = PoolWorkers(
-            kind,
-            settings,
-            start=start,
-            cancel_job=cancel_job,
-            on_end=lambda future: post(partial(self.note_worker_end, future)),
+        self._new_workers = partial(
+            PoolWorkers, kind, settings, start=start, cancel_job=cancel_job
         )
+        self._workers = self._new_workers(on_end=self._hear_of_end)
         self._claims_at = 0.0
+        self._gone_since: float | None = None
 
     # From any thread.
 
@@ -200,11 +198,22 @@ class Pool:
             time.sleep(_LONG_FEED_PAUSE)
 
     def _write(self, label: str, requests: list[JobRequest]) -> None:
-        if self._directory is None:
-            self._directory = self._staging.new_pool(label)
-            self._label = label
-            self._closed = False
         directory = self._directory
+        try:
+            self._write_to(directory or self._begin(label), requests)
+        except FileNotFoundError:
+            if directory is None or directory.is_there():
+                raise
+            self._abandon(directory)
+            self._write_to(self._begin(label), requests)
+
+    def _begin(self, label: str) -> PoolDirectory:
+        self._directory = directory = self._staging.new_pool(label)
+        self._label = label
+        self._closed = False
+        return directory
+
+    def _write_to(self, directory: PoolDirectory, requests: list[JobRequest]) -> None:
         if self._given_way:
             self._given_way = False
             directory.reopen()
@@ -249,6 +258,24 @@ class Pool:
         if self._directory is not None:
             self._workers.scale(len(self._units), self._directory, self._label)
 
+    def _abandon(self, directory: PoolDirectory) -> None:
+        """Take that somebody has deleted the queue: what was in it is lost."""
+        workers, self._workers = (
+            self._workers,
+            self._new_workers(on_end=self._hear_of_end),
+        )
+        self._directory = None
+        lost = JobLost(
+            f"The results of calls are lost.\nThe directory {directory.path} was "
+            "deleted while they were open.\nSubmit them again, in a directory that is "
+            'not cleaned up: SlurmExecutor(directory="...").'
+        )
+        self._post(partial(self._fail_units, self._units.take_all(), lost))
+        workers.dismiss()
+
+    def _hear_of_end(self, future: WorkerFuture) -> None:
+        self._post(partial(self.note_worker_end, future))
+
     # The poller's thread.
 
     def look(self) -> bool:
@@ -260,6 +287,16 @@ class Pool:
         directory = self._directory
         if directory is None:
             return False
+        try:
+            news = self._look_at(directory)
+            self._gone_since = None
+        except FileNotFoundError:
+            self._note_gone(directory)
+            raise
+        self._close_if_drained()
+        return news
+
+    def _look_at(self, directory: PoolDirectory) -> bool:
         news = False
         blocks = self._units.choose_blocks()
         for number in sorted(directory.list_finished(blocks)):
@@ -271,8 +308,14 @@ class Pool:
             self._claims_at = now
             self._note_claims(directory, blocks)
         self._clean(directory)
-        self._close_if_drained()
         return news
+
+    def _note_gone(self, directory: PoolDirectory) -> None:
+        """Take that the queue is not there; for some time this may be an illusion."""
+        now = time.monotonic()
+        self._gone_since = self._gone_since or now
+        if now - self._gone_since >= GONE_GRACE and directory is self._directory:
+            self._abandon(directory)
 
     def _settle(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         if unit.owner is None:
@@ -390,7 +433,10 @@ class Pool:
         self.end_workers()
 
     def _fail_open(self, error: SlurmFuturesError) -> None:
-        for unit in self._units.take_all():
+        self._fail_units(self._units.take_all(), error)
+
+    def _fail_units(self, units: list[Unit], error: SlurmFuturesError) -> None:
+        for unit in units:
             self._settler.fail(unit.work, range(len(unit.work.positions)), error)
 
     def end_workers(self) -> None:

@@ -32,6 +32,10 @@ class PoolDirectory:
         for name in ("queue", "claims", "finished"):
             (self.path / name).mkdir()
 
+    def is_there(self) -> bool:
+        """Whether the queue, which this program has made, still exists."""
+        return self.path.is_dir()
+
     def add_blocks(self, numbers: range) -> None:
         """Make the directories for new calls."""
         first = numbers.start // BLOCK_SIZE * BLOCK_SIZE

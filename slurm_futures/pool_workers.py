@@ -193,6 +193,12 @@ class PoolWorkers:
             self._no_more = True
             return list(self._workers)
 
+    def dismiss(self) -> None:
+        """Cancel all workers; nobody wants to hear of their ends any more."""
+        self._on_end = lambda _: None
+        for each in self.forbid():
+            each.cancel()
+
     def clear(self) -> None:
         """Forget the workers, which have all ended."""
         self._workers = []

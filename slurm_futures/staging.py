@@ -160,25 +160,32 @@ class Staging:
             return self._make_run(label)
 
     def _make_run(self, label: str) -> RunDirectory:
+        if self.run is not None and not self.run.is_complete():
+            logger.warning(
+                "%s was deleted; later calls get a new run directory", self.run.path
+            )
+            if not any(self.run.entries()):
+                self.run.remove()
+            self.run = None
         if self.run is None:
             run = RunDirectory.create(self.directory, label)
-            run.describe(
-                {
-                    "slurm_futures": _version(),
-                    "python": platform.python_version(),
-                    "executable": sys.executable,
-                    "command": list(self._template.python),
-                    "host": platform.node(),
-                    "user": os.geteuid(),
-                    "pid": self._pid,
-                    "cwd": os.getcwd(),  # noqa: PTH109  (text for JSON)
-                    "argv": sys.argv,
-                    "path": sys.path,
-                }
-            )
+            run.describe(self._describe_run())
             self.run = run
-        self.run.check()
         return self.run
+
+    def _describe_run(self) -> dict[str, Any]:
+        return {
+            "slurm_futures": _version(),
+            "python": platform.python_version(),
+            "executable": sys.executable,
+            "command": list(self._template.python),
+            "host": platform.node(),
+            "user": os.geteuid(),
+            "pid": self._pid,
+            "cwd": os.getcwd(),  # noqa: PTH109  (text for JSON)
+            "argv": sys.argv,
+            "path": sys.path,
+        }
 
     def _batch(
         self,

@@ -51,6 +51,8 @@ _SHORT_GRACE = {
 }
 #: Seconds to wait for a job that left the queue without a trace of having begun.
 _NEVER_STARTED_GRACE = 15.0
+#: Seconds until a directory that is not there counts as deleted.
+GONE_GRACE = 10.0
 #: States of living jobs that squeue 20.11 does not list, whatever its options
 #: (`-t all` names all states since 22.05). scontrol shows them.
 UNLISTED = frozenset({JobState.STOPPED, JobState.SIGNALING, JobState.STAGE_OUT})

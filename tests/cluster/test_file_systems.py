@@ -253,7 +253,7 @@ def test_the_directory_is_deleted(
 def test_the_directory_is_deleted_before_the_job_starts(
     slurm: SlurmCluster, make_executor: MakeExecutor, noticed: Noticed
 ) -> None:
-    """The same; and later calls fail in the system's words, or have a new run."""
+    """The same; and later calls have a new run."""
     executor = make_executor(grace=2, hold=True)
     future = executor.submit(identity, 5)
     assert_soon(lambda: future.state is JobState.PENDING, PATIENCE)
@@ -266,8 +266,21 @@ def test_the_directory_is_deleted_before_the_job_starts(
 
     noticed(future, JobLost, within=15)
 
-    error = executor.options(hold=None).submit(identity, 6).exception(PATIENCE)
-    assert error is None or isinstance(error, SubmitError)
+    assert executor.options(hold=None).submit(identity, 6).result(PATIENCE) == 6
+
+
+def test_the_directory_of_jobs_that_live_on_is_deleted(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """Calls that wait or run are lost, later ones have new jobs."""
+    executor = make_executor(max_workers=1, max_tasks_per_child=None)
+    running, waiting = (executor.submit(gate.hold, name) for name in "ab")
+    gate.await_arrivals("a")
+    shutil.rmtree(executor.directory)
+
+    for future in (running, waiting):
+        assert "was deleted" in str(noticed(future, JobLost, within=20))
+    assert executor.submit(identity, 6).result(PATIENCE) == 6
 
 
 @needs_root

@@ -789,7 +789,7 @@ def test_jobs_whose_directory_was_removed_fail(
     watched: WatchedPoller, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No result can come any more."""
-    monkeypatch.setattr(inspection, "_GONE_GRACE", 0.05)
+    monkeypatch.setattr(inspection, "GONE_GRACE", 0.05)
     watched.poller.watch(jobs.opened)
 
     jobs.submission.remove()

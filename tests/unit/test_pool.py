@@ -22,6 +22,7 @@ from slurm_futures import pool as pool_module
 from slurm_futures.directories import RunDirectory
 from slurm_futures.errors import (
     JobCancelled,
+    JobLost,
     JobTimeout,
     PendingTimeout,
     SubmitError,
@@ -753,6 +754,65 @@ def test_calls_that_cannot_be_written_fail(harness: Harness) -> None:
     harness.workers[0].serve()
     harness.poll()
     assert second.result(0) == 0
+
+
+def test_calls_in_a_deleted_queue_are_lost(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some time in which it may be there again; later calls have another one."""
+    (lost,) = harness.submit(int)
+    harness.workers[0].start()
+    deleted = harness.directory
+    hidden = deleted.path.rename(deleted.path.with_name("hidden"))
+
+    with pytest.raises(FileNotFoundError):
+        harness.poll()
+    assert not lost.done()
+    hidden.rename(deleted.path)
+    harness.poll()
+    deleted.remove()
+    monkeypatch.setattr(pool_module, "GONE_GRACE", 0)
+    with pytest.raises(FileNotFoundError):
+        harness.poll()
+    harness.poll()
+
+    error = lost.exception(0)
+    assert isinstance(error, JobLost)
+    assert f"{deleted.path} was deleted" in str(error)
+    assert harness.workers[0].future.cancelled()
+    assert_served_anew(harness)
+
+
+def test_a_queue_that_was_deleted_is_noticed_by_the_next_call(harness: Harness) -> None:
+    """At once: this program has made it, so it cannot be late."""
+    (lost,) = harness.submit(int)
+    harness.directory.remove()
+
+    assert_served_anew(harness)
+    assert isinstance(lost.exception(0), JobLost)
+
+
+def test_an_idle_queue_may_be_deleted(harness: Harness) -> None:
+    """The next call has another one, and workers for it."""
+    served = harness.submit(int)
+    harness.workers[0].start()
+    harness.workers[0].serve()
+    assert harness.all_done(served)
+    harness.directory.remove()
+
+    assert_served_anew(harness)
+
+
+def assert_served_anew(harness: Harness) -> None:
+    """See that a call has a new queue and a worker that serves it."""
+    queues = len(harness.staging.pools)
+    later = harness.submit(int)
+
+    assert len(harness.staging.pools) == queues + 1
+    harness.workers[-1].start()
+    assert harness.workers[-1].serve() == 1
+    assert harness.all_done(later)
+    assert [future.result(0) for future in later] == [0]
 
 
 def test_files_of_calls_that_are_over_are_deleted(harness: Harness) -> None:

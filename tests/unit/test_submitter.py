@@ -448,22 +448,51 @@ def test_files_that_cannot_be_written_fail_the_futures(
     assert 'SlurmExecutor(directory="...")' in str(error)
 
 
-def test_a_deleted_run_that_slurm_made_again_takes_no_calls(
-    desk: Desk, tmp_path: Path
+def test_calls_after_the_run_was_deleted_get_another_one(
+    desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The log says so."""
+    desk.put(1)
+    desk.submitter.join()
+    deleted = desk.watched[0].submission.run
+    shutil.rmtree(deleted.path)
+
+    desk.put(1)
+    desk.submitter.join()
+
+    run = desk.watched[1].submission.run
+    assert run.path != deleted.path
+    assert run.is_complete()
+    assert f"{deleted.path} was deleted" in caplog.text
+
+
+def test_a_deleted_run_that_slurm_made_again_takes_no_calls(desk: Desk) -> None:
     """Slurm 26.05 makes the directory of a job's log: the worker is not there."""
     desk.put(1)
     desk.submitter.join()
-    run = desk.watched[0].submission.run
-    shutil.rmtree(run.path)
-    run.logs.mkdir(parents=True)
+    deleted = desk.watched[0].submission.run
+    shutil.rmtree(deleted.path)
+    deleted.logs.mkdir(parents=True)
 
-    (request,) = desk.put(1)
+    desk.put(1)
     desk.submitter.join()
 
-    error = request.future.exception(0)
-    assert isinstance(error, SubmitError)
-    assert str(run.path) in str(error)
+    assert desk.watched[1].submission.run.path != deleted.path
+    assert not deleted.path.exists()
+
+
+def test_a_run_without_its_worker_keeps_what_it_holds(desk: Desk) -> None:
+    """Some file systems delete files that nobody has read for weeks."""
+    desk.put(1)
+    desk.submitter.join()
+    first = desk.watched[0].submission
+    (first.run.path / "worker.py").unlink()
+
+    desk.put(1)
+    desk.submitter.join()
+
+    assert desk.watched[1].submission.run.path != first.run.path
+    assert first.calls.exists()
 
 
 def test_unexpected_error_fails_the_futures_of_its_submission_only(
