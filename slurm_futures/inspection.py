@@ -35,9 +35,6 @@ class Inspector:
         cancel: takes jobs that should end.
         expect_change: called when the scheduler has something to say about a job.
         explain: takes a job that is over for an unknown cause; `bury` follows.
-
-    Attributes:
-        snapshot_at: monotonic seconds of the last good snapshot.
     """
 
     def __init__(
@@ -56,7 +53,6 @@ class Inspector:
         self._cancel = cancel
         self._expect_change = expect_change
         self._explain = explain
-        self.snapshot_at = -float("inf")
 
     def look_at(self, opened: OpenSubmission, look_at_started: bool) -> None:
         """Settle what is over of a submission.
@@ -156,7 +152,7 @@ class Inspector:
         self._expect_change()
 
     def _decide(self, opened: OpenSubmission, track: Track) -> None:
-        verdict = judge(track, time.monotonic(), self.snapshot_at, self._grace)
+        verdict = judge(track, time.monotonic(), opened.snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
         elif verdict is Verdict.FAIL and not track.being_explained:
@@ -183,8 +179,8 @@ class Inspector:
         if track.closed:
             return
         if ending.state in UNLISTED:
-            track.see(ending.state, self.snapshot_at)
-        verdict = judge(track, time.monotonic(), self.snapshot_at, self._grace)
+            track.see(ending.state, opened.snapshot_at)
+        verdict = judge(track, time.monotonic(), opened.snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
         elif verdict is Verdict.FAIL:

@@ -39,6 +39,7 @@ class OpenSubmission:
         suspects: jobs that may be over, about which something is to be decided.
         told_to_end: jobs whose script has told that Slurm is ending them.
         listed: whether the last snapshot listed any job of this submission.
+        snapshot_at: monotonic seconds of the last good snapshot.
         reasons: why jobs are pending, as the last snapshot said.
         gone_since: monotonic seconds since when its directory is not there any more.
     """
@@ -56,6 +57,7 @@ class OpenSubmission:
     suspects: set[int] = field(default_factory=set)
     told_to_end: set[int] = field(default_factory=set)
     listed: bool = True
+    snapshot_at: float = -float("inf")
     reasons: dict[str, list[range]] = field(default_factory=dict)
     gone_since: float | None = None
 
@@ -98,6 +100,7 @@ class OpenSubmission:
             rows: the rows of a snapshot with the id of this submission.
             at: monotonic seconds, when the snapshot was asked for.
         """
+        self.snapshot_at = at
         # After a loss of its state slurmctld counts from an old id again.
         rows = list(rows)
         ours = [row for row in rows if row.directory in {"", str(self.submission.path)}]

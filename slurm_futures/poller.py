@@ -285,7 +285,6 @@ class Poller:
 
     def _absorb(self, snapshot: Snapshot) -> None:
         """Take in what a snapshot says about each open job."""
-        self._inspector.snapshot_at = snapshot.started_at
         news: list[bool] = []
 
         def compare(opened: OpenSubmission) -> None:
@@ -294,7 +293,8 @@ class Poller:
             self._end_late(opened, snapshot.started_at)
 
         for opened in self._open:
-            self._guard(opened, compare)
+            if opened.job_id.cluster not in snapshot.silent:
+                self._guard(opened, compare)
         self._sweep()
         self._pace.note_answer(changed=any(news))
         self._ask(self._scheduler.poll_interval * self._pace.query_factor)

@@ -160,6 +160,8 @@ class Sender:
                 if any(_is_ours(row, staged) for row in rows):
                     logger.warning("job %s: found after sbatch had failed", job_id)
                     return job_id
+            if snapshot.silent:
+                continue  # it may be there
             first_good = first_good or snapshot.started_at
             if snapshot.started_at - first_good >= _SEARCH_TIME:
                 return None

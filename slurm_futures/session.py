@@ -7,18 +7,17 @@ threads go on until the last open future is done, and end.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import threading
-import time
 import weakref
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from slurm_futures.canceller import Canceller
 from slurm_futures.endings import JobEndings
-from slurm_futures.errors import InitializerFailed, SchedulerError, SlurmFuturesError
+from slurm_futures.errors import InitializerFailed, SlurmFuturesError
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.poller import Poller
 from slurm_futures.pool import Pool
@@ -26,23 +25,17 @@ from slurm_futures.pool_workers import PoolSettings
 from slurm_futures.progress import Progress
 from slurm_futures.settling import Settler
 from slurm_futures.submitter import Submitter
-from slurm_futures.threads import Courier
 
 if TYPE_CHECKING:
     from slurm_futures.future import SlurmFuture
     from slurm_futures.open_submission import OpenSubmission
     from slurm_futures.retries import Retries
-    from slurm_futures.schedulers.base import JobId, Scheduler
+    from slurm_futures.schedulers.base import Scheduler
     from slurm_futures.serialization import PickledCall
     from slurm_futures.staging import Kind, Staging
     from slurm_futures.tracking import Track
 
 logger = logging.getLogger("slurm_futures")
-
-#: Seconds for which cancels that arrive one by one are gathered for one scancel.
-_CANCEL_PAUSE = 0.02
-#: Seconds for which a cancel that fails is tried again; then its jobs are logged.
-_CANCEL_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +74,7 @@ class Session:
         self._lock = threading.Lock()
         self._futures: weakref.WeakSet[SlurmFuture[Any]] = weakref.WeakSet()
         self._progress = Progress() if settings.progress else None
-        self._canceller = Courier(
-            self._send_cancels, "slurm_futures-canceller", _CANCEL_PAUSE
-        )
+        self._canceller = Canceller(scheduler)
         self._settings = settings
         self._pools: dict[Kind, Pool] = {}
         self._settler = Settler(
@@ -301,19 +292,3 @@ class Session:
         if not opened.tracks:
             self.staging.note_over(opened.submission)
         self._submitter.note_over(opened)
-
-    def _send_cancels(self, job_ids: list[JobId]) -> None:
-        """Cancel jobs; called in the thread of the canceller."""
-        deadline = time.monotonic() + _CANCEL_PATIENCE
-        for pause in itertools.chain((1.0, 2.0, 4.0), itertools.repeat(8.0)):
-            try:
-                self.scheduler.cancel(job_ids)
-            except SchedulerError as error:
-                logger.info("jobs are not cancelled yet: %s", error)
-                if time.monotonic() > deadline:
-                    ids = " ".join(map(str, job_ids))
-                    logger.warning("these jobs may still run: scancel %s", ids)
-                    return
-                time.sleep(pause)
-            else:
-                return

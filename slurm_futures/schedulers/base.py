@@ -171,11 +171,13 @@ class Snapshot:
     """One answer of squeue: the rows of each job or array, by its id without index.
 
     `started_at` (monotonic seconds) is when the question was asked: a job that was
-    submitted later may be missing without being lost.
+    submitted later may be missing without being lost. Of the jobs on `silent` clusters
+    it says nothing, since those did not answer.
     """
 
     started_at: float
     jobs: Mapping[JobId, tuple[Row, ...]] = field(default_factory=dict)
+    silent: frozenset[str | None] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,14 +127,22 @@ class QueueCache:
             self._tell(error)
             return None
         self._failures = 0
+        if snapshot.silent and self._may_warn():
+            names = ", ".join(sorted(map(str, snapshot.silent)))
+            logger.warning("no answer from cluster %s; its jobs are left alone", names)
         return snapshot
 
-    def _tell(self, error: Exception) -> None:
+    def _may_warn(self) -> bool:
         now = time.monotonic()
+        if now - self._warned_at <= _WARNING_INTERVAL:
+            return False
+        self._warned_at = now
+        return True
+
+    def _tell(self, error: Exception) -> None:
         if isinstance(error, SchedulerError) and self._failures == 1:
             logger.info("the queue is not known for now: %s", error)
-        elif now - self._warned_at > _WARNING_INTERVAL:
-            self._warned_at = now
+        elif self._may_warn():
             logger.warning(
                 "the queue could not be read %d times in a row; results are still "
                 "collected, and jobs that vanish are noticed later: %s",

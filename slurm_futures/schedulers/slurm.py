@@ -136,14 +136,24 @@ class SlurmScheduler:
             _clusters.setdefault(self.identity, set()).update(names)
 
     def query(self) -> Snapshot:
-        """Run squeue once, on each cluster where jobs were submitted."""
+        """Run squeue once, on each cluster where jobs were submitted.
+
+        Raises:
+            SchedulerError: none of them answered.
+        """
         started_at = time.monotonic()
         with _shared_lock:
             clusters = sorted(_clusters.get(self.identity, {None}), key=str)
         jobs: dict[JobId, tuple[Row, ...]] = {}
+        silent: dict[str | None, SchedulerError] = {}
         for cluster in clusters:
-            jobs |= parsing.parse_queue(self._squeue(cluster), cluster)
-        return Snapshot(started_at, jobs)
+            try:
+                jobs |= parsing.parse_queue(self._squeue(cluster), cluster)
+            except SchedulerError as error:
+                silent[cluster] = error
+        if len(silent) == len(clusters):
+            raise silent[clusters[0]]
+        return Snapshot(started_at, jobs, frozenset(silent))
 
     def _squeue(self, cluster: str | None) -> str:
         # -a: without it jobs in hidden partitions are not shown. No --array: it loses
@@ -162,14 +172,24 @@ class SlurmScheduler:
         return answer.stdout
 
     def cancel(self, jobs: Collection[JobId]) -> None:
-        """Run scancel with bracket forms: one request for each array."""
+        """Run scancel with bracket forms: one request for each array.
+
+        Raises:
+            SchedulerError: some jobs are not cancelled; the others are.
+        """
+        failure: SchedulerError | None = None
         for cluster in sorted({job.cluster for job in jobs}, key=str):
             ids = list(
                 parsing.format_ids([job for job in jobs if job.cluster == cluster])
             )
             for start in range(0, len(ids), 1000):
                 words = [*_cluster_words(cluster), *ids[start : start + 1000]]
-                self._run(["scancel", *words], timeout=_LONG_TIMEOUT)
+                try:
+                    self._run(["scancel", *words], timeout=_LONG_TIMEOUT)
+                except SchedulerError as error:
+                    failure = error
+        if failure is not None:
+            raise failure
 
     def throttle(self, array: JobId, limit: int) -> None:
         """Change the ArrayTaskThrottle."""

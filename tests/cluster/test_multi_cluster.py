@@ -128,3 +128,34 @@ def test_an_ambiguous_sbatch_on_another_cluster(
     gate.open()
     assert future.result(PATIENCE) == "a"
     assert len(shims.calls("sbatch")) == 1
+
+
+def test_a_cluster_that_is_down_harms_no_other(
+    clusters: tuple[SlurmCluster, SlurmCluster],
+    make_executor: MakeExecutor,
+    gate: Gate,
+    noticed: Noticed,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ends on the others are noticed, cancels reach them; it gets its own later."""
+    here, there = clusters
+    silent = name_of(there)
+    away = make_executor(clusters=silent).submit(gate.hold, "away")
+    executor = make_executor(clusters=name_of(here))
+    cancelled = executor.submit(gate.hold, "a")
+    held = executor.options(hold=True).submit(gate.hold, "b")
+    gate.await_arrivals("away", "a")
+    assert_soon(lambda: away.state is JobState.RUNNING, PATIENCE)
+    assert_soon(lambda: held.state is JobState.PENDING, PATIENCE)
+    there.stop_controller()
+
+    here.run("scancel", held.job_id)
+    noticed(held, JobCancelled, within=60)  # as only squeue tells
+    assert not away.done()
+    assert f"no answer from cluster {silent}" in caplog.text
+    assert away.cancel()
+    assert cancelled.cancel()
+    assert_soon(lambda: not here.open_jobs(), PATIENCE)
+
+    there.start_controller()
+    assert_soon(lambda: not there.open_jobs(), PATIENCE)

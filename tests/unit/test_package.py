@@ -19,7 +19,7 @@ LAYERS = [
     "cli",
     "executor demo",
     "session mapping arguments",
-    "poller pool",
+    "poller pool canceller",
     "inspection",
     "endings submitter progress sharing pace",
     "settling sending open_submission places post_mortem pending pool_units "
