@@ -62,7 +62,14 @@ from slurm_futures.script import (
 from slurm_futures.serialization import dump, function_name
 from slurm_futures.session import Session, Settings
 from slurm_futures.sharing import CallPickler
-from slurm_futures.staging import Keep, Kind, Staging, check_directory, clean_name
+from slurm_futures.staging import (
+    Keep,
+    Kind,
+    Staging,
+    check_directory,
+    clean_name,
+    current_directory,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -188,7 +195,7 @@ class SlurmExecutor(Executor):
         future: SlurmFuture[T] = SlurmFuture(self._session.note_cancel)
         try:
             call = CallPickler().pickle(dump(fn), args, kwargs)
-        except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
+        except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
             future.set_exception(error)
             return future
         self._put(function_name(fn), [JobRequest(future, range(1), [call])])
@@ -234,15 +241,17 @@ class SlurmExecutor(Executor):
         )
         if buffersize is None:
             return results(deque(first), deadline, list)
-        executor = weakref.ref(self)
+        # Results go on to come while any of the executors that share them all lives.
+        owner = weakref.ref(self._owner)
+        sender = copy.copy(self)
+        del sender._owner
 
         def submit_next() -> list[SlurmFuture[Any]]:
-            alive = executor()
             more = list(itertools.islice(chunks, 1))
-            if alive is None or not more:
+            if owner() is None or not more:
                 return []
-            alive._session.check_usable()
-            return alive._submit_chunks(
+            sender._session.check_usable()
+            return sender._submit_chunks(
                 label, function, iter(more), chunksize, CallPickler()
             )
 
@@ -332,13 +341,13 @@ class SlurmExecutor(Executor):
         return self._session.broken or False
 
     def _put(self, label: str, requests: list[JobRequest]) -> None:
-        kind = Kind(self._options, os.getcwd())  # noqa: PTH109  (text)
+        kind = Kind(self._options, current_directory())
         self._session.put(kind, clean_name(label), requests)
 
     def _submit_chunks(
         self,
         label: str,
-        function: bytes | BaseException,
+        function: bytes | Exception,
         chunks: Iterator[Chunk],
         chunksize: int,
         pickler: CallPickler,

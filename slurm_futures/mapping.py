@@ -20,17 +20,17 @@ from slurm_futures.sharing import CallPickler
 Chunk = tuple[tuple[Any, ...], ...]
 
 
-def pickle_function(fn: Callable[..., Any]) -> bytes | BaseException:
+def pickle_function(fn: Callable[..., Any]) -> bytes | Exception:
     """Pickle the function of a map; its calls fail with the error if there is one."""
     try:
         return dump(fn)
-    except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
+    except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
         return error
 
 
 def make_request(
     future: SlurmFuture[Any],
-    function: bytes | BaseException,
+    function: bytes | Exception,
     chunk: Chunk,
     pickler: CallPickler,
 ) -> JobRequest:
@@ -38,10 +38,10 @@ def make_request(
     positions, calls = [], []
     for position, args in enumerate(chunk):
         try:
-            if isinstance(function, BaseException):
+            if isinstance(function, Exception):
                 raise function
             calls.append(pickler.pickle(function, args, {}))
-        except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
+        except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
             future.settle(position, Outcome(exception=error))
         else:
             positions.append(position)

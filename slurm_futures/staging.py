@@ -182,7 +182,7 @@ class Staging:
             "host": platform.node(),
             "user": os.geteuid(),
             "pid": self._pid,
-            "cwd": os.getcwd(),  # noqa: PTH109  (text for JSON)
+            "cwd": current_directory(),
             "argv": sys.argv,
             "path": sys.path,
         }
@@ -213,7 +213,13 @@ class Staging:
 
     def _context(self, kind: Kind) -> dict[str, Any]:
         """Return what a job needs to look at modules and files as this program does."""
-        path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  ("" is cwd)
+        # An empty entry, as in a notebook, is the directory of the caller.
+        entries: list[object] = [*sys.path]
+        path = [
+            os.path.normpath(Path(kind.cwd, entry))
+            for entry in entries
+            if isinstance(entry, str)  # Python passes others over
+        ]
         return {
             "path": path,
             "cwd": kind.cwd,
@@ -270,6 +276,14 @@ def check_directory(directory: Path) -> None:
             "Choose a directory that you may write to and that the nodes share with "
             'this machine: SlurmExecutor(directory="...").'
         ) from error
+
+
+def current_directory() -> str:
+    """Return where this program is; if that was deleted, where it was before."""
+    try:
+        return os.getcwd()  # noqa: PTH109  (text for jobs and JSON)
+    except FileNotFoundError:
+        return os.environ.get("PWD", "/")
 
 
 def is_passing(error: Exception) -> bool:

@@ -28,6 +28,76 @@ def test_arguments_are_taken_at_once(make_ours: MakeOurs, gate: Gate) -> None:
     assert future.result(PATIENCE) == [1, 2]
 
 
+def test_other_options_go_on_for_a_whole_buffered_map(make_ours: MakeOurs) -> None:
+    """Nobody holds what `options` returns; the executor that it comes from is held."""
+    executor = make_ours(2)
+
+    results = executor.options(comment="other").map(abs, range(-9, 0), buffersize=2)
+
+    assert list(results) == list(range(9, 0, -1))
+
+
+class _PressesCtrlC:
+    def __reduce__(self) -> str:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_a_call_is_pickled_is_one_of_the_program(
+    make_ours: MakeOurs,
+) -> None:
+    """It is no error of the call, whose future would hide it."""
+    executor = make_ours(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(calls.ignore, _PressesCtrlC())
+    with pytest.raises(KeyboardInterrupt):
+        executor.map(calls.ignore, [1, _PressesCtrlC()])
+    assert executor.submit(abs, -1).result(PATIENCE) == 1
+
+
+def test_program_may_leave_its_directory_after_submit(run_script: RunScript) -> None:
+    """A module of the directory in which `submit` was called is found, as in a shell.
+
+    There, in a notebook and with `python -c`, `sys.path` has an empty entry.
+    """
+    ended = run_script(
+        """
+import os, sys
+from pathlib import Path
+from executors import make_executor
+
+sys.path[0] = ""
+Path("beside").mkdir()
+os.chdir("beside")
+Path("mine.py").write_text("def double(number): return 2 * number")
+import mine
+
+with make_executor(1) as executor:
+    future = executor.submit(mine.double, 4)
+    os.chdir("/")
+    print(future.result())
+"""
+    )
+    assert ended.stdout == "8\n", ended.stderr
+
+
+def test_program_may_lose_its_directory(run_script: RunScript) -> None:
+    """Calls run elsewhere."""
+    ended = run_script(
+        """
+import os
+from executors import make_executor
+
+with make_executor(1) as executor:
+    os.mkdir("gone")
+    os.chdir("gone")
+    os.rmdir("../gone")
+    print(executor.submit(abs, -1).result(), list(executor.map(abs, [-2, -3])))
+"""
+    )
+    assert ended.stdout == "1 [2, 3]\n", ended.stderr
+
+
 def test_call_that_forks_and_returns_twice_has_one_result(make_ours: MakeOurs) -> None:
     """The outcome is that of the process that was there first."""
     future = make_ours(1).submit(activities.fork_and_return)
