@@ -37,7 +37,7 @@ from slurm_futures.pending import PendingJobs
 from slurm_futures.schedulers.base import Ending, Scheduler, Snapshot
 from slurm_futures.schedulers.queue_cache import QueueCache
 from slurm_futures.serialization import Outcome
-from slurm_futures.threads import Courier, join_other
+from slurm_futures.threads import Courier, WorkThread
 from slurm_futures.tracking import Track
 from slurm_futures.worker import GIVE_UP_PAUSE
 
@@ -111,8 +111,8 @@ class Poller:
         self._pending = PendingJobs(pending_timeout)
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._explainer = Courier(self._explain, "slurm_futures-explainer")
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()
+        self._thread = WorkThread(self._run, "slurm_futures-poller")
         # From here on: state of the thread.
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []
@@ -128,39 +128,47 @@ class Poller:
 
     def watch(self, opened: OpenSubmission) -> None:
         """Begin to watch a submission; called from the submitter's thread."""
-        self._put(opened)
+        if not self._put(opened):
+            self._thread.work_here()
 
     def watch_queue(self, watched: Watched) -> None:
-        """Begin to look at a queue, or go on with it; called from any thread."""
-        self._put(_Watch(watched))
+        """Begin to look at a queue, or go on with it; called from any thread.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        if not self._put(_Watch(watched)):
+            raise RuntimeError("can't start new thread")
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function in the poller's thread soon; called from any thread."""
-        self._put(_Call(function))
+        if not self._put(_Call(function)):
+            function()  # nobody else does anything
 
-    def _put(self, message: _Message) -> None:
+    def _put(self, message: _Message) -> bool:
+        """Send a message; if no thread can be started for it, return False."""
         with self._lock:
-            self._inbox.put(message)
-            if self._thread is None:
-                self._start()
+            started = self._thread.start()
+            if started or isinstance(message, OpenSubmission):
+                self._inbox.put(message)
+            return started
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="slurm_futures-poller")
-        self._thread.start()
+    def cancel(self, track: Track) -> None:
+        """Cancel a job whose future was cancelled, and watch it no more.
 
-    def drop(self, track: Track) -> None:
-        """Stop to watch a job whose future was cancelled; called from any thread."""
+        Called from any thread, whatever it is about: this takes no lock and starts
+        nothing. A job that is open has the thread already, or `watch` will start it.
+        """
         self._inbox.put(track)
 
     def stop(self, error: SlurmFuturesError) -> None:
         """Cancel all jobs and fail their futures; called from any thread."""
-        self._put(error)
+        if not self._put(error):
+            self._stop(error)
 
     def join(self) -> bool:
         """Wait until nothing is open; return whether there was a thread to wait for."""
-        with self._lock:
-            thread = self._thread
-        return join_other(thread)
+        return self._thread.join()
 
     # The thread.
 
@@ -183,16 +191,16 @@ class Poller:
             if self._open or watched or not self._inbox.empty():
                 return True
             self._cache.forget(self._take_snapshot)
-            self._thread = None
+            self._thread.end()
             return False
 
     def _leave(self) -> None:
         """Let another thread take what has arrived since the failure of this one."""
         with self._lock:
             self._cache.forget(self._take_snapshot)
-            self._thread = None
+            self._thread.end()
             if not self._inbox.empty():
-                self._start()
+                self._thread.start()
 
     def _receive(self, timeout: float) -> None:
         """Handle what is in the inbox; wait for something to be there."""
@@ -240,6 +248,7 @@ class Poller:
     def _forget_cancelled(self, track: Track) -> None:
         for opened in self._open:
             if opened.tracks.get(track.index) is track:
+                self._cancel_jobs([track])
                 self._endings.close(opened, track)
                 break
         self._sweep()
@@ -256,6 +265,7 @@ class Poller:
         for opened in self._open:
             self._guard(opened, look_at)
         self._pace.end_look()
+        self._cache.revive()
         self._sweep()
         for watched in self._watched:
             self._look_at_queue(watched)

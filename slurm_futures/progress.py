@@ -26,7 +26,7 @@ class Progress:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._terminal = self._stream.isatty()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._began_at = time.monotonic()
         self._written_at = -float("inf")
         self._total = self._done = self._failed = 0

@@ -28,6 +28,8 @@ logger = logging.getLogger("slurm_futures")
 _SHORTEST_BACKOFF, _LONGEST_BACKOFF = 1.0, 60.0
 #: Seconds for which a submission is tried before its futures fail.
 _PATIENCE = 6 * 3600.0
+#: Seconds after which a pause ends that nobody waits for any more.
+_WANTED_INTERVAL = 0.5
 #: Seconds after an ambiguous failure until a job that is not in the queue was never
 #: made. slurmctld may still work off what it was sent before it hung.
 _SEARCH_TIME = 20.0
@@ -38,7 +40,7 @@ class Sender:
 
     Args:
         scheduler: where the jobs will run.
-        changed: notified when futures are cancelled, which may end a wait.
+        changed: notified when all futures have failed, which ends a wait.
 
     Attributes:
         largest: how many jobs the next submission may hold, as far as refusals have
@@ -132,11 +134,9 @@ class Sender:
     def _pause(self, seconds: float, is_wanted: Callable[[], bool]) -> None:
         """Let some time pass, unless nobody waits for the jobs any more."""
         deadline = time.monotonic() + seconds
-        with self._changed:
-            while (left := deadline - time.monotonic()) > 0:
-                if not is_wanted():
-                    return
-                self._changed.wait(left)
+        while (left := deadline - time.monotonic()) > 0 and is_wanted():
+            with self._changed:
+                self._changed.wait(min(left, _WANTED_INTERVAL))
 
     def _search(self, staged: Staged, is_wanted: Callable[[], bool]) -> JobId | None:
         """Look for a job that sbatch may have made although it failed.

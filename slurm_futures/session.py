@@ -71,7 +71,9 @@ class Session:
         self._stopped: SlurmFuturesError | None = None
         self._released = False
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._entered = threading.Condition(self._lock)
+        self._entering: list[threading.Thread] = []  # in `put`
         self._futures: weakref.WeakSet[SlurmFuture[Any]] = weakref.WeakSet()
         self._progress = Progress() if settings.progress else None
         self._canceller = Canceller(scheduler)
@@ -124,10 +126,16 @@ class Session:
         with self._lock:
             self.check_usable()
             self._futures.update(request.future for request in requests)
-        if self._progress is not None:
-            for request in requests:
-                self._progress.watch(request.future, len(request.calls))
-        self._route(kind, label, requests)
+            self._entering.append(threading.current_thread())
+        try:
+            if self._progress is not None:
+                for request in requests:
+                    self._progress.watch(request.future, len(request.calls))
+            self._route(kind, label, requests)
+        finally:
+            with self._entered:
+                self._entering.remove(threading.current_thread())
+                self._entered.notify_all()
 
     def _route(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
         """Let calls become jobs of their own, or take them to those that live on."""
@@ -174,7 +182,8 @@ class Session:
     def describe(self) -> str:
         """Say in a word or two how it goes, for the repr of an executor."""
         with self._lock:
-            open_count = sum(not future.done() for future in self._futures)
+            futures = list(self._futures)
+        open_count = sum(not future.done() for future in futures)
         word = "broken" if self.broken else "closed" if self.closed else "open"
         return f"state={word} open_futures={open_count}"
 
@@ -189,15 +198,11 @@ class Session:
 
     def _cancel_job(self, future: SlurmFuture[Any]) -> None:
         """Cancel the job of a call, or of a worker."""
-        self._submitter.note_cancel()
-        tracks = future.open_tracks()
-        if tracks:
-            self._cancel_tracks(tracks)
+        self._cancel_tracks(future.open_tracks())
 
     def _cancel_tracks(self, tracks: list[Track]) -> None:
         for track in tracks:
-            self._poller.drop(track)
-        self._canceller.put([track.job_id for track in tracks if track.may_exist])
+            self._poller.cancel(track)
 
     def cancel_open(self, *, started: bool) -> None:
         """Cancel open futures, on request also those whose jobs have started."""
@@ -248,10 +253,16 @@ class Session:
         """
         if self._is_foreign():
             return
+        with self._entered:
+            self._entered.wait_for(self._nobody_else_enters)
         while any([self._join_pools(), self._submitter.join(), self._poller.join()]):
             pass  # a job that is over may have made another one possible
         self._canceller.join()
         self.staging.clean()
+
+    def _nobody_else_enters(self) -> bool:
+        """Whether no other thread is in `put`, with calls that are accepted."""
+        return set(self._entering) <= {threading.current_thread()}
 
     def _join_pools(self) -> bool:
         waited = [pool.join() for pool in list(self._pools.values())]

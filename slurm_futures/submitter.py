@@ -26,7 +26,7 @@ from slurm_futures.places import Places
 from slurm_futures.schedulers.base import JobId, Limits, Scheduler
 from slurm_futures.sending import Sender
 from slurm_futures.staging import is_passing, not_written
-from slurm_futures.threads import join_other
+from slurm_futures.threads import WorkThread
 from slurm_futures.tracking import Track
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Submitter:
         self._on_full = on_full
         self._changed = threading.Condition()
         self._outbox: dict[Kind, tuple[str, list[JobRequest]]] = {}
-        self._thread: threading.Thread | None = None
+        self._thread = WorkThread(self._run, "slurm_futures-submitter")
         self._under_way: list[JobRequest] = []
         # From here on: state of the thread.
         self._limits_asked_at = -float("inf")
@@ -91,20 +91,15 @@ class Submitter:
                 self._outbox[kind][1].extend(requests)
             else:
                 self._outbox[kind] = (label, list(requests))
-            self._wake()
+        self._wake()
 
     def note_over(self, opened: OpenSubmission) -> None:
         """Take that a job is over, which may let others run; called by the poller."""
         with self._changed:
             self._places.note_over(opened)
-            if self._outbox or self._places.to_raise():
-                self._wake()
-            self._changed.notify_all()
-
-    def note_cancel(self) -> None:
-        """Take that futures were cancelled, some maybe in the outbox."""
-        with self._changed:
-            self._changed.notify_all()
+            has_work = bool(self._outbox or self._places.to_raise())
+        if has_work:
+            self._wake()
 
     def fail_waiting(self, error: SlurmFuturesError) -> None:
         """Fail all futures that have no job yet.
@@ -117,21 +112,19 @@ class Submitter:
             self._outbox = {}
         for requests in waiting:
             fail_requests(requests, error)
-        self.note_cancel()
+        with self._changed:
+            self._changed.notify_all()
 
     def join(self) -> bool:
         """Wait until nothing can be sent now; return whether there was a thread."""
-        with self._changed:
-            thread = self._thread
-        return join_other(thread)
+        return self._thread.join()
 
     def _wake(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="slurm_futures-submitter"
-            )
-            self._thread.start()
-        self._changed.notify_all()
+        with self._changed:
+            started = self._thread.start()
+            self._changed.notify_all()
+        if not started:
+            self._thread.work_here()
 
     # The thread.
 
@@ -147,7 +140,7 @@ class Submitter:
         except BaseException as error:
             logger.exception("the submitter met an error that should not happen")
             with self._changed:
-                self._thread = None
+                self._thread.end()
             self.fail_waiting(_internal_error(error))
             raise
 
@@ -157,10 +150,9 @@ class Submitter:
         The next request, or the next job that is over, starts another one.
         """
         with self._changed:
-            self._drop_cancelled()
             if (self._outbox and self._places.free() != 0) or self._places.to_raise():
                 return True
-            self._thread = None
+            self._thread.end()
             is_full = bool(self._outbox)
         if is_full:
             self._on_full()
@@ -183,14 +175,17 @@ class Submitter:
     def _next(self) -> tuple[Kind, str, list[JobRequest], int | None] | None:
         """Take the requests that may become jobs now, if there are any."""
         size = self._size()
-        with self._changed:
-            self._drop_cancelled()
-            free = self._places.free()
-            if not self._outbox or free == 0:
-                return None
-            kind, label, requests = self._take(size)
-            self._under_way = requests
-            return kind, label, requests, free
+        while True:
+            with self._changed:
+                free = self._places.free()
+                if not self._outbox or free == 0:
+                    return None
+                kind, label, requests = self._take(size)
+                self._under_way = requests
+            alive = [each for each in requests if not each.future.done()]
+            if alive:
+                self._under_way = alive
+                return kind, label, alive, free
 
     def _take(self, size: int) -> tuple[Kind, str, list[JobRequest]]:
         kind, (label, requests) = next(iter(self._outbox.items()))
@@ -199,14 +194,6 @@ class Submitter:
         else:
             del self._outbox[kind]
         return kind, label, requests[:size]
-
-    def _drop_cancelled(self) -> None:
-        for kind, (label, requests) in list(self._outbox.items()):
-            alive = [each for each in requests if not each.future.done()]
-            if alive:
-                self._outbox[kind] = (label, alive)
-            else:
-                del self._outbox[kind]
 
     def _raise_throttles(self) -> None:
         """Let arrays use the places of jobs that are over."""

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from slurm_futures.errors import SchedulerError
 from slurm_futures.schedulers.base import Scheduler, Snapshot
+from slurm_futures.threads import WorkThread
 
 logger = logging.getLogger("slurm_futures")
 
@@ -60,7 +61,7 @@ class QueueCache:
         self._scheduler = scheduler
         self._changed = threading.Condition()
         self._wishes: dict[Subscriber, float] = {}
-        self._thread: threading.Thread | None = None
+        self._thread = WorkThread(self._serve, "slurm_futures-queue", daemon=True)
         self._asked_at = -float("inf")
         self._failures = 0
         self._warned_at = -float("inf")
@@ -73,18 +74,17 @@ class QueueCache:
         """
         with self._changed:
             self._wishes[subscriber] = min(at, self._wishes.get(subscriber, at))
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="slurm_futures-queue", daemon=True
-                )
-                try:
-                    self._thread.start()
-                except RuntimeError as error:
-                    # CPython 3.12.0 and 3.12.1 start none while a program ends
-                    # (gh-113964). Results are found without the queue.
-                    logger.debug("no snapshot: %s", error)
-                    self._thread = None
+            self._thread.start()
             self._changed.notify()
+
+    def revive(self) -> None:
+        """Start the thread if wishes wait since there could be none.
+
+        Results are found without the queue.
+        """
+        if self._wishes and not self._thread.exists:
+            with self._changed:
+                self._thread.start()
 
     def forget(self, subscriber: Subscriber) -> None:
         """Drop the wish of a subscriber that has no open jobs any more."""
@@ -109,7 +109,7 @@ class QueueCache:
                     self._asked_at = time.monotonic()
                     return True
                 self._changed.wait(delay)
-            self._thread = None
+            self._thread.end()
             return False
 
     def _earliest(self) -> float:

@@ -25,7 +25,7 @@ LAYERS = [
     "settling sending open_submission places post_mortem pending pool_units "
     "pool_workers",
     "job_requests",
-    "staging retries future threads",
+    "staging retries future",
     "pool_directory script serialization",
     "directories",
     "tracking",
@@ -33,7 +33,7 @@ LAYERS = [
     "schedulers.queue_cache schedulers.local_launch schedulers.local_queue "
     "schedulers.parsing schedulers.processes",
     "schedulers.local_submission",
-    "errors",
+    "errors threads",
     "schedulers.base",
     "worker pool_worker by_value start __init__ schedulers.__init__",
 ]

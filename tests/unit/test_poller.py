@@ -43,7 +43,7 @@ def end(watched: WatchedPoller, *arrays: FakeJobs) -> None:
     """Cancel what is still open, and wait for the thread of the poller."""
     for array in arrays:
         for track in list(array.opened.tracks.values()):
-            watched.poller.drop(track)
+            watched.poller.cancel(track)
     watched.poller.join()
 
 
@@ -653,7 +653,7 @@ def test_no_squeue_while_no_future_is_open(
 
     end(watched, jobs)
 
-    assert_soon(lambda: watched.poller._cache._thread is None)
+    assert_soon(lambda: not watched.poller._cache._thread.exists)
 
 
 def test_stuck_job_is_told_of_once(
@@ -871,7 +871,7 @@ def test_explanation_of_jobs_that_were_cancelled_meanwhile_is_dropped(
 
     def explain(lost: object) -> dict[object, Ending]:
         jobs.futures[0].cancel()
-        watched.poller.drop(jobs.opened.tracks[0])
+        watched.poller.cancel(jobs.opened.tracks[0])
         return {}
 
     monkeypatch.setattr(scheduler, "explain", explain)

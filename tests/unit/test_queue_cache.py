@@ -181,14 +181,13 @@ def test_thread_ends_when_nobody_waits(scheduler: FakeScheduler) -> None:
     ask_now(cache, answers)
     assert_soon(lambda: answers)
     ask_now(cache, answers)
-    thread = cache._thread
-    assert thread is not None
+    assert cache._thread.exists
 
     for wish in list(cache._wishes):
         cache.forget(wish)
 
-    thread.join(5)
-    assert not thread.is_alive()
+    cache._thread.join()
+    assert_soon(lambda: not cache._thread.exists)
 
 
 def test_forgetting_a_stranger_does_nothing(scheduler: FakeScheduler) -> None:
@@ -203,9 +202,31 @@ def test_thread_does_not_hold_up_the_end_of_the_program(
     cache = QueueCache.of(scheduler)
     cache.ask(print, time.monotonic() + 1000)
 
-    assert cache._thread is not None
-    assert cache._thread.daemon
+    (thread,) = [
+        each for each in threading.enumerate() if each.name == "slurm_futures-queue"
+    ]
+    assert thread.daemon
     cache.forget(print)
+
+
+def test_thread_that_could_not_be_started_is_started_later(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wish stays."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    answers: list[Snapshot] = []
+    cache = QueueCache.of(scheduler)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        ask_now(cache, answers)
+        cache.revive()
+    assert not cache._thread.exists
+
+    cache.revive()
+    assert_soon(lambda: answers)
 
 
 def test_forked_child_starts_anew(scheduler: FakeScheduler) -> None:

@@ -362,7 +362,6 @@ def test_search_ends_when_nobody_waits_any_more(
     assert_soon(lambda: scheduler.query_count)
 
     request.future.cancel()
-    desk.submitter.note_cancel()
 
     desk.submitter.join()
     assert desk.watched == []
@@ -410,7 +409,6 @@ def test_submission_that_nobody_waits_for_is_not_tried_again(
     assert_soon(lambda: scheduler.batches)
 
     request.future.cancel()
-    desk.submitter.note_cancel()
 
     desk.submitter.join()
     assert scheduler.sizes == [1]

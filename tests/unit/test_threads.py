@@ -1,10 +1,12 @@
 """Threads that exist only while there is work for them."""
 
+import gc
 import threading
 
 import pytest
 
-from slurm_futures.threads import Courier, join_other
+from slurm_futures import threads
+from slurm_futures.threads import Courier
 from tests.waiting import assert_soon
 
 
@@ -92,4 +94,129 @@ def test_joining_itself_returns_at_once() -> None:
 
 def test_joining_no_thread_says_so() -> None:
     """There was nothing to wait for."""
-    assert not join_other(None)
+    assert not Courier(print, "courier").join()
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Let no thread start until the patch is undone, as with `ulimit -u`."""
+    monkeypatch.setattr(threading.Thread, "start", _start_none)
+    return monkeypatch
+
+
+def _start_none(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_without_threads_the_caller_does_the_work(
+    no_threads: pytest.MonkeyPatch,
+) -> None:
+    """Also what it puts there while it does so; later there are threads again."""
+    rounds: list[tuple[list[int], str]] = []
+
+    def deliver(items: list[int]) -> None:
+        rounds.append((items, threading.current_thread().name))
+        if items == [1]:
+            courier.put([2])
+
+    courier = Courier(deliver, "courier")
+    courier.put([1])
+    here = threading.current_thread().name
+    assert rounds == [([1], here), ([2], here)]
+    assert not courier.join()
+
+    no_threads.undo()
+    courier.put([3])
+    courier.join()
+    assert rounds[2] == ([3], "courier")
+
+
+def test_others_wait_for_work_that_has_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`join` of another thread returns when the work is done."""
+    gate = threading.Event()
+    began = threading.Event()
+    done: list[list[int]] = []
+
+    def deliver(items: list[int]) -> None:
+        began.set()
+        assert gate.wait(10)
+        done.append(items)
+
+    courier = Courier(deliver, "courier")
+    joined: list[list[list[int]]] = []
+
+    def join() -> None:
+        assert began.wait(10)
+        gate.set()
+        courier.join()
+        joined.append(list(done))
+
+    waiter = threading.Thread(target=join)
+    waiter.start()
+    monkeypatch.setattr(threading.Thread, "start", _start_none)
+    courier.put([1])
+    waiter.join()
+    assert joined == [[[1]]]
+
+
+def test_ctrl_c_in_the_start_of_a_thread_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether the thread has begun or not, the items are delivered once."""
+    rounds: list[list[int]] = []
+    start = threading.Thread.start
+    courier = Courier(rounds.append, "courier", pause=0.05)
+
+    def start_and_interrupt(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    def interrupt(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        courier.put([1])
+    monkeypatch.undo()
+    courier.put([2])
+    courier.join()
+    assert rounds == [[1, 2]]
+
+    monkeypatch.setattr(threads, "_BEGIN_TIMEOUT", 0.01)
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        courier.put([3])
+    monkeypatch.undo()
+    courier.put([4])
+    courier.join()
+    assert rounds == [[1, 2], [3, 4]]
+
+
+class _CancelsWhenCollected:
+    """What the iterator of a map does when nobody holds it any more."""
+
+    def __init__(self, courier: Courier[int]) -> None:
+        self._courier = courier
+        self._cycle = self
+
+    def __del__(self) -> None:
+        self._courier.put([0])
+
+
+def test_garbage_collection_may_come_at_any_time() -> None:
+    """It puts more while this thread is putting something."""
+    delivered: list[int] = []
+    courier = Courier(delivered.extend, "courier")
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(200):
+            _CancelsWhenCollected(courier)
+            courier.put([1])
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    courier.join()
+    assert sorted(delivered) == [0] * 200 + [1] * 200

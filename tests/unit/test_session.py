@@ -1,0 +1,89 @@
+"""What submitter, poller and canceller do together, where it is hard to provoke."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from slurm_futures import SlurmExecutor
+from slurm_futures.submitter import Submitter
+from tests.waiting import assert_soon
+
+PATIENCE = 30  #: seconds
+
+
+@pytest.mark.parametrize("name", ["submitter", "poller", "queue", "canceller"])
+@pytest.mark.parametrize("failures", [1, 1000])
+def test_threads_that_cannot_be_started_are_done_without(
+    name: str, failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, or as long as the system has none: calls end, and so does the executor."""
+    start = threading.Thread.start
+    failed: list[str] = []
+
+    def fail_sometimes(thread: threading.Thread) -> None:
+        if thread.name == f"slurm_futures-{name}" and len(failed) < failures:
+            failed.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_sometimes)
+    with SlurmExecutor(scheduler="local", directory=tmp_path) as executor:
+        assert executor.submit(abs, -2).result(PATIENCE) == 2
+        assert list(executor.map(abs, [-3, -4], timeout=PATIENCE)) == [3, 4]
+        sleeping = executor.submit(time.sleep, PATIENCE)
+        assert_soon(lambda: sleeping.job_id is not None)
+        assert sleeping.cancel()
+    if name != "queue":  # nobody may have asked for it
+        assert failed
+
+
+def test_shutdown_waits_for_a_submit_that_was_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its call is not in the outbox yet."""
+    put = Submitter.put
+    accepted, gate = threading.Event(), threading.Event()
+
+    def put_late(self: Submitter, *arguments: object) -> None:
+        accepted.set()
+        assert gate.wait(PATIENCE)
+        put(self, *arguments)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(Submitter, "put", put_late)
+    executor = SlurmExecutor(scheduler="local", directory=tmp_path)
+    values: list[int] = []
+    submitting = threading.Thread(
+        target=lambda: executor.submit(abs, -1).add_done_callback(
+            lambda done: values.append(done.result())
+        )
+    )
+    submitting.start()
+    assert accepted.wait(PATIENCE)
+    ending = threading.Thread(target=executor.shutdown)
+    ending.start()
+    ending.join(0.05)
+    assert ending.is_alive()
+
+    gate.set()
+    ending.join(PATIENCE)
+    submitting.join(PATIENCE)
+    assert values == [1]
+
+
+def test_cancel_needs_no_lock_that_another_thread_may_hold(tmp_path: Path) -> None:
+    """The garbage collector may cancel a future while `wait` holds another one."""
+    with SlurmExecutor(scheduler="local", directory=tmp_path) as executor:
+        held = executor.submit(abs, -1)
+        other = executor.submit(time.sleep, PATIENCE)
+        with held._condition:
+            # The submitter may wait for it now, and must hold nothing meanwhile.
+            cancelling = threading.Thread(target=other.cancel)
+            cancelling.start()
+            cancelling.join(PATIENCE)
+            assert not cancelling.is_alive()
+        assert other.cancelled()
+        assert_soon(held.done)
