@@ -27,6 +27,7 @@ words of `schedulers.base`.
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -193,3 +194,12 @@ class RemoteTraceback(SlurmFuturesError):
 
     def __str__(self) -> str:
         return self.tb
+
+
+#: Errors that say that this process, not the file system, is short of something.
+_PASSING_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether what the system refused may be possible in a while."""
+    return getattr(error, "errno", None) in _PASSING_ERRORS

@@ -25,11 +25,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slurm_futures import worker
-from slurm_futures.errors import JobLost, SlurmFuturesError
+from slurm_futures.errors import JobLost, SlurmFuturesError, is_passing
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.pool_units import Unit, Units
 from slurm_futures.pool_workers import PoolWorkers, WorkerFuture, could_not_run
-from slurm_futures.staging import is_passing, not_written
+from slurm_futures.staging import not_written
 from slurm_futures.threads import Courier
 from slurm_futures.tracking import GONE_GRACE, Work
 

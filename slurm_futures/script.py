@@ -7,18 +7,20 @@ not looked at: sbatch knows best. The only module that imports Jinja2.
 from __future__ import annotations
 
 import difflib
+import operator
 import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal, SupportsIndex
 
 import jinja2
 
 from slurm_futures.errors import OptionError
 
-OptionValue = str | int | float | bool | os.PathLike[str] | None
+OptionValue = str | SupportsIndex | float | bool | os.PathLike[str] | None
 
 #: Options that the library sets itself, and what to use instead.
 _RESERVED = {
@@ -63,7 +65,8 @@ _KNOWN = frozenset(
 class SbatchOptions:
     """The user's options for sbatch, checked by name; equal options share jobs."""
 
-    items: tuple[tuple[str, str | int | float | bool], ...] = ()
+    #: Names and values as text; True stands for an option without a value.
+    items: tuple[tuple[str, str | Literal[True]], ...] = ()
 
     @classmethod
     def check(cls, options: Mapping[str, OptionValue]) -> SbatchOptions:
@@ -85,7 +88,7 @@ class SbatchOptions:
         """Return these options with others in the place of those of the same name."""
         return self.check({**dict(self.items), **options})
 
-    def get(self, name: str) -> str | int | float | bool | None:
+    def get(self, name: str) -> str | Literal[True] | None:
         """Return the value of an option, or None."""
         return dict(self.items).get(name)
 
@@ -107,15 +110,23 @@ def _check_name(name: str) -> None:
     )
 
 
-def _check_value(name: str, value: OptionValue) -> str | int | float | bool:
+def _check_value(name: str, value: OptionValue) -> str | Literal[True]:
+    if value is True:
+        return True
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if not isinstance(value, str | int | float):
+    if isinstance(value, str):
+        value = str.__str__(value)  # of an Enum with text the text
+    elif isinstance(value, SupportsIndex):  # as the integers of NumPy
+        value = str(operator.index(value))
+    elif isinstance(value, float):
+        value = str(float(value))
+    else:
         raise OptionError(
             f"The option {name!r} has the value {value!r}. Write it as on the command "
             f'line of sbatch, as text or number: {name}="...".'
         )
-    if isinstance(value, str) and ("\0" in value or len(value) > 100_000):
+    if "\0" in value or len(value) > 100_000:
         raise OptionError(f"The value of the option {name!r} is not a line of text.")
     return value
 

@@ -6,7 +6,6 @@ that an executor that is never used leaves nothing behind.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import platform
@@ -35,9 +34,6 @@ from slurm_futures.worker import BLOCK_SIZE
 logger = logging.getLogger("slurm_futures")
 
 Keep = Literal["failed", "always", "never"]
-
-#: Errors that say that this process, not the file system, is short of something.
-_PASSING_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,11 +280,6 @@ def current_directory() -> str:
         return os.getcwd()  # noqa: PTH109  (text for jobs and JSON)
     except FileNotFoundError:
         return os.environ.get("PWD", "/")
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether files that could not be written can be in a while."""
-    return getattr(error, "errno", None) in _PASSING_ERRORS
 
 
 def not_written(directory: Path, error: Exception) -> SubmitError:

@@ -19,13 +19,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slurm_futures.errors import SchedulerError, SlurmFuturesError, SubmitError
+from slurm_futures.errors import (
+    SchedulerError,
+    SlurmFuturesError,
+    SubmitError,
+    is_passing,
+)
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.open_submission import OpenSubmission, begin_tracking
 from slurm_futures.places import Places
 from slurm_futures.schedulers.base import JobId, Limits, Scheduler
 from slurm_futures.sending import Sender
-from slurm_futures.staging import is_passing, not_written
+from slurm_futures.staging import not_written
 from slurm_futures.threads import WorkThread
 from slurm_futures.tracking import Track
 

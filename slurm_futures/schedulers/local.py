@@ -23,7 +23,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_futures.errors import OptionError, SchedulerError
+from slurm_futures.errors import OptionError, SchedulerError, is_passing
 from slurm_futures.schedulers.base import JobId, JobState, Limits, Snapshot
 from slurm_futures.schedulers.local_launch import ARRAY_SIZE, prepare
 from slurm_futures.schedulers.local_queue import LocalQueue
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from slurm_futures.schedulers.local_launch import Launch
     from slurm_futures.schedulers.local_submission import LocalJob
 
+_START_PAUSE = 0.5  # seconds until a job is started that could not be
 _LOG_ERROR = 53  # the signal that Slurm reports if it cannot open the log
 _instances = itertools.count(1)
 logger = logging.getLogger("slurm_futures")
@@ -168,7 +169,7 @@ class LocalScheduler:
     def _execute(self, job: LocalJob) -> tuple[int, int | None]:
         """Run a job to its end; its exit code and signal, as scontrol shows them."""
         try:
-            process = _start_process(job)
+            process = self._start_process(job)
         except LogError as error:
             logger.warning("job %s: cannot open its log: %s", job, error)
             return 0, _LOG_ERROR
@@ -185,6 +186,23 @@ class LocalScheduler:
             process.wait()  # somebody else may be stopping it
         return_code = process.reap()
         return (return_code, None) if return_code >= 0 else (0, -return_code)
+
+    def _start_process(self, job: LocalJob) -> JobProcess:
+        """Start a job; wait where this process has no file descriptors left."""
+        launch = job.submission.launch
+        while True:
+            try:
+                return JobProcess(
+                    launch.command,
+                    {**launch.environment, **job.variables()},
+                    launch.batch.directory,
+                    Path(job.log_path()),
+                )
+            except OSError as error:
+                if not is_passing(error) or job.stopping is not None:
+                    raise
+                logger.info("job %s: starts later: %s", job, error)
+                time.sleep(_START_PAUSE)
 
     def _stop_at_time_limit(self, job: LocalJob, process: JobProcess) -> None:
         with self._lock:
@@ -211,16 +229,6 @@ def _start_thread(target: Callable[..., None], *args: object) -> bool:
 def _stop(job: LocalJob, process: JobProcess) -> None:
     cause = " DUE TO TIME LIMIT" if job.stopping is JobState.TIMEOUT else ""
     process.stop(f"JOB {job.number} ON {NODE_NAME}", cause)
-
-
-def _start_process(job: LocalJob) -> JobProcess:
-    launch = job.submission.launch
-    return JobProcess(
-        launch.command,
-        {**launch.environment, **job.variables()},
-        launch.batch.directory,
-        Path(job.log_path()),
-    )
 
 
 def _usable_cpus() -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_futures.errors import SubmitError
+from slurm_futures.errors import SubmitError, is_passing
 from slurm_futures.schedulers.base import Refusal
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ARRAY_SIZE = 4_000_001
 #: Variables of Slurm that describe a job around this one must not reach it, but how
 #: to find Slurm, and what belongs to this library, may.
 _SLURM_VARIABLE = re.compile(
-    "(?!SLURM_CONF$|SLURM_FUTURES_)(SLURM|SBATCH|SQUEUE|SCANCEL|SRUN|PMI)"
+    "(?!SLURM_(?:CONF|JWT)$|SLURM_FUTURES_)(SLURM|SBATCH|SQUEUE|SCANCEL|SRUN|PMI)"
 )
 _CLOCK = re.compile(r"(?:\d+-)?\d+(?::\d+){0,2}", re.ASCII)
 _NOT_A_SCRIPT = """\
@@ -72,9 +72,9 @@ def prepare(batch: BatchScript, cpus: int) -> Launch:
         wanted = _parse_count(batch.options.get("cpus_per_task", 1), "--cpus-per-task")
         text = _read_script(batch.script)
         interpreter = _interpreter(text)
+        script = _copy(text)
     except _RefusalError as refused:
         raise _submit_error(batch, refused) from None
-    script = _copy(text)
     return Launch(
         batch=batch,
         script=script,
@@ -95,6 +95,10 @@ class _RefusalError(ValueError):
 
 class _ArrayTooLargeError(_RefusalError):
     refusal = Refusal.ARRAY_TOO_LARGE
+
+
+class _PassingError(_RefusalError):
+    refusal = Refusal.TRANSIENT
 
 
 class _OptionError(_RefusalError):
@@ -170,10 +174,17 @@ def _interpreter(text: bytes) -> list[str]:
 
 
 def _copy(text: bytes) -> Path:
-    descriptor, name = tempfile.mkstemp(prefix="slurm_script_")
-    os.close(descriptor)
-    path = Path(name)
-    path.write_bytes(text)
+    path = None
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="slurm_script_")
+        os.close(descriptor)
+        path = Path(name)
+        path.write_bytes(text)
+    except OSError as error:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        refused = _PassingError if is_passing(error) else _RefusalError
+        raise refused(f"I/O error writing script: {error}") from error
     return path
 
 

@@ -21,6 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from slurm_futures.errors import is_passing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -81,7 +83,8 @@ class JobProcess:
                 start_new_session=True,
             )
         except OSError as error:
-            self._say(f"execve(): {error}")
+            if not is_passing(error):
+                self._say(f"execve(): {error}")
             raise
 
     def _existing(self, directory: Path) -> Path:

@@ -51,6 +51,9 @@ _SBATCH_VARIABLES = frozenset(
 _clusters: dict[Hashable, set[str | None]] = {}
 _limits: dict[Hashable, Limits] = {}
 _shared_lock = threading.Lock()
+#: What commands have complained about that did their work all the same, such as a line
+#: of slurm.conf: squeue says it too, each time.
+_usual_complaints: set[str] = set()
 
 
 def _renew_lock() -> None:
@@ -167,7 +170,9 @@ class SlurmScheduler:
             # so with exit code 0. All jobs it is, then: ours are known by their ids.
             logger.debug("user %d has no name; squeue lists all jobs", os.geteuid())
         answer = self._run(command)
-        if "error" in answer.stderr.lower():
+        # An empty list is no news where squeue could not make one: it may say so with
+        # exit code 0.
+        if not answer.stdout.strip() and _complaints(answer) - _usual_complaints:
             raise _failed(command, answer.returncode, answer.stderr)
         return answer.stdout
 
@@ -267,6 +272,8 @@ class SlurmScheduler:
             raise _failed(command, 127, str(error)) from error
         if answer.returncode != 0:
             raise _failed(command, answer.returncode, answer.stderr or answer.stdout)
+        if answer.stdout.strip():
+            _usual_complaints.update(_complaints(answer))
         return answer
 
     def _environment(self, keep: str) -> dict[str, str]:
@@ -280,10 +287,18 @@ class SlurmScheduler:
         }
         if self._configuration is not None:
             environment["SLURM_CONF"] = self._configuration
+        if "SLURM_JWT" in os.environ:  # how some sites know their users
+            environment["SLURM_JWT"] = os.environ["SLURM_JWT"]
         if not keep:
             # The environment of sbatch becomes that of the job: no changes there.
             environment |= {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}
         return environment
+
+
+def _complaints(answer: subprocess.CompletedProcess[str]) -> set[str]:
+    """Return the errors that a command has printed, without its name."""
+    lines = answer.stderr.splitlines()
+    return {line.partition(":")[2] for line in lines if "error" in line.lower()}
 
 
 def _sbatch_words(batch: BatchScript) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -10,13 +11,13 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from slurm_futures.errors import OptionError, SubmitError
 from slurm_futures.schedulers import local, processes
-from slurm_futures.schedulers.base import BatchScript, JobState
+from slurm_futures.schedulers.base import BatchScript, JobState, Refusal
 from slurm_futures.schedulers.local import LocalScheduler
 from slurm_futures.schedulers.local_launch import parse_time
 from tests.cluster.processes import command_line
@@ -25,8 +26,6 @@ from tests.waiting import assert_soon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from slurm_futures.schedulers.local_submission import LocalJob
 
     MakeJobs = Callable[[LocalScheduler], Jobs]
 
@@ -354,20 +353,59 @@ def test_a_job_can_be_cancelled_while_it_starts(
 ) -> None:
     """It ends as soon as it runs."""
     starts, may_start = threading.Event(), threading.Event()
-    start = local._start_process
 
-    def start_slowly(job: LocalJob) -> processes.JobProcess:
-        starts.set()
-        assert may_start.wait(TIMEOUT)
-        return start(job)
+    class SlowProcess(processes.JobProcess):
+        def __init__(self, *arguments: Any) -> None:
+            starts.set()
+            assert may_start.wait(TIMEOUT)
+            super().__init__(*arguments)
 
-    monkeypatch.setattr(local, "_start_process", start_slowly)
+    monkeypatch.setattr(local, "JobProcess", SlowProcess)
     job = jobs.submit(WAIT)
     assert starts.wait(TIMEOUT)
     jobs.scheduler.cancel([job])
     may_start.set()
 
     jobs.wait_for(job, {None: CANCELLED})
+
+
+def test_a_job_waits_for_file_descriptors(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That this program has none left now is no fault of the job."""
+    shortages = [OSError(errno.EMFILE, "Too many open files")]
+    shortages.append(processes.LogError(errno.EMFILE, "Too many open files"))
+
+    class LateProcess(processes.JobProcess):
+        def __init__(self, *arguments: Any) -> None:
+            if shortages:
+                raise shortages.pop()
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(local, "_START_PAUSE", 0.01)
+    monkeypatch.setattr(local, "JobProcess", LateProcess)
+    job = jobs.submit("true")
+
+    jobs.wait_for(job, {None: COMPLETED})
+    assert not shortages
+
+
+@pytest.mark.parametrize(
+    ("number", "refusal"),
+    [(errno.ENOSPC, Refusal.PERMANENT), (errno.EMFILE, Refusal.TRANSIENT)],
+)
+def test_a_script_that_cannot_be_copied_is_refused(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, number: int, refusal: Refusal
+) -> None:
+    """With the system's words, and for now only where that helps."""
+
+    def fail(**_: object) -> tuple[int, str]:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "mkstemp", fail)
+    with pytest.raises(SubmitError, match=os.strerror(number)) as caught:
+        jobs.submit("true")
+    assert caught.value.refusal is refusal
 
 
 def test_a_stop_that_comes_too_late_does_nothing(tmp_path: Path) -> None:

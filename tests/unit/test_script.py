@@ -1,5 +1,6 @@
 """Options for sbatch, and the script of a submission, also run with bash."""
 
+import enum
 import os
 import shlex
 import signal
@@ -90,6 +91,32 @@ def test_paths_are_values() -> None:
     options = SbatchOptions.check({"export_file": Path("/a b")})
 
     assert options.get("export_file") == "/a b"
+
+
+class _Part(str, enum.Enum):  # noqa: UP042  (as programs from before 3.11 have it)
+    GPU = "gpu"
+
+
+class _Numpy:
+    """An integer of a library."""
+
+    def __index__(self) -> int:
+        return 4
+
+
+def test_values_are_the_text_that_sbatch_gets() -> None:
+    """Also those of other classes; equal ones share jobs, others do not."""
+    options = SbatchOptions.check(
+        {"partition": _Part.GPU, "ntasks": _Numpy(), "nice": True, "time": 5}
+    )
+
+    assert dict(options.items) == {
+        "partition": "gpu",
+        "ntasks": "4",
+        "nice": True,
+        "time": "5",
+    }
+    assert SbatchOptions.check({"nice": 1}) != SbatchOptions.check({"nice": True})
 
 
 def test_python_may_be_a_path_or_words() -> None:

@@ -64,6 +64,7 @@ def commands(
 ) -> Commands:
     """Give a PATH with an sbatch that accepts everything, and no known cluster."""
     monkeypatch.setattr(slurm, "_clusters", {})
+    monkeypatch.setattr(slurm, "_usual_complaints", set())
     return Commands(add_command, tmp_path)
 
 
@@ -154,6 +155,7 @@ def disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SBATCH_ACCOUNT", "physics")
     monkeypatch.setenv("SLURM_CONF", "/etc/other.conf")
+    monkeypatch.setenv("SLURM_JWT", "token")
 
 
 @pytest.mark.usefixtures("disturbed")
@@ -165,6 +167,7 @@ def test_environment_of_sbatch_is_scrubbed(commands: Commands) -> None:
     assert not DISTURBING.keys() & environment.keys()
     assert environment["SBATCH_ACCOUNT"] == "physics"
     assert environment["SLURM_CONF"] == "/etc/other.conf"
+    assert environment["SLURM_JWT"] == "token"
     assert "SLURM_BITSTR_LEN" not in environment
 
 
@@ -269,6 +272,33 @@ def test_query_asks_for_all_jobs_of_the_user(commands: Commands) -> None:
     assert words[:4] == ["-a", "-h", "-t", "all"]
     assert words[-1].startswith("--user=")
     assert "--array" not in words
+
+
+def test_an_empty_list_with_an_error_is_no_news(commands: Commands) -> None:
+    """Slurm's commands may fail with exit code 0."""
+    commands.add("squeue", "echo 'squeue: error: Invalid user: ada' >&2")
+
+    with pytest.raises(SchedulerError, match="Invalid user: ada"):
+        SlurmScheduler().query()
+
+
+def test_what_slurm_always_complains_about_is_no_failure(commands: Commands) -> None:
+    """As a line of slurm.conf, with which each command begins."""
+    complaint = "error: Ignoring ControlMachine since SlurmctldHost is set."
+    commands.add("sbatch", f"echo 'sbatch: {complaint}' >&2; echo 7")
+    commands.add("squeue", f"echo 'squeue: {complaint}' >&2")
+    scheduler = SlurmScheduler()
+    with pytest.raises(SchedulerError):  # nothing is known of it yet
+        scheduler.query()
+    scheduler.submit(BATCH)
+
+    assert scheduler.query().jobs == {}
+    commands.add(
+        "squeue",
+        f"echo 'squeue: {complaint}' >&2; echo 'squeue: error: More' >&2;"
+        "echo '7|0|R|None|/run/0001'",
+    )
+    assert list(scheduler.query().jobs) == [JobId(7)]
 
 
 def test_user_without_a_name_sees_all_jobs(
