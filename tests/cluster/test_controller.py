@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm_futures import JobFailed, JobLost
+from slurm_futures import JobCancelled, JobFailed, JobLost
+from slurm_futures.schedulers.base import JobState
 from tests.cluster import SlurmCluster, StartCluster
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.calls import identity
@@ -157,6 +158,21 @@ def test_an_id_that_is_given_again_is_not_cancelled(
     gate.open()
     assert other.result(PATIENCE) == "other"
     assert shims.calls("scancel") == []
+
+
+def test_a_line_of_slurm_conf_that_every_command_complains_about(
+    start_cluster: StartCluster, make_executor: MakeExecutor, noticed: Noticed
+) -> None:
+    """What only squeue tells is noticed all the same."""
+    cluster = start_cluster(nodes=1)
+    with (cluster.directory / "etc/slurm.conf").open("a") as stream:
+        stream.write("ControlMachine=elsewhere\n")
+    future = make_executor(hold=True).submit(identity, 1)
+    assert_soon(lambda: future.state is JobState.PENDING, PATIENCE)
+
+    cluster.run("scancel", future.job_id)
+
+    noticed(future, JobCancelled, within=20)
 
 
 def test_the_controller_is_frozen_while_sbatch_runs(
