@@ -312,6 +312,14 @@ class JobDirectory:
         """
         (self.path / GIVEN_UP).touch()
 
+    def take_back(self) -> None:
+        """Let a job go on that was told to begin no more calls.
+
+        Raises:
+            OSError: the file cannot be removed now.
+        """
+        (self.path / GIVEN_UP).unlink(missing_ok=True)
+
     def exists(self) -> bool:
         """Whether the job has begun, found by listing."""
         block = self.path.parent

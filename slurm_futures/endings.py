@@ -45,10 +45,23 @@ class JobEndings:
         had not begun now but the first one, which fails.
         """
         if may_live_on(track) and track.directory.exists():
+            track.given_up = True
             try:
                 track.directory.give_up()
             except OSError as error:
                 logger.info("job %s cannot be told to stop: %s", track.job_id, error)
+
+    def take_back(self, track: Track) -> None:
+        """Let a job go on that was given up, and is alive all the same.
+
+        It may have noticed. Then its outcomes say which calls it did not begin.
+        """
+        if track.given_up:
+            try:
+                track.directory.take_back()
+                track.given_up = False
+            except OSError as error:
+                logger.info("job %s cannot be told to go on: %s", track.job_id, error)
 
     def deliver(self, opened: OpenSubmission, track: Track) -> None:
         """Settle the calls of a job, if it has published all their outcomes.

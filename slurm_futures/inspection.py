@@ -159,6 +159,8 @@ class Inspector:
             self._endings.give_up(track)
             track.being_explained = True
             self._explain(opened, track)
+        elif verdict is Verdict.WAIT and not track.being_explained:
+            self._endings.take_back(track)
 
     def _deliver(self, opened: OpenSubmission, track: Track) -> None:
         try:
@@ -185,3 +187,5 @@ class Inspector:
             self._deliver(opened, track)
         elif verdict is Verdict.FAIL:
             self._endings.bury(opened, track, ending)
+        else:
+            self._endings.take_back(track)

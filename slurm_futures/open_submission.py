@@ -142,7 +142,7 @@ class OpenSubmission:
 
     def _note_suspect(self, index: int) -> None:
         track = self.tracks[index]
-        if track.over_since is not None or track.left_mark:
+        if track.over_since is not None or track.left_mark or track.given_up:
             self.suspects.add(index)
         else:
             self.suspects.discard(index)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError
 from slurm_futures.serialization import Outcome, load_outcome, read_call
 from slurm_futures.staging import Kind
-from slurm_futures.worker import read_outcomes
+from slurm_futures.worker import NOT_BEGUN, read_outcomes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ class Settler:
         self._on_initializer_failed = on_initializer_failed
 
     def deliver(self, work: Work, contents: Iterable[bytes]) -> tuple[list[int], bool]:
-        """Settle what these outcomes tell.
+        """Settle what these outcomes tell; what was never begun runs in another job.
 
         Returns:
             The numbers of the calls of which they tell nothing, and whether any of the
@@ -69,6 +69,10 @@ class Settler:
         missing = dict.fromkeys(range(len(work.positions)))
         for content in contents:
             for number, kind, payload in read_outcomes(content):
+                if kind == NOT_BEGUN:
+                    others = [each for each in missing if each >= number]
+                    self._submit_again(work, others, work.kind)
+                    missing = {each: None for each in missing if each < number}
                 if number not in missing:
                     continue
                 outcome = load_outcome(kind, payload)

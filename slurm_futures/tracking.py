@@ -125,6 +125,7 @@ class Track:
         death_at: monotonic seconds when that was first seen.
         old_death: that of an attempt before a requeue, which says nothing any more.
         being_explained: whether the scheduler is being asked how the job ended.
+        given_up: whether the job was told to begin no more calls.
         problem: why its outcomes could not be read.
         closed: whether nobody waits for the job any more.
     """
@@ -144,6 +145,7 @@ class Track:
     death_at: float = 0.0
     old_death: Death | None = None
     being_explained: bool = False
+    given_up: bool = False
     problem: str = ""
     closed: bool = False
 

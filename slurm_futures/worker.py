@@ -31,7 +31,9 @@ appear with it in a single operation, which on a parallel file system makes no f
 
 A file `given-up` in the job directory is the client's word that it does not wait for
 this job any more: a job of several calls looks for it between them, at most every
-LOOK_INTERVAL seconds.
+LOOK_INTERVAL seconds. Then it begins no more of them, and its last record is one of the
+kind NOT_BEGUN with the position of the first of these: the client may have taken its
+word back in the meantime.
 """
 
 from __future__ import annotations
@@ -76,9 +78,10 @@ PROTOCOL = 5
 #: At most so many entries lie in a directory.
 BLOCK_SIZE = 1000
 
-#: Kinds of outcomes. The payload of a value is its pickle; that of the others is the
-#: pickle of the dict that `describe_exception` returns.
-VALUE, EXCEPTION, INITIALIZER_FAILED = range(3)
+#: Kinds of outcomes. The payload of a value is its pickle; that of an exception is the
+#: pickle of the dict that `describe_exception` returns. NOT_BEGUN has none: the calls
+#: from this position on did not run.
+VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN = range(4)
 
 #: An outcome smaller than this (bytes) is unpickled once before it is sent.
 TEST_LOAD_LIMIT = 1 << 20
@@ -382,6 +385,7 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
     failed = False
     for position, entry in enumerate(calls.entries(job)):
         if position and not outcomes.are_wanted():
+            outcomes.append(position, NOT_BEGUN, b"")
             return True  # the others run in another job
         failed |= run_call(calls, entry, position, outcomes)
     return failed

@@ -332,6 +332,43 @@ def test_a_chunk_that_lives_on_after_its_node_was_given_up(
     assert sorted(map(int, file.read_text().split())) == [0, 1, 2, 3]
 
 
+def test_a_chunk_that_is_given_up_although_it_lives(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    shims: Shims,
+    tmp_path: Path,
+) -> None:
+    """Left out by squeue, it ends before scontrol has said that it is there."""
+    file, answer = tmp_path / "numbers", tmp_path / "answer"
+    executor = make_executor(grace=1)
+    results = executor.map(
+        note_and_hold_any,
+        [gate] * 4,
+        [file] * 4,
+        range(4),
+        chunksize=4,
+        timeout=PATIENCE,
+    )
+    gate.await_arrivals(0)
+    job = slurm.open_jobs()[0].split()[0]
+    shims.put(
+        "scontrol",
+        f"while [ ! -e {answer} ]; do sleep 0.1; done\n"
+        '"$real" "$@" | sed "s/JobState=[A-Z]*/JobState=STOPPED/"',
+    )
+
+    shims.put("squeue", f'"$real" "$@" | sed "/^{job}|/d"')
+    assert_soon(lambda: list(executor.directory.rglob("given-up")), PATIENCE)
+    gate.open()
+    assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
+    answer.touch()
+
+    assert list(results) == [0, 1, 2, 3]
+    executor.shutdown()
+    assert sorted(map(int, file.read_text().split())) == [0, 1, 2, 3]
+
+
 def test_a_chunk_that_is_cancelled_by_hand(
     slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate
 ) -> None:

@@ -341,7 +341,9 @@ def test_job_that_is_given_up_begins_no_more_calls(
 
     worker.main(*job.words)
 
-    assert [outcome.value for outcome in job.outcomes()] == ["first", "last"]
+    *ended, rest = worker.read_outcomes(job.directory.joinpath("outcomes").read_bytes())
+    assert [load_outcome(*each[1:]).value for each in ended] == ["first", "last"]
+    assert rest == (2, worker.NOT_BEGUN, b"")
 
 
 def test_mark_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
