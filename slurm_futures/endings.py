@@ -91,8 +91,6 @@ class JobEndings:
         """
         left = list(track.directory.read_partial_outcomes())
         missing, _ = self._settler.deliver(track.work, left)
-        if self._settler.broken:
-            return
         if missing:
             remains = self._remains(opened, track, ending)
             error = diagnose(remains)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import cloudpickle
 
 from slurm_futures import worker
-from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback
+from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback, words_of
 
 CLOUDPICKLE_VERSION = str(cloudpickle.__version__)
 
@@ -166,7 +166,6 @@ def _load_exception(payload: bytes) -> BaseException:
         description = pickle.loads(payload)
         text = description["text"]
         exception = _rebuild_exception(description)
-        # Not by assignment: the class may be a frozen dataclass.
         BaseException.__setattr__(exception, "__cause__", RemoteTraceback(text))
     except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
         return _not_readable("exception", error, text)
@@ -182,19 +181,17 @@ def _rebuild_exception(description: Mapping[str, Any]) -> BaseException:
         raise pickle.UnpicklingError("the exception could not be pickled in the job")
     cls, arguments, attributes = pickle.loads(description["parts"])
     exception = cls.__new__(cls, *arguments)
-    exception.args = arguments
+    # Not by assignment: the class may be a frozen dataclass.
+    BaseException.__setattr__(exception, "args", arguments)
     for name, value in attributes.items():
         with contextlib.suppress(AttributeError):
-            setattr(exception, name, value)
+            BaseException.__setattr__(exception, name, value)
     assert isinstance(exception, BaseException)
     return exception
 
 
 def _not_readable(what: str, error: BaseException, text: str) -> OutcomeNotReadable:
-    try:
-        reason = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  (whatever its __str__ may raise)
-        reason = type(error).__name__
+    reason = f"{type(error).__name__}: {words_of(error)}"
     failure = OutcomeNotReadable(
         f"The call ended, but its {what} cannot be unpickled here ({reason}). "
         "Return plain data, or make the module with its class importable in both "

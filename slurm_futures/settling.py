@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError
+from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError, words_of
 from slurm_futures.serialization import Outcome, load_outcome, read_call
 from slurm_futures.staging import Kind
-from slurm_futures.worker import NOT_BEGUN, read_outcomes
+from slurm_futures.worker import NOT_BEGUN, add_note, read_outcomes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ class Settler:
             and positions.
         on_failed: called with the directory to keep when a call failed for good.
         on_initializer_failed: called with the exception of the initializer; it sees to
-            it that all futures fail.
+            it that all futures fail, and returns the error for them.
     """
 
     def __init__(
@@ -49,10 +49,8 @@ class Settler:
         *,
         resubmit: Resubmit,
         on_failed: Callable[[Path], None],
-        on_initializer_failed: Callable[[BaseException], None],
+        on_initializer_failed: Callable[[BaseException], SlurmFuturesError],
     ) -> None:
-        #: Whether the initializer has failed: all open futures are about to fail.
-        self.broken = False
         self._retries = retries
         self._resubmit = resubmit
         self._on_failed = on_failed
@@ -77,10 +75,9 @@ class Settler:
                     continue
                 outcome = load_outcome(kind, payload)
                 if outcome.initializer_failed and outcome.exception is not None:
-                    self.broken = True
-                    self._on_failed(work.home)
-                    self._on_initializer_failed(outcome.exception)
-                    return list(missing), True
+                    error = self._on_initializer_failed(outcome.exception)
+                    self.fail(work, missing, error)
+                    return [], True
                 del missing[number]
                 failed |= outcome.exception is not None
                 self._settle(work, number, outcome)
@@ -131,7 +128,7 @@ class Settler:
         earlier = future.failures.get(position, [])
         if future.done() or not self._retries.allow(error, earlier):
             if earlier:
-                error.add_note(_tell_attempts(earlier))
+                add_note(error, _tell_attempts(earlier))
             return False
         options = self._retries.grow(work.kind.options, error)
         future.failures[position] = [*earlier, error]
@@ -165,7 +162,7 @@ class Settler:
 
 def first_line(error: BaseException) -> str:
     """Return what happened, without the reasons and the advice."""
-    return str(error).partition("\n")[0]
+    return words_of(error).partition("\n")[0]
 
 
 def _tell_attempts(earlier: list[BaseException]) -> str:

@@ -19,7 +19,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slurm_futures.errors import SchedulerError, SlurmFuturesError, SubmitError
+from slurm_futures.errors import (
+    SchedulerError,
+    SlurmFuturesError,
+    SubmitError,
+    words_of,
+)
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.open_submission import OpenSubmission, begin_tracking
 from slurm_futures.places import Places
@@ -316,7 +321,8 @@ class Submitter:
 def _internal_error(error: BaseException) -> SlurmFuturesError:
     failure = SlurmFuturesError(
         "The calls were not submitted, since slurm_futures met an error that should "
-        f"not happen. It was {type(error).__name__}: {error}. Please report it."
+        f"not happen. It was {type(error).__name__}: {words_of(error)}. Please report "
+        "it."
     )
     failure.__cause__ = error
     return failure

@@ -408,10 +408,11 @@ def run_call(
         if len(payload) < TEST_LOAD_LIMIT:
             loads(payload)
     except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
-        error.add_note(
+        add_note(
+            error,
             f"The call ended well, but its value of type {type(value).__name__!r} "
             "cannot be sent back. Return plain data, or write it to a file and "
-            "return the name."
+            "return the name.",
         )
         _append_exception(outcomes, position, EXCEPTION, error)
         return True
@@ -421,9 +422,10 @@ def run_call(
     try:
         outcomes.append(position, VALUE, payload)
     except OSError as error:  # the disk is full
-        error.add_note(
+        add_note(
+            error,
             f"The call ended well, but its value ({len(payload)} bytes) could not be "
-            "written to the directory of the run."
+            "written to the directory of the run.",
         )
         _append_exception(outcomes, position, EXCEPTION, error)
         return True
@@ -435,9 +437,10 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
         function = calls.load_function(entry)
         arguments, keywords = calls.load_arguments(entry)
     except BaseException as error:
-        error.add_note(
+        add_note(
+            error,
             f"The call could not be loaded on {os.uname().nodename}, so it did not "
-            f"run. The job looked for modules in {sys.path}."
+            f"run. The job looked for modules in {sys.path}.",
         )
         raise
     if isinstance(function, str):
@@ -462,6 +465,16 @@ def dump(value: Any) -> bytes:
         from cloudpickle import dumps as dumps_by_value
 
         return bytes(dumps_by_value(value, PROTOCOL))
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note, also to an exception whose class lets nobody set an attribute."""
+    try:
+        notes = [*getattr(error, "__notes__", ()), note]
+        # Not `add_note`: the class may be a frozen dataclass.
+        BaseException.__setattr__(error, "__notes__", notes)
+    except Exception:  # noqa: BLE001, S110
+        pass  # the exception is more than its note
 
 
 def _append_exception(

@@ -12,7 +12,7 @@ from typing import Any
 from slurm_futures import worker
 from slurm_futures.directories import RunDirectory, Submission
 from slurm_futures.endings import JobEndings
-from slurm_futures.errors import SchedulerError, SubmitError
+from slurm_futures.errors import InitializerFailed, SchedulerError, SubmitError
 from slurm_futures.future import ChunkFuture, SlurmFuture
 from slurm_futures.job_requests import JobRequest
 from slurm_futures.open_submission import OpenSubmission
@@ -338,12 +338,16 @@ class WatchedPoller:
             Retries.of(retries),
             resubmit=lambda *request: self.resubmitted.append(request[3]),
             on_failed=self.failed.append,
-            on_initializer_failed=self.initializer_errors.append,
+            on_initializer_failed=self._note_initializer,
         )
         endings = JobEndings(settler, grace, self.over.append)
         self.poller = Poller(
             scheduler, endings, grace, pending_timeout, self.cancelled.extend
         )
+
+    def _note_initializer(self, error: BaseException) -> InitializerFailed:
+        self.initializer_errors.append(error)
+        return InitializerFailed("the initializer failed")
 
 
 def finished_path(submission: Submission, index: int) -> Path:

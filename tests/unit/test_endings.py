@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slurm_futures import poller, worker
-from slurm_futures.errors import JobLost
+from slurm_futures.errors import InitializerFailed, JobFailed, JobLost
 from slurm_futures.future import SlurmFuture
 from slurm_futures.schedulers.base import Ending, JobState
 from tests.unit.fakes import (
@@ -131,6 +131,20 @@ def test_calls_that_a_job_did_not_begin_run_in_another_one(
     assert watched.resubmitted == [[1, 2, 3]]
     watched.poller.join()
     assert watched.failed == []
+
+
+def test_failed_initializer_ends_the_calls_of_its_job(
+    watched: WatchedPoller, jobs: FakeJobs
+) -> None:
+    """And a job that dies meanwhile is buried as ever."""
+    watched.poller.watch(jobs.opened)
+
+    jobs.raise_in_call(0, KeyError("licence"), worker.INITIALIZER_FAILED)
+    assert isinstance(jobs.futures[0].exception(5), InitializerFailed)
+    jobs.die(1)
+
+    assert type(jobs.futures[1].exception(5)) is JobFailed
+    watched.poller.join()
 
 
 def test_calls_that_are_missing_without_a_word_are_not_run_again(

@@ -209,6 +209,8 @@ class HoldsFile(Exception):
 class Frozen(Exception):
     """Refuses every assignment."""
 
+    code: int = 1
+
 
 class Silent(Exception):
     """Cannot even say what it is."""
@@ -237,7 +239,7 @@ def send(error: BaseException) -> Outcome:
         KeyboardInterrupt(),
         Custom("word", 7),
         KeywordOnly(code=7),
-        Frozen(),
+        Frozen(7),
         ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
     ],
     ids=lambda error: type(error).__name__,
