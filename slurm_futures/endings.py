@@ -43,6 +43,9 @@ class JobEndings:
 
         When it is buried, GIVE_UP_PAUSE later, it can have begun none of those that it
         had not begun now but the first one, which fails.
+
+        Raises:
+            OSError: nobody can tell now whether it lives.
         """
         if may_live_on(track) and track.directory.exists():
             track.given_up = True
@@ -87,12 +90,12 @@ class JobEndings:
         """End a job that is over: what it has left counts, what is missing fails.
 
         Raises:
-            OSError: the directory cannot be read now.
+            OSError: the directory cannot be read now; nothing has been done.
         """
         left = list(track.directory.read_partial_outcomes())
+        remains = self._remains(opened, track, ending)
         missing, _ = self._settler.deliver(track.work, left)
         if missing:
-            remains = self._remains(opened, track, ending)
             error = diagnose(remains)
             self._note(track, error)
             began = remains.started

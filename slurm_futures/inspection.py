@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from slurm_futures.pace import Pace
 
 _SIGTERM_EXIT_CODE = 128 + 15
+#: Seconds until files that could not be read are read again.
+_PUT_OFF = 1.0
 
 
 class Inspector:
@@ -155,12 +157,21 @@ class Inspector:
         verdict = judge(track, time.monotonic(), opened.snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
-        elif verdict is Verdict.FAIL and not track.being_explained:
-            self._endings.give_up(track)
-            track.being_explained = True
-            self._explain(opened, track)
-        elif verdict is Verdict.WAIT and not track.being_explained:
+        elif track.being_explained or time.monotonic() < track.put_off_until:
+            return
+        elif verdict is Verdict.FAIL:
+            self._give_up(opened, track)
+        else:
             self._endings.take_back(track)
+
+    def _give_up(self, opened: OpenSubmission, track: Track) -> None:
+        try:
+            self._endings.give_up(track)
+        except OSError as error:
+            self._put_off(opened, track, error)
+            return
+        track.being_explained = True
+        self._explain(opened, track)
 
     def _deliver(self, opened: OpenSubmission, track: Track) -> None:
         try:
@@ -170,6 +181,26 @@ class Inspector:
 
     def bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
         """Fail the calls of a job whose end is explained, unless there is news."""
+        try:
+            self._bury(opened, track, ending)
+            track.unreadable_since = None
+        except OSError as error:
+            self._put_off(opened, track, error)
+
+    def _put_off(self, opened: OpenSubmission, track: Track, error: OSError) -> None:
+        """Decide later about a job that is over: its files cannot be read now.
+
+        What is there must not be lost for an error that passes. If it lasts for the
+        grace, the calls fail.
+        """
+        now = time.monotonic()
+        if track.unreadable_since is None:
+            track.unreadable_since = now
+        track.put_off_until = now + _PUT_OFF
+        if now - track.unreadable_since >= self._grace:
+            self._endings.fail(opened, track, _not_readable(track, error))
+
+    def _bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
         # The explanation took its time: look once more.
         ends = opened.submission.list_ends([block_of(track.index)])
         if track.index in ends.finished:
@@ -189,3 +220,14 @@ class Inspector:
             self._endings.bury(opened, track, ending)
         else:
             self._endings.take_back(track)
+
+
+def _not_readable(track: Track, error: OSError) -> JobLost:
+    return JobLost(
+        f"The results of job {track.job_id} are lost.\nThe job is over, and its files "
+        f"cannot be read: {error}.\nMend {track.submission.path} or choose another "
+        'directory, SlurmExecutor(directory="..."), and submit the call again.',
+        job_id=str(track.job_id),
+        state=track.state,
+        directory=track.directory.path,
+    )

@@ -164,7 +164,7 @@ class Staging:
             logger.warning(
                 "%s was deleted; later calls get a new run directory", self.run.path
             )
-            if not any(self.run.entries()):
+            if _is_empty(self.run):
                 self.run.remove()
             self.run = None
         if self.run is None:
@@ -246,11 +246,20 @@ class Staging:
         for submission in over:
             if self._keep == "never" or submission.path not in self._failed:
                 submission.remove()
-        if not any(self.run.entries()):
+        if _is_empty(self.run):
             self.run.remove()
             self.run = None
         else:
             self.run.remove_empty_logs()
+
+
+def _is_empty(run: RunDirectory) -> bool:
+    """Whether a run holds nothing that must be kept, as far as can be told now."""
+    try:
+        return not any(run.entries())
+    except OSError as error:
+        logger.info("%s stays as it is: %s", run.path, error)
+        return False
 
 
 def check_directory(directory: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slurm_futures import poller, worker
+from slurm_futures.directories import JobDirectory
 from slurm_futures.errors import InitializerFailed, JobFailed, JobLost
 from slurm_futures.future import SlurmFuture
 from slurm_futures.schedulers.base import Ending, JobState
@@ -131,6 +132,58 @@ def test_calls_that_a_job_did_not_begin_run_in_another_one(
     assert watched.resubmitted == [[1, 2, 3]]
     watched.poller.join()
     assert watched.failed == []
+
+
+def test_done_calls_survive_an_error_that_passes(
+    chunk: FakeJobs, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing fails just when a chunk that was killed is buried."""
+    failures: list[object] = []
+    exists = JobDirectory.exists
+
+    def fail_at_first(directory: JobDirectory) -> bool:
+        if not failures:
+            failures.append(directory)
+            raise OSError(116, "Stale file handle")
+        return exists(directory)
+
+    monkeypatch.setattr(JobDirectory, "exists", fail_at_first)
+    watched = WatchedPoller(scheduler, grace=60)
+    watched.poller.watch(chunk.opened)
+    chunk.write_outcome(0, "zero")
+
+    chunk.die(0, exit_code=3)
+
+    assert_soon(lambda: watched.resubmitted)
+    assert watched.resubmitted == [[2, 3]]
+    assert len(failures) == 1
+    watched.poller.join()
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.NODE_FAIL])
+def test_job_whose_files_stay_unreadable_is_lost(
+    watched: WatchedPoller,
+    chunk: FakeJobs,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+    state: JobState,
+) -> None:
+    """After the grace, with the words of the system."""
+
+    def fail(directory: JobDirectory) -> bool:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(JobDirectory, "exists", fail)
+    scheduler.show(chunk, chunk.row(state))
+    watched.poller.watch(chunk.opened)
+    if state is JobState.RUNNING:
+        chunk.die(0, exit_code=3)
+
+    left = chunk.futures[0].result(5)
+
+    assert {type(each.exception) for each in left} == {JobLost}
+    assert "Permission denied" in str(left[0].exception)
+    watched.poller.join()
 
 
 def test_failed_initializer_ends_the_calls_of_its_job(
