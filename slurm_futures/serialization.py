@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -132,19 +132,32 @@ class _BlobWriter:
         return self._written[blob]
 
 
-def read_call(path: Path, job: int, position: int) -> PickledCall:
-    """Read a call back, to submit it once more.
+def read_calls(path: Path, job: int, positions: Iterable[int]) -> list[PickledCall]:
+    """Read calls of a job back, to submit them once more.
+
+    What they have in common is read once, and in memory once.
 
     Raises:
         OSError: the file cannot be read.
+        EOFError: it is incomplete.
     """
+    blobs: dict[tuple[int, ...], Blob] = {}
+
+    def read_once(place: tuple[int, ...]) -> Blob:
+        if place not in blobs:
+            blobs[place] = Blob(calls.read(*place))
+        return blobs[place]
+
     with contextlib.closing(worker.CallsFile(path)) as calls:
-        entry = list(calls.entries(job))[position]
-        return PickledCall(
-            calls.read(*entry[:2]),
-            calls.read(*entry[2:4]),
-            tuple(map(Blob, calls.shared(entry))),
-        )
+        entries = list(calls.entries(job))
+        return [
+            PickledCall(
+                read_once(entry[:2]).content,
+                calls.read(*entry[2:4]),
+                tuple(map(read_once, calls.places_of_shared(entry))),
+            )
+            for entry in map(entries.__getitem__, positions)
+        ]
 
 
 def load_outcome(kind: int, payload: bytes) -> Outcome:

@@ -188,11 +188,15 @@ class CallsFile:
 
     def shared(self, entry: tuple[int, ...]) -> Iterator[bytes]:
         """Yield the large objects that the arguments of a call refer to."""
+        for place in self.places_of_shared(entry):
+            yield self.read(*place)
+
+    def places_of_shared(self, entry: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield where these objects are: offset and length."""
         first, count = entry[4:]
         start = self.context["uses"] + first * USE_ENTRY.size
         table = self.read(start, count * USE_ENTRY.size) if count else b""
-        for place in USE_ENTRY.iter_unpack(table):
-            yield self.read(*place)
+        return USE_ENTRY.iter_unpack(table)
 
 
 #: Modules that lie beside this one, by name: not in sys.modules, where the calls may
