@@ -121,10 +121,6 @@ class SlurmFuture(Future[T], Generic[T]):
             else:
                 self.set_exception(outcome.exception)
 
-    def unsettled(self) -> range | list[int]:
-        """Return the positions whose outcomes are not there yet."""
-        return range(0) if self.done() else range(self.size)
-
     def __repr__(self) -> str:
         if self.done():
             word = "cancelled" if self.cancelled() else "finished"
@@ -158,9 +154,3 @@ class ChunkFuture(SlurmFuture["list[Outcome]"]):
             outcomes, self._outcomes = self._outcomes, []
             with contextlib.suppress(InvalidStateError):
                 self.set_result(outcomes)  # type: ignore[arg-type]  # none is missing
-
-    def unsettled(self) -> range | list[int]:
-        """Return the positions whose outcomes are not there yet."""
-        if self.done():
-            return range(0)
-        return [at for at, outcome in enumerate(self._outcomes) if outcome is None]
