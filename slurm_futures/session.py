@@ -169,6 +169,8 @@ class Session:
         calls: list[PickledCall],
     ) -> None:
         """Let calls whose job is over become another one, also after shutdown."""
+        if self._settings.pool is not None:
+            future.wait_again()
         self._route(kind, label, [JobRequest(future, positions, calls)])
 
     def describe(self) -> str:
