@@ -50,3 +50,26 @@ def test_nothing_stays_where_all_went_well(staging: Staging, tmp_path: Path) -> 
     staging.clean()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_threads_may_clean_up_at_once(
+    staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that shut the same executor down, say."""
+    staging.note_over(write(staging).submission)
+    entries = RunDirectory.entries
+    seen: list[RunDirectory] = []
+
+    def let_another_one_clean_first(run: RunDirectory) -> Iterator[Path]:
+        seen.append(run)
+        if len(seen) == 1:
+            staging.clean()
+        return entries(run)
+
+    monkeypatch.setattr(RunDirectory, "entries", let_another_one_clean_first)
+
+    staging.clean()
+
+    assert len(seen) == 2
+    assert list(tmp_path.iterdir()) == []
+    assert staging.run is None
