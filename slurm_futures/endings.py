@@ -13,7 +13,7 @@ from slurm_futures.directories import ForeignFileError
 from slurm_futures.errors import JobFailed, OutcomeNotReadable, SlurmFuturesError
 from slurm_futures.post_mortem import Remains, diagnose
 from slurm_futures.schedulers.base import Ending, JobState
-from slurm_futures.settling import Settler, first_line
+from slurm_futures.settling import Settler, first_line, is_complete
 
 if TYPE_CHECKING:
     from slurm_futures.open_submission import OpenSubmission
@@ -78,10 +78,10 @@ class JobEndings:
             refused = OutcomeNotReadable(f"The outcome is refused: {error}.")
             self.fail(opened, track, refused)
             return
-        missing, failed = self._settler.deliver(track.work, [content])
-        if missing:
+        if not is_complete(content, len(track.work.positions)):
             track.problem = f"{track.directory.path}/outcomes is cut short or damaged"
             return
+        _, failed = self._settler.deliver(track.work, [content])
         track.state = JobState.FAILED if failed else JobState.COMPLETED
         logger.debug("job %s: %s", track.job_id, track.state.name)
         self.close(opened, track)

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError, words_of
 from slurm_futures.serialization import Outcome, load_outcome, read_calls
 from slurm_futures.staging import Kind
-from slurm_futures.worker import NOT_BEGUN, add_note, read_outcomes
+from slurm_futures.worker import (
+    INITIALIZER_FAILED,
+    NOT_BEGUN,
+    add_note,
+    read_outcomes,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +176,16 @@ class Settler:
                 continue
             positions = [work.positions[number] for number in numbers]
             self._resubmit(kind, work.label, work.future, positions, calls)
+
+
+def is_complete(content: bytes, size: int) -> bool:
+    """Whether published outcomes tell of all calls of a job."""
+    told = set()
+    for number, kind, _ in read_outcomes(content):
+        if kind in {NOT_BEGUN, INITIALIZER_FAILED}:
+            return True
+        told.add(number)
+    return len(told) == size
 
 
 def first_line(error: BaseException) -> str:

@@ -143,3 +143,19 @@ def test_time_to_submit_calls_again_grows_with_their_number_only(
     assert_soon(lambda: watched.resubmitted)
     watched.poller.join()
     assert len(opened) == 1
+
+
+def test_outcomes_that_are_damaged_are_not_acted_on_again_and_again(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """They are looked at until the grace is over; a call in them has one retry."""
+    watched = WatchedPoller(scheduler, grace=0.3, retries={ConnectionError: 5})
+    chunk = make_jobs(tmp_path, scheduler, 1, calls=3)
+    watched.poller.watch(chunk.opened)
+
+    chunk.publish(0, error_of(0, ConnectionError("down")), value_of(1, 1))
+
+    assert_soon(lambda: not chunk.opened.tracks)
+    watched.poller.join()
+    assert watched.resubmitted == [[0]]
+    assert len(chunk.futures[0].failures[0]) == 1
