@@ -137,8 +137,12 @@ class RunDirectory:
         return Submission(self.path / f"{number:04}", self)
 
     def entries(self) -> Iterator[Path]:
-        """Yield the submissions and pools that lie in the run."""
-        with contextlib.suppress(OSError):
+        """Yield the submissions and pools that lie in the run.
+
+        Raises:
+            OSError: it cannot be listed now.
+        """
+        with contextlib.suppress(FileNotFoundError):
             for path in self.path.iterdir():
                 if path.name.isdigit() or path.name.startswith("pool-"):
                     yield path
@@ -296,12 +300,16 @@ class JobDirectory:
         return read_own(self.path / "outcomes")
 
     def read_partial_outcomes(self) -> Iterator[bytes]:
-        """Yield what each attempt at a job that was cut short has left."""
+        """Yield what each attempt at a job that was cut short has left.
+
+        Raises:
+            OSError: it cannot be read now, or has just got another name.
+        """
         if not self.exists():
             return
         for name in sorted(os.listdir(self.path)):
             if name.startswith("outcomes"):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(ForeignFileError):
                     yield read_own(self.path / name)
 
     def give_up(self) -> None:
@@ -312,10 +320,22 @@ class JobDirectory:
         """
         (self.path / GIVEN_UP).touch()
 
+    def take_back(self) -> None:
+        """Let a job go on that was told to begin no more calls.
+
+        Raises:
+            OSError: the file cannot be removed now.
+        """
+        (self.path / GIVEN_UP).unlink(missing_ok=True)
+
     def exists(self) -> bool:
-        """Whether the job has begun, found by listing."""
+        """Whether the job has begun, found by listing.
+
+        Raises:
+            OSError: nobody can tell now.
+        """
         block = self.path.parent
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError):
             return block.name in os.listdir(
                 block.parent
             ) and self.path.name in os.listdir(block)

@@ -13,7 +13,7 @@ from slurm_futures.directories import ForeignFileError
 from slurm_futures.errors import JobFailed, OutcomeNotReadable, SlurmFuturesError
 from slurm_futures.post_mortem import Remains, diagnose
 from slurm_futures.schedulers.base import Ending, JobState
-from slurm_futures.settling import Settler, first_line
+from slurm_futures.settling import Settler, first_line, is_complete
 
 if TYPE_CHECKING:
     from slurm_futures.open_submission import OpenSubmission
@@ -43,12 +43,28 @@ class JobEndings:
 
         When it is buried, GIVE_UP_PAUSE later, it can have begun none of those that it
         had not begun now but the first one, which fails.
+
+        Raises:
+            OSError: nobody can tell now whether it lives.
         """
         if may_live_on(track) and track.directory.exists():
+            track.given_up = True
             try:
                 track.directory.give_up()
             except OSError as error:
                 logger.info("job %s cannot be told to stop: %s", track.job_id, error)
+
+    def take_back(self, track: Track) -> None:
+        """Let a job go on that was given up, and is alive all the same.
+
+        It may have noticed. Then its outcomes say which calls it did not begin.
+        """
+        if track.given_up:
+            try:
+                track.directory.take_back()
+                track.given_up = False
+            except OSError as error:
+                logger.info("job %s cannot be told to go on: %s", track.job_id, error)
 
     def deliver(self, opened: OpenSubmission, track: Track) -> None:
         """Settle the calls of a job, if it has published all their outcomes.
@@ -62,10 +78,10 @@ class JobEndings:
             refused = OutcomeNotReadable(f"The outcome is refused: {error}.")
             self.fail(opened, track, refused)
             return
-        missing, failed = self._settler.deliver(track.work, [content])
-        if missing:
+        if not is_complete(content, len(track.work.positions)):
             track.problem = f"{track.directory.path}/outcomes is cut short or damaged"
             return
+        _, failed = self._settler.deliver(track.work, [content])
         track.state = JobState.FAILED if failed else JobState.COMPLETED
         logger.debug("job %s: %s", track.job_id, track.state.name)
         self.close(opened, track)
@@ -74,14 +90,12 @@ class JobEndings:
         """End a job that is over: what it has left counts, what is missing fails.
 
         Raises:
-            OSError: the directory cannot be read now.
+            OSError: the directory cannot be read now; nothing has been done.
         """
         left = list(track.directory.read_partial_outcomes())
+        remains = self._remains(opened, track, ending)
         missing, _ = self._settler.deliver(track.work, left)
-        if self._settler.broken:
-            return
         if missing:
-            remains = self._remains(opened, track, ending)
             error = diagnose(remains)
             self._note(track, error)
             began = remains.started

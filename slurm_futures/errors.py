@@ -42,6 +42,14 @@ if TYPE_CHECKING:
 Error = TypeVar("Error", bound=BaseException)
 
 
+def words_of(error: BaseException) -> str:
+    """Return the text of an exception, which a class may fail to give."""
+    try:
+        return str(error)
+    except BaseException as failure:  # noqa: BLE001  (whatever its __str__ may raise)
+        return f"<its __str__ raised {type(failure).__name__}>"
+
+
 class SlurmFuturesError(Exception):
     """The root of all errors of this library."""
 

@@ -35,6 +35,7 @@ class SlurmFuture(Future[T], Generic[T]):
         #: What is known of the job; set by the submitter once the job exists.
         self.track: Track | None = None
         self._other_tracks: tuple[Track, ...] = ()
+        self._waits_again = False
         #: The errors of earlier attempts, by the position of the call (`Retries`).
         self.failures: dict[int, list[BaseException]] = {}
 
@@ -56,14 +57,25 @@ class SlurmFuture(Future[T], Generic[T]):
         return True
 
     def running(self) -> bool:
-        """Whether the job is known to have started and the call is not done."""
-        return not self.done() and self.track is not None and self.track.started
+        """Whether a job is known to have started and the call is not done.
+
+        It is not between two attempts (`Retries`).
+        """
+        if self.done() or self._waits_again:
+            return False
+        return any(track.started for track in self.open_tracks())
+
+    def wait_again(self) -> None:
+        """Take that the call waits for a job, though the one that ran it lives on."""
+        self._waits_again = True
 
     def add_track(self, track: Track) -> None:
         """Take that calls of this future have become a job; the submitter's part."""
-        if self.track is not None and not self.track.closed:
-            self._other_tracks = (*self._other_tracks, self.track)
+        earlier = self.track
+        if earlier is not None and earlier is not track and not earlier.closed:
+            self._other_tracks = (*self._other_tracks, earlier)
         self.track = track
+        self._waits_again = False
 
     def open_tracks(self) -> list[Track]:
         """Return the jobs that still run or wait for this future."""
@@ -121,10 +133,6 @@ class SlurmFuture(Future[T], Generic[T]):
             else:
                 self.set_exception(outcome.exception)
 
-    def unsettled(self) -> range | list[int]:
-        """Return the positions whose outcomes are not there yet."""
-        return range(0) if self.done() else range(self.size)
-
     def __repr__(self) -> str:
         if self.done():
             word = "cancelled" if self.cancelled() else "finished"
@@ -158,9 +166,3 @@ class ChunkFuture(SlurmFuture["list[Outcome]"]):
             outcomes, self._outcomes = self._outcomes, []
             with contextlib.suppress(InvalidStateError):
                 self.set_result(outcomes)  # type: ignore[arg-type]  # none is missing
-
-    def unsettled(self) -> range | list[int]:
-        """Return the positions whose outcomes are not there yet."""
-        if self.done():
-            return range(0)
-        return [at for at, outcome in enumerate(self._outcomes) if outcome is None]

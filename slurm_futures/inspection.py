@@ -6,6 +6,7 @@ Used in the poller's thread, which says when. What happens to calls is the part 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
     from slurm_futures.open_submission import OpenSubmission
     from slurm_futures.pace import Pace
 
+logger = logging.getLogger("slurm_futures")
+
 _SIGTERM_EXIT_CODE = 128 + 15
+#: Seconds for which a directory cannot be listed before somebody hears of it, and
+#: until the next time.
+_WARN_AFTER, _WARN_AGAIN = 60.0, 600.0
+#: Seconds until files that could not be read are read again.
+_PUT_OFF = 1.0
 
 
 class Inspector:
@@ -60,9 +68,6 @@ class Inspector:
         Args:
             opened: the submission.
             look_at_started: whether to find out also which jobs have started.
-
-        Raises:
-            OSError: its directory cannot be listed now.
         """
         ends = self._list(opened, look_at_started)
         if ends is None:
@@ -86,7 +91,7 @@ class Inspector:
         """List the directories of a submission, and note what that costs.
 
         Returns:
-            None if it is not there.
+            None if it is not there, or cannot be listed now.
         """
         began = time.monotonic()
         try:
@@ -98,9 +103,39 @@ class Inspector:
         except FileNotFoundError:
             self._note_gone(opened, began)
             return None
+        except OSError as error:
+            self._note_unlisted(opened, began, error)
+            return None
         finally:
             self._pace.note_cost(time.monotonic() - began)
+        opened.unlisted_since = None
         return found
+
+    def _note_unlisted(
+        self, opened: OpenSubmission, now: float, error: OSError
+    ) -> None:
+        """Take that the directory of a submission cannot be listed.
+
+        That may pass: only jobs fail of which the scheduler has said, in good snapshots
+        of all this time, that they are over for longer than the grace.
+        """
+        if opened.unlisted_since is None:
+            opened.unlisted_since = now
+            opened.warn_at = now + _WARN_AFTER
+        if now >= opened.warn_at:
+            opened.warn_at = now + _WARN_AGAIN
+            logger.warning(
+                "job %s: its results cannot be looked for since %.0f s: %s",
+                opened.job_id,
+                now - opened.unlisted_since,
+                error,
+            )
+        logger.debug("job %s: %s", opened.job_id, error)
+        for track in list(opened.tracks.values()):
+            if track.over_since is not None:
+                since = max(track.over_since, opened.unlisted_since)
+                if opened.snapshot_at - since >= self._grace:
+                    self._endings.fail(opened, track, _not_readable(track, error))
 
     def _note_gone(self, opened: OpenSubmission, now: float) -> None:
         """Take that the directory of a submission is not there."""
@@ -155,10 +190,21 @@ class Inspector:
         verdict = judge(track, time.monotonic(), opened.snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
-        elif verdict is Verdict.FAIL and not track.being_explained:
+        elif track.being_explained or time.monotonic() < track.put_off_until:
+            return
+        elif verdict is Verdict.FAIL:
+            self._give_up(opened, track)
+        else:
+            self._endings.take_back(track)
+
+    def _give_up(self, opened: OpenSubmission, track: Track) -> None:
+        try:
             self._endings.give_up(track)
-            track.being_explained = True
-            self._explain(opened, track)
+        except OSError as error:
+            self._put_off(opened, track, error)
+            return
+        track.being_explained = True
+        self._explain(opened, track)
 
     def _deliver(self, opened: OpenSubmission, track: Track) -> None:
         try:
@@ -168,6 +214,26 @@ class Inspector:
 
     def bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
         """Fail the calls of a job whose end is explained, unless there is news."""
+        try:
+            self._bury(opened, track, ending)
+            track.unreadable_since = None
+        except OSError as error:
+            self._put_off(opened, track, error)
+
+    def _put_off(self, opened: OpenSubmission, track: Track, error: OSError) -> None:
+        """Decide later about a job that is over: its files cannot be read now.
+
+        What is there must not be lost for an error that passes. If it lasts for the
+        grace, the calls fail.
+        """
+        now = time.monotonic()
+        if track.unreadable_since is None:
+            track.unreadable_since = now
+        track.put_off_until = now + _PUT_OFF
+        if now - track.unreadable_since >= self._grace:
+            self._endings.fail(opened, track, _not_readable(track, error))
+
+    def _bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
         # The explanation took its time: look once more.
         ends = opened.submission.list_ends([block_of(track.index)])
         if track.index in ends.finished:
@@ -185,3 +251,16 @@ class Inspector:
             self._deliver(opened, track)
         elif verdict is Verdict.FAIL:
             self._endings.bury(opened, track, ending)
+        else:
+            self._endings.take_back(track)
+
+
+def _not_readable(track: Track, error: OSError) -> JobLost:
+    return JobLost(
+        f"The results of job {track.job_id} are lost.\nThe job is over, and its files "
+        f"cannot be read: {error}.\nMend {track.submission.path} or choose another "
+        'directory, SlurmExecutor(directory="..."), and submit the call again.',
+        job_id=str(track.job_id),
+        state=track.state,
+        directory=track.directory.path,
+    )

@@ -42,6 +42,8 @@ class OpenSubmission:
         snapshot_at: monotonic seconds of the last good snapshot.
         reasons: why jobs are pending, as the last snapshot said.
         gone_since: monotonic seconds since when its directory is not there any more.
+        unlisted_since: monotonic seconds since when its directory cannot be listed.
+        warn_at: monotonic seconds of the next word about that.
     """
 
     submission: Submission
@@ -60,6 +62,8 @@ class OpenSubmission:
     snapshot_at: float = -float("inf")
     reasons: dict[str, list[range]] = field(default_factory=dict)
     gone_since: float | None = None
+    unlisted_since: float | None = None
+    warn_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.unstarted = set(self.tracks)
@@ -142,7 +146,7 @@ class OpenSubmission:
 
     def _note_suspect(self, index: int) -> None:
         track = self.tracks[index]
-        if track.over_since is not None or track.left_mark:
+        if track.over_since is not None or track.left_mark or track.given_up:
             self.suspects.add(index)
         else:
             self.suspects.discard(index)

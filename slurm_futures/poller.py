@@ -29,7 +29,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from slurm_futures.endings import JobEndings, may_live_on
-from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.errors import SlurmFuturesError, words_of
 from slurm_futures.inspection import Inspector
 from slurm_futures.open_submission import OpenSubmission
 from slurm_futures.pace import Pace
@@ -402,7 +402,8 @@ def _internal_error(
         )
     failure = SlurmFuturesError(
         f"slurm_futures met an error that should not happen.\nIt was "
-        f"{type(error).__name__}: {error}. {jobs}\nPlease report it with its traceback."
+        f"{type(error).__name__}: {words_of(error)}. {jobs}\nPlease report it with its "
+        "traceback."
     )
     failure.__cause__ = error
     return failure

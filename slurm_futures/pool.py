@@ -25,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slurm_futures import worker
-from slurm_futures.errors import JobLost, SlurmFuturesError, is_passing
+from slurm_futures.errors import JobLost, SlurmFuturesError, is_passing, words_of
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.pool_units import Unit, Units
 from slurm_futures.pool_workers import PoolWorkers, WorkerFuture, could_not_run
@@ -473,7 +473,8 @@ def _as_ours(error: BaseException) -> SlurmFuturesError:
     if isinstance(error, SlurmFuturesError):
         return error
     failure = SlurmFuturesError(
-        f"A worker ended with {type(error).__name__}: {error}. Please report it."
+        f"A worker ended with {type(error).__name__}: {words_of(error)}. Please report "
+        "it."
     )
     failure.__cause__ = error
     return failure

@@ -71,6 +71,7 @@ class Sender:
         Raises:
             SubmitError: the scheduler refused for good, or for too long.
         """
+        self._refused_since = None  # each submission has the full patience
         attempt = 1
         while is_wanted():
             batch = replace(staged.batch, arguments=(str(attempt),))
@@ -84,6 +85,7 @@ class Sender:
                 if error.refusal is Refusal.AMBIGUOUS:
                     found = self._search(staged, is_wanted)
                     if found is not None:
+                        self._forgive()
                         return found
                     attempt += 1
                     staged.submission.allow_attempt(attempt)
@@ -100,8 +102,7 @@ class Sender:
         return now - self._refused_since > _PATIENCE
 
     def _forgive(self) -> None:
-        """Start anew after a success: full patience, arrays may grow again."""
-        self._refused_since = None
+        """Start anew after a success: short pauses, arrays may grow again."""
         self._backoff = _SHORTEST_BACKOFF
         if self.largest is not None:
             self.largest *= 2

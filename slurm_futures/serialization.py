@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import cloudpickle
 
 from slurm_futures import worker
-from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback
+from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback, words_of
 
 CLOUDPICKLE_VERSION = str(cloudpickle.__version__)
 
@@ -132,19 +132,32 @@ class _BlobWriter:
         return self._written[blob]
 
 
-def read_call(path: Path, job: int, position: int) -> PickledCall:
-    """Read a call back, to submit it once more.
+def read_calls(path: Path, job: int, positions: Iterable[int]) -> list[PickledCall]:
+    """Read calls of a job back, to submit them once more.
+
+    What they have in common is read once, and in memory once.
 
     Raises:
         OSError: the file cannot be read.
+        EOFError: it is incomplete.
     """
+    blobs: dict[tuple[int, ...], Blob] = {}
+
+    def read_once(place: tuple[int, ...]) -> Blob:
+        if place not in blobs:
+            blobs[place] = Blob(calls.read(*place))
+        return blobs[place]
+
     with contextlib.closing(worker.CallsFile(path)) as calls:
-        entry = list(calls.entries(job))[position]
-        return PickledCall(
-            calls.read(*entry[:2]),
-            calls.read(*entry[2:4]),
-            tuple(map(Blob, calls.shared(entry))),
-        )
+        entries = list(calls.entries(job))
+        return [
+            PickledCall(
+                read_once(entry[:2]).content,
+                calls.read(*entry[2:4]),
+                tuple(map(read_once, calls.places_of_shared(entry))),
+            )
+            for entry in map(entries.__getitem__, positions)
+        ]
 
 
 def load_outcome(kind: int, payload: bytes) -> Outcome:
@@ -166,7 +179,6 @@ def _load_exception(payload: bytes) -> BaseException:
         description = pickle.loads(payload)
         text = description["text"]
         exception = _rebuild_exception(description)
-        # Not by assignment: the class may be a frozen dataclass.
         BaseException.__setattr__(exception, "__cause__", RemoteTraceback(text))
     except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
         return _not_readable("exception", error, text)
@@ -182,19 +194,17 @@ def _rebuild_exception(description: Mapping[str, Any]) -> BaseException:
         raise pickle.UnpicklingError("the exception could not be pickled in the job")
     cls, arguments, attributes = pickle.loads(description["parts"])
     exception = cls.__new__(cls, *arguments)
-    exception.args = arguments
+    # Not by assignment: the class may be a frozen dataclass.
+    BaseException.__setattr__(exception, "args", arguments)
     for name, value in attributes.items():
         with contextlib.suppress(AttributeError):
-            setattr(exception, name, value)
+            BaseException.__setattr__(exception, name, value)
     assert isinstance(exception, BaseException)
     return exception
 
 
 def _not_readable(what: str, error: BaseException, text: str) -> OutcomeNotReadable:
-    try:
-        reason = f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  (whatever its __str__ may raise)
-        reason = type(error).__name__
+    reason = f"{type(error).__name__}: {words_of(error)}"
     failure = OutcomeNotReadable(
         f"The call ended, but its {what} cannot be unpickled here ({reason}). "
         "Return plain data, or make the module with its class importable in both "

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_futures.canceller import Canceller
 from slurm_futures.endings import JobEndings
-from slurm_futures.errors import InitializerFailed, SlurmFuturesError
+from slurm_futures.errors import InitializerFailed, SlurmFuturesError, words_of
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.poller import Poller
 from slurm_futures.pool import Pool
@@ -177,6 +177,8 @@ class Session:
         calls: list[PickledCall],
     ) -> None:
         """Let calls whose job is over become another one, also after shutdown."""
+        if self._settings.pool is not None:
+            future.wait_again()
         self._route(kind, label, [JobRequest(future, positions, calls)])
 
     def describe(self) -> str:
@@ -283,23 +285,28 @@ class Session:
         for pool in list(self._pools.values()):
             self._poller.call(partial(pool.stop, error))
 
-    def _break(self, exception: BaseException) -> None:
+    def _break(self, exception: BaseException) -> SlurmFuturesError:
         """Give up, since the initializer has failed; called by the poller."""
         if self.broken is None:
-            error = InitializerFailed(
-                "The initializer failed in a job, so no call of this executor can run."
-                f"\nIt raised {type(exception).__name__}: {exception}.\nThe traceback "
-                "is above; mend the initializer and make a new SlurmExecutor."
-            )
-            error.__cause__ = exception
-            self.broken = error
+            self.broken = _initializer_failed(exception)
             # The words and the logger of concurrent.futures.
             logging.getLogger("concurrent.futures").critical(
                 "Exception in initializer:", exc_info=exception
             )
         self._end_all(self.broken)
+        return self.broken
 
     def _note_over(self, opened: OpenSubmission) -> None:
         if not opened.tracks:
             self.staging.note_over(opened.submission)
         self._submitter.note_over(opened)
+
+
+def _initializer_failed(exception: BaseException) -> InitializerFailed:
+    error = InitializerFailed(
+        "The initializer failed in a job, so no call of this executor can run.\n"
+        f"It raised {type(exception).__name__}: {words_of(exception)}.\nThe traceback "
+        "is above; mend the initializer and make a new SlurmExecutor."
+    )
+    error.__cause__ = exception
+    return error

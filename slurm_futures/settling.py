@@ -7,14 +7,20 @@ have ended, and how.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError
-from slurm_futures.serialization import Outcome, load_outcome, read_call
+from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError, words_of
+from slurm_futures.serialization import Outcome, load_outcome, read_calls
 from slurm_futures.staging import Kind
-from slurm_futures.worker import read_outcomes
+from slurm_futures.worker import (
+    INITIALIZER_FAILED,
+    NOT_BEGUN,
+    add_note,
+    read_outcomes,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
     from slurm_futures.tracking import Work
 
 logger = logging.getLogger("slurm_futures")
+
+#: Calls that are to run in other jobs, by the kind of these.
+_Again = dict[Kind, list[int]]
 
 Resubmit = Callable[
     [Kind, str, "SlurmFuture[Any]", "list[int]", "list[PickledCall]"], None
@@ -40,7 +49,7 @@ class Settler:
             and positions.
         on_failed: called with the directory to keep when a call failed for good.
         on_initializer_failed: called with the exception of the initializer; it sees to
-            it that all futures fail.
+            it that all futures fail, and returns the error for them.
     """
 
     def __init__(
@@ -49,17 +58,15 @@ class Settler:
         *,
         resubmit: Resubmit,
         on_failed: Callable[[Path], None],
-        on_initializer_failed: Callable[[BaseException], None],
+        on_initializer_failed: Callable[[BaseException], SlurmFuturesError],
     ) -> None:
-        #: Whether the initializer has failed: all open futures are about to fail.
-        self.broken = False
         self._retries = retries
         self._resubmit = resubmit
         self._on_failed = on_failed
         self._on_initializer_failed = on_initializer_failed
 
     def deliver(self, work: Work, contents: Iterable[bytes]) -> tuple[list[int], bool]:
-        """Settle what these outcomes tell.
+        """Settle what these outcomes tell; what was never begun runs in another job.
 
         Returns:
             The numbers of the calls of which they tell nothing, and whether any of the
@@ -67,19 +74,26 @@ class Settler:
         """
         failed = False
         missing = dict.fromkeys(range(len(work.positions)))
+        again: _Again = {}
         for content in contents:
             for number, kind, payload in read_outcomes(content):
+                if kind == NOT_BEGUN:
+                    others = [each for each in missing if each >= number]
+                    again.setdefault(work.kind, []).extend(others)
+                    missing = {each: None for each in missing if each < number}
                 if number not in missing:
                     continue
                 outcome = load_outcome(kind, payload)
                 if outcome.initializer_failed and outcome.exception is not None:
-                    self.broken = True
-                    self._on_failed(work.home)
-                    self._on_initializer_failed(outcome.exception)
-                    return list(missing), True
+                    error = self._on_initializer_failed(outcome.exception)
+                    self.fail(
+                        work, [*missing, *itertools.chain(*again.values())], error
+                    )
+                    return [], True
                 del missing[number]
                 failed |= outcome.exception is not None
-                self._settle(work, number, outcome)
+                self._settle(work, number, outcome, again)
+        self._submit_again(work, again)
         return list(missing), failed
 
     def break_off(
@@ -93,9 +107,12 @@ class Settler:
         """
         certain = began and not isinstance(error, JobCancelled | JobLost)
         failed = missing[:1] if certain else missing
+        again: _Again = {}
         for number in failed:
-            self._settle(work, number, Outcome(exception=error.copy()))
-        self._submit_again(work, missing[len(failed) :], work.kind)
+            self._settle(work, number, Outcome(exception=error.copy()), again)
+        self._submit_again(work, again)
+        # Not together: what ended this job may end the next one too.
+        self._submit_again(work, {work.kind: missing[len(failed) :]})
 
     def fail(
         self, work: Work, numbers: Iterable[int], error: SlurmFuturesError
@@ -107,10 +124,14 @@ class Settler:
         for number in numbers:
             self._end(work, number, Outcome(exception=error.copy()))
 
-    def _settle(self, work: Work, number: int, outcome: Outcome) -> None:
+    def _settle(self, work: Work, number: int, outcome: Outcome, again: _Again) -> None:
+        """End a call, or put it among those that are tried again."""
         error = outcome.exception
-        if error is None or not self._try_again(work, number, error):
+        kind = None if error is None else self._try_again(work, number, error)
+        if kind is None:
             self._end(work, number, outcome)
+        else:
+            again.setdefault(kind, []).append(number)
 
     def _end(self, work: Work, number: int, outcome: Outcome) -> None:
         if outcome.exception is not None:
@@ -120,16 +141,15 @@ class Settler:
         except BaseException:
             logger.exception("%r: a callback raised", work.future)
 
-    def _try_again(self, work: Work, number: int, error: BaseException) -> bool:
-        """Submit a call that failed once more, if the policy says so."""
+    def _try_again(self, work: Work, number: int, error: BaseException) -> Kind | None:
+        """Return the kind of the next job of a call that failed; None: no more."""
         position = work.positions[number]
         future = work.future
         earlier = future.failures.get(position, [])
         if future.done() or not self._retries.allow(error, earlier):
             if earlier:
-                error.add_note(_tell_attempts(earlier))
-            return False
-        options = self._retries.grow(work.kind.options, error)
+                add_note(error, _tell_attempts(earlier))
+            return None
         future.failures[position] = [*earlier, error]
         logger.info(
             "job %s: attempt %d failed with %s; the call is submitted again",
@@ -137,31 +157,40 @@ class Settler:
             len(earlier) + 1,
             type(error).__name__,
         )
-        return self._submit_again(work, [number], Kind(options, work.kind.cwd))
+        options = self._retries.grow(work.kind.options, error)
+        return Kind(options, work.kind.cwd)
 
-    def _submit_again(self, work: Work, numbers: list[int], kind: Kind) -> bool:
-        """Let calls run in another job; return whether they do, or have failed."""
-        if not numbers or work.future.done():
-            return False
-        try:
-            calls = [read_call(work.calls, work.index, number) for number in numbers]
-        except (OSError, EOFError) as error:
-            failure = SlurmFuturesError(
-                f"The call could not be submitted again: {work.calls} cannot be read "
-                f"({error})."
-            )
-            for number in numbers:
-                outcome = Outcome(exception=failure.copy())
-                work.future.settle(work.positions[number], outcome)
+    def _submit_again(self, work: Work, again: _Again) -> None:
+        """Let calls run in other jobs, one of each kind."""
+        for kind, numbers in again.items():
+            if not numbers or work.future.done():
+                continue
+            try:
+                calls = read_calls(work.calls, work.index, numbers)
+            except (OSError, EOFError) as error:
+                failure = SlurmFuturesError(
+                    f"The call could not be submitted again: {work.calls} cannot be "
+                    f"read ({error})."
+                )
+                self.fail(work, numbers, failure)
+                continue
+            positions = [work.positions[number] for number in numbers]
+            self._resubmit(kind, work.label, work.future, positions, calls)
+
+
+def is_complete(content: bytes, size: int) -> bool:
+    """Whether published outcomes tell of all calls of a job."""
+    told = set()
+    for number, kind, _ in read_outcomes(content):
+        if kind in {NOT_BEGUN, INITIALIZER_FAILED}:
             return True
-        positions = [work.positions[number] for number in numbers]
-        self._resubmit(kind, work.label, work.future, positions, calls)
-        return True
+        told.add(number)
+    return len(told) == size
 
 
 def first_line(error: BaseException) -> str:
     """Return what happened, without the reasons and the advice."""
-    return str(error).partition("\n")[0]
+    return words_of(error).partition("\n")[0]
 
 
 def _tell_attempts(earlier: list[BaseException]) -> str:

@@ -35,6 +35,8 @@ _LARGE = 1 << 20
 #: Types of which there may be millions in an object, never large.
 _SMALL = frozenset({int, float, complex, bool, type(None)})
 
+_TEXTS = (str, bytes, bytearray)
+
 #: Equal blobs that wait to be written are one object: a loop of submit calls may pass
 #: the same large array a thousand times.
 _waiting: weakref.WeakValueDictionary[bytes, Blob] = weakref.WeakValueDictionary()
@@ -138,10 +140,26 @@ class _SharingPickler(ByValuePickler):
 
 
 def _is_large_buffer(obj: object) -> bool:
-    if isinstance(obj, str | bytes | bytearray):
-        return len(obj) >= _LARGE
+    """Whether an object is large and refers to no other one.
+
+    Taken out of its pickle, an object loses what it has in common with the rest.
+    """
+    if isinstance(obj, _TEXTS):
+        return type(obj) in _TEXTS and len(obj) >= _LARGE
     try:
-        size = getattr(obj, "nbytes", 0)  # an array of NumPy or the like, a memoryview
+        size = getattr(obj, "nbytes", 0)  # an array of NumPy or the like
+        large = isinstance(size, int) and size >= _LARGE
+        return large and not isinstance(obj, type) and _holds_numbers_alone(obj)
     except Exception:  # noqa: BLE001  (whatever a property or a proxy may raise)
         return False
-    return isinstance(size, int) and size >= _LARGE and not isinstance(obj, type)
+
+
+def _holds_numbers_alone(array: object) -> bool:
+    """Whether nothing in an array is an object of Python.
+
+    Other classes than NumPy's may pickle their attributes as well: pandas' an index.
+    """
+    if getattr(getattr(array, "dtype", None), "hasobject", True):
+        return False
+    numpys = type(array).__module__.partition(".")[0] == "numpy"
+    return numpys or not hasattr(array, "__dict__")

@@ -160,7 +160,7 @@ class Staging:
             logger.warning(
                 "%s was deleted; later calls get a new run directory", self.run.path
             )
-            if not any(self.run.entries()):
+            if _is_empty(self.run):
                 self.run.remove()
             self.run = None
         if self.run is None:
@@ -241,18 +241,32 @@ class Staging:
 
         Does nothing in a forked child: the files belong to the parent.
         """
-        if self.run is None or os.getpid() != self._pid or self._keep == "always":
+        if os.getpid() != self._pid or self._keep == "always":
             return
         with self._lock:
+            run = self.run
             over, self._over = self._over, []
+        if run is None:
+            return
         for submission in over:
             if self._keep == "never" or submission.path not in self._failed:
                 submission.remove()
-        if not any(self.run.entries()):
-            self.run.remove()
-            self.run = None
-        else:
-            self.run.remove_empty_logs()
+        if not _is_empty(run):
+            run.remove_empty_logs()
+            return
+        run.remove()
+        with self._lock:
+            if self.run is run:
+                self.run = None
+
+
+def _is_empty(run: RunDirectory) -> bool:
+    """Whether a run holds nothing that must be kept, as far as can be told now."""
+    try:
+        return not any(run.entries())
+    except OSError as error:
+        logger.info("%s stays as it is: %s", run.path, error)
+        return False
 
 
 def check_directory(directory: Path) -> None:

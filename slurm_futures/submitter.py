@@ -24,6 +24,7 @@ from slurm_futures.errors import (
     SlurmFuturesError,
     SubmitError,
     is_passing,
+    words_of,
 )
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.open_submission import OpenSubmission, begin_tracking
@@ -308,7 +309,8 @@ class Submitter:
 def _internal_error(error: BaseException) -> SlurmFuturesError:
     failure = SlurmFuturesError(
         "The calls were not submitted, since slurm_futures met an error that should "
-        f"not happen. It was {type(error).__name__}: {error}. Please report it."
+        f"not happen. It was {type(error).__name__}: {words_of(error)}. Please report "
+        "it."
     )
     failure.__cause__ = error
     return failure

@@ -24,6 +24,7 @@ that is alive again (requeued) starts anew.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,10 @@ class Track:
         death_at: monotonic seconds when that was first seen.
         old_death: that of an attempt before a requeue, which says nothing any more.
         being_explained: whether the scheduler is being asked how the job ended.
+        given_up: whether the job was told to begin no more calls.
+        unreadable_since: monotonic seconds since when it is over, and what it has left
+            cannot be read.
+        put_off_until: monotonic seconds until which that is not tried again.
         problem: why its outcomes could not be read.
         closed: whether nobody waits for the job any more.
     """
@@ -144,6 +149,9 @@ class Track:
     death_at: float = 0.0
     old_death: Death | None = None
     being_explained: bool = False
+    given_up: bool = False
+    unreadable_since: float | None = None
+    put_off_until: float = -math.inf
     problem: str = ""
     closed: bool = False
 

@@ -31,7 +31,9 @@ appear with it in a single operation, which on a parallel file system makes no f
 
 A file `given-up` in the job directory is the client's word that it does not wait for
 this job any more: a job of several calls looks for it between them, at most every
-LOOK_INTERVAL seconds.
+LOOK_INTERVAL seconds. Then it begins no more of them, and its last record is one of the
+kind NOT_BEGUN with the position of the first of these: the client may have taken its
+word back in the meantime.
 """
 
 from __future__ import annotations
@@ -76,9 +78,10 @@ PROTOCOL = 5
 #: At most so many entries lie in a directory.
 BLOCK_SIZE = 1000
 
-#: Kinds of outcomes. The payload of a value is its pickle; that of the others is the
-#: pickle of the dict that `describe_exception` returns.
-VALUE, EXCEPTION, INITIALIZER_FAILED = range(3)
+#: Kinds of outcomes. The payload of a value is its pickle; that of an exception is the
+#: pickle of the dict that `describe_exception` returns. NOT_BEGUN has none: the calls
+#: from this position on did not run.
+VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN = range(4)
 
 #: An outcome smaller than this (bytes) is unpickled once before it is sent.
 TEST_LOAD_LIMIT = 1 << 20
@@ -185,11 +188,15 @@ class CallsFile:
 
     def shared(self, entry: tuple[int, ...]) -> Iterator[bytes]:
         """Yield the large objects that the arguments of a call refer to."""
+        for place in self.places_of_shared(entry):
+            yield self.read(*place)
+
+    def places_of_shared(self, entry: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield where these objects are: offset and length."""
         first, count = entry[4:]
         start = self.context["uses"] + first * USE_ENTRY.size
         table = self.read(start, count * USE_ENTRY.size) if count else b""
-        for place in USE_ENTRY.iter_unpack(table):
-            yield self.read(*place)
+        return USE_ENTRY.iter_unpack(table)
 
 
 #: Modules that lie beside this one, by name: not in sys.modules, where the calls may
@@ -382,6 +389,7 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
     failed = False
     for position, entry in enumerate(calls.entries(job)):
         if position and not outcomes.are_wanted():
+            outcomes.append(position, NOT_BEGUN, b"")
             return True  # the others run in another job
         failed |= run_call(calls, entry, position, outcomes)
     return failed
@@ -404,10 +412,11 @@ def run_call(
         if len(payload) < TEST_LOAD_LIMIT:
             loads(payload)
     except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
-        error.add_note(
+        add_note(
+            error,
             f"The call ended well, but its value of type {type(value).__name__!r} "
             "cannot be sent back. Return plain data, or write it to a file and "
-            "return the name."
+            "return the name.",
         )
         _append_exception(outcomes, position, EXCEPTION, error)
         return True
@@ -417,9 +426,10 @@ def run_call(
     try:
         outcomes.append(position, VALUE, payload)
     except OSError as error:  # the disk is full
-        error.add_note(
+        add_note(
+            error,
             f"The call ended well, but its value ({len(payload)} bytes) could not be "
-            "written to the directory of the run."
+            "written to the directory of the run.",
         )
         _append_exception(outcomes, position, EXCEPTION, error)
         return True
@@ -431,9 +441,10 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
         function = calls.load_function(entry)
         arguments, keywords = calls.load_arguments(entry)
     except BaseException as error:
-        error.add_note(
+        add_note(
+            error,
             f"The call could not be loaded on {os.uname().nodename}, so it did not "
-            f"run. The job looked for modules in {sys.path}."
+            f"run. The job looked for modules in {sys.path}.",
         )
         raise
     if isinstance(function, str):
@@ -458,6 +469,16 @@ def dump(value: Any) -> bytes:
         from cloudpickle import dumps as dumps_by_value
 
         return bytes(dumps_by_value(value, PROTOCOL))
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note, also to an exception whose class lets nobody set an attribute."""
+    try:
+        notes = [*getattr(error, "__notes__", ()), note]
+        # Not `add_note`: the class may be a frozen dataclass.
+        BaseException.__setattr__(error, "__notes__", notes)
+    except Exception:  # noqa: BLE001, S110
+        pass  # the exception is more than its note
 
 
 def _append_exception(

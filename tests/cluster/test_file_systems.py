@@ -113,6 +113,55 @@ def test_negative_caches_do_not_delay_results(
     assert list(results) == list(range(20))
 
 
+# Directories that cannot be listed.
+
+
+def test_a_directory_that_can_never_be_listed_again(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """JobLost with the words of the system, once Slurm says that the job is over."""
+    future = make_executor(grace=2).submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    hide(finished_of(future))
+
+    gate.open()
+    error = noticed(future, JobLost, within=20)
+
+    assert "its files cannot be read: " in str(error)
+    assert "Not a directory" in str(error)
+
+
+def test_a_directory_that_cannot_be_listed_for_a_while(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate
+) -> None:
+    """The value arrives when it can be listed again."""
+    future = make_executor(grace=1).submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    finished = finished_of(future)
+    hidden = hide(finished)
+    with pytest.raises(TimeoutError):
+        future.result(3)
+
+    finished.unlink()
+    hidden.rename(finished)
+    gate.open()
+
+    assert future.result(PATIENCE) == "a"
+
+
+def finished_of(future: SlurmFuture[Any]) -> Path:
+    """The directory in which the jobs of a submission say that they are over."""
+    assert future.directory is not None
+    return future.directory.parents[2] / "finished"
+
+
+def hide(directory: Path) -> Path:
+    """Put a file into the place of a directory; return where that is now."""
+    hidden = directory.rename(directory.with_name("hidden"))
+    directory.touch()
+    return hidden
+
+
 # Damaged outcomes.
 
 

@@ -24,7 +24,7 @@ from tests.cluster import SlurmCluster, StartCluster, processes
 from tests.cluster.cgroup import cgroup_available
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.gate import Gate
-from tests.waiting import assert_soon
+from tests.waiting import assert_soon, becomes_true
 
 pytestmark = pytest.mark.cluster
 
@@ -175,6 +175,35 @@ def test_a_retry_that_meets_the_end_of_its_executor(
     executor.shutdown()
     assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
     assert (tmp_path / "runs.txt").read_text() == "x\n"
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("living_on", [False, True], ids=["jobs", "pool"])
+def test_a_retry_that_waits_does_not_run(
+    make_executor: MakeExecutor, gate: Gate, living_on: bool
+) -> None:
+    """shutdown(cancel_futures=True) cancels it as all others that wait."""
+    executor = make_executor(
+        retries={ArithmeticError: 1},
+        max_workers=1,
+        max_tasks_per_child=None if living_on else 1,
+    )
+    future = executor.submit(gate.hold_and_fail, "a")
+    blocker = executor.submit(gate.hold, "b")
+    gate.await_arrivals("a")
+    ran = becomes_true(future.running)
+
+    gate.open("a")
+    gate.await_arrivals("b")
+    assert_soon(lambda: future.attempts == 2, PATIENCE)
+    assert_soon(lambda: not future.running(), PATIENCE)
+    executor.shutdown(wait=False, cancel_futures=True)
+    gate.open()
+
+    assert ran
+    assert future.cancelled()
+    assert_soon(blocker.done, PATIENCE)
+    executor.shutdown()
 
 
 def test_more_memory_for_the_next_attempt(
@@ -328,6 +357,43 @@ def test_a_chunk_that_lives_on_after_its_node_was_given_up(
 
     with pytest.raises(NodeFailed):
         next(results)
+    executor.shutdown()
+    assert sorted(map(int, file.read_text().split())) == [0, 1, 2, 3]
+
+
+def test_a_chunk_that_is_given_up_although_it_lives(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    shims: Shims,
+    tmp_path: Path,
+) -> None:
+    """Left out by squeue, it ends before scontrol has said that it is there."""
+    file, answer = tmp_path / "numbers", tmp_path / "answer"
+    executor = make_executor(grace=1)
+    results = executor.map(
+        note_and_hold_any,
+        [gate] * 4,
+        [file] * 4,
+        range(4),
+        chunksize=4,
+        timeout=PATIENCE,
+    )
+    gate.await_arrivals(0)
+    job = slurm.open_jobs()[0].split()[0]
+    shims.put(
+        "scontrol",
+        f"while [ ! -e {answer} ]; do sleep 0.1; done\n"
+        '"$real" "$@" | sed "s/JobState=[A-Z]*/JobState=STOPPED/"',
+    )
+
+    shims.put("squeue", f'"$real" "$@" | sed "/^{job}|/d"')
+    assert_soon(lambda: list(executor.directory.rglob("given-up")), PATIENCE)
+    gate.open()
+    assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
+    answer.touch()
+
+    assert list(results) == [0, 1, 2, 3]
     executor.shutdown()
     assert sorted(map(int, file.read_text().split())) == [0, 1, 2, 3]
 

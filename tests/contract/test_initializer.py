@@ -26,6 +26,15 @@ def _fail() -> None:
     raise ArithmeticError("the initializer fails")
 
 
+class _Silent(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def _fail_silently() -> None:
+    raise _Silent
+
+
 def _exit() -> None:
     os._exit(3)
 
@@ -46,7 +55,11 @@ def test_initializer_without_arguments(make_executor: MakeExecutor) -> None:
     assert executor.submit(_get_state).result(PATIENCE) == []
 
 
-@pytest.mark.parametrize("initializer", [_fail, _exit], ids=["raises", "exits"])
+@pytest.mark.parametrize(
+    "initializer",
+    [_fail, _fail_silently, _exit],
+    ids=["raises", "raises without words", "exits"],
+)
 def test_failing_initializer_fails_all_futures(
     make_executor: MakeExecutor, initializer: Callable[[], None]
 ) -> None:

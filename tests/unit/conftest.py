@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_futures import pace, sending, submitter, tracking
+from slurm_futures import inspection, pace, sending, submitter, tracking
 from tests.unit.fakes import FakeJobs, FakeScheduler, WatchedPoller, make_jobs
 
 #: Lets a command be found first: name and lines of a shell script.
@@ -40,6 +40,7 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_LOOK_COST_FACTOR", 1)
     monkeypatch.setattr(tracking, "_NEVER_STARTED_GRACE", 0.05)
     monkeypatch.setattr(tracking, "_CAUSE_WAIT", 0.2)
+    monkeypatch.setattr(inspection, "_PUT_OFF", 0.01)
     monkeypatch.setattr(submitter, "_SHORTEST_PAUSE", 0.01)
     monkeypatch.setattr(submitter, "_LONGEST_PAUSE", 0.02)
     monkeypatch.setattr(sending, "_SHORTEST_BACKOFF", 0.01)

@@ -12,7 +12,7 @@ from typing import Any
 from slurm_futures import worker
 from slurm_futures.directories import RunDirectory, Submission
 from slurm_futures.endings import JobEndings
-from slurm_futures.errors import SchedulerError, SubmitError
+from slurm_futures.errors import InitializerFailed, SchedulerError, SubmitError
 from slurm_futures.future import ChunkFuture, SlurmFuture
 from slurm_futures.job_requests import JobRequest
 from slurm_futures.open_submission import OpenSubmission
@@ -34,6 +34,7 @@ from slurm_futures.serialization import (
     PickledCall,
     dump,
     dump_arguments,
+    write_calls,
 )
 from slurm_futures.settling import Settler
 from slurm_futures.staging import Kind
@@ -198,14 +199,27 @@ def make_request(fn: Callable[..., Any] = abs, *args: Any) -> JobRequest:
 
 
 class FakeJobs:
-    """An array job whose files are written by the test, in the place of its worker."""
+    """An array job whose files are written by the test, in the place of its worker.
 
-    def __init__(self, directory: Path, size: int = 1, number: int = 100) -> None:
+    Args:
+        directory: where its run is made.
+        size: how many jobs there are.
+        number: its id.
+        calls: of each job; more than one are the chunk of a map.
+    """
+
+    def __init__(
+        self, directory: Path, size: int = 1, number: int = 100, calls: int = 1
+    ) -> None:
         run = RunDirectory.create(directory, "fit")
         self.submission = run.submission(1)
         self.submission.create(size)
         self.job_id = JobId(number)
-        self.futures = [make_future() for _ in range(size)]
+        self.futures: list[SlurmFuture[Any]] = [
+            make_future() if calls == 1 else make_chunk(calls) for _ in range(size)
+        ]
+        call = PickledCall(dump(abs), dump_arguments((), {}))
+        write_calls(self.submission.calls, [[call] * calls] * size, CONTEXT)
         self.opened = self._open()
 
     def _open(self) -> OpenSubmission:
@@ -240,21 +254,23 @@ class FakeJobs:
         outcomes = worker.OutcomesFile(str(self.begin(index)))
         outcomes.append(position, worker.VALUE, dump(value))
 
-    def finish(self, index: int = 0, value: object = None) -> None:
-        """Let a job end well, with the value of its only call."""
+    def publish(self, index: int, *records: tuple[int, int, bytes]) -> None:
+        """Let a job end with these outcomes: position, kind, and payload of each."""
         outcomes = worker.OutcomesFile(str(self.begin(index)))
-        outcomes.append(0, worker.VALUE, dump(value))
+        for record in records:
+            outcomes.append(*record)
         outcomes.publish()
         worker.leave_mark(str(self._mark(index)), "0")
+
+    def finish(self, index: int = 0, value: object = None) -> None:
+        """Let a job end well, with the value of its only call."""
+        self.publish(index, value_of(0, value))
 
     def raise_in_call(
         self, index: int, error: BaseException, kind: int = worker.EXCEPTION
     ) -> None:
         """Let a job end with an exception of its call, or of its initializer."""
-        outcomes = worker.OutcomesFile(str(self.begin(index)))
-        outcomes.append(0, kind, dump(worker.describe_exception(error)))
-        outcomes.publish()
-        worker.leave_mark(str(self._mark(index)), "1")
+        self.publish(index, (0, kind, dump(worker.describe_exception(error))))
 
     def die(self, index: int = 0, exit_code: int = 1) -> None:
         """Let the script see its worker die."""
@@ -271,11 +287,25 @@ class FakeJobs:
         return finished_path(self.submission, index)
 
 
+def value_of(position: int, value: object) -> tuple[int, int, bytes]:
+    """Return the outcome of a call that went well."""
+    return position, worker.VALUE, dump(value)
+
+
+def error_of(position: int, error: BaseException) -> tuple[int, int, bytes]:
+    """Return the outcome of a call that raised."""
+    return position, worker.EXCEPTION, dump(worker.describe_exception(error))
+
+
 def make_jobs(
-    directory: Path, scheduler: FakeScheduler, size: int = 2, number: int = 100
+    directory: Path,
+    scheduler: FakeScheduler,
+    size: int = 2,
+    number: int = 100,
+    calls: int = 1,
 ) -> FakeJobs:
     """Return an array that runs, as squeue says."""
-    array = FakeJobs(directory, size, number)
+    array = FakeJobs(directory, size, number, calls)
     scheduler.show(array, array.row(JobState.RUNNING))
     return array
 
@@ -297,7 +327,7 @@ class WatchedPoller:
         *,
         grace: float = 0.05,
         pending_timeout: float | None = None,
-        retries: int = 0,
+        retries: int | Mapping[type[BaseException], int] = 0,
     ) -> None:
         self.over: list[OpenSubmission] = []
         self.failed: list[Path] = []
@@ -308,12 +338,16 @@ class WatchedPoller:
             Retries.of(retries),
             resubmit=lambda *request: self.resubmitted.append(request[3]),
             on_failed=self.failed.append,
-            on_initializer_failed=self.initializer_errors.append,
+            on_initializer_failed=self._note_initializer,
         )
         endings = JobEndings(settler, grace, self.over.append)
         self.poller = Poller(
             scheduler, endings, grace, pending_timeout, self.cancelled.extend
         )
+
+    def _note_initializer(self, error: BaseException) -> InitializerFailed:
+        self.initializer_errors.append(error)
+        return InitializerFailed("the initializer failed")
 
 
 def finished_path(submission: Submission, index: int) -> Path:

@@ -1,5 +1,6 @@
 """The files of a run, as the client makes and finds them."""
 
+import errno
 import json
 import os
 import random
@@ -286,6 +287,35 @@ def test_job_directory_exists_once_the_job_has_begun(
     assert job.exists()
     assert not submission.job(8).exists()
     assert not submission.job(5000).exists()
+
+
+def test_error_of_a_listing_is_not_taken_for_an_answer(
+    run: RunDirectory, job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be listed now may hold something all the same."""
+
+    def fail(path: object) -> list[str]:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "listdir", fail)
+    monkeypatch.setattr(Path, "iterdir", fail)
+
+    with pytest.raises(OSError, match="Stale"):
+        job.exists()
+    with pytest.raises(OSError, match="Stale"):
+        list(job.read_partial_outcomes())
+    with pytest.raises(OSError, match="Stale"):
+        list(run.entries())
+
+
+def test_outcomes_that_get_another_name_meanwhile_are_not_overlooked(
+    job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that lives on has published them after the listing."""
+    monkeypatch.setattr(os, "listdir", lambda _: ["0-999", "7", "outcomes.0-c17-99"])
+
+    with pytest.raises(FileNotFoundError):
+        list(job.read_partial_outcomes())
 
 
 def test_job_directory_knows_its_node(job: JobDirectory) -> None:

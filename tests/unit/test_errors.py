@@ -17,6 +17,7 @@ from slurm_futures.errors import (
     SchedulerError,
     SlurmFuturesError,
     SubmitError,
+    words_of,
 )
 from slurm_futures.schedulers.base import JobState, Refusal
 
@@ -91,6 +92,17 @@ def test_copy_is_the_same_error_with_its_cause(error: SlurmFuturesError) -> None
 def test_dead_job_is_a_broken_executor(cls: type[SlurmFuturesError]) -> None:
     """What programs written for ProcessPoolExecutor catch."""
     assert issubclass(cls, BrokenExecutor)
+
+
+def test_exception_that_cannot_tell_its_text_has_one_all_the_same() -> None:
+    """Its class is the program's own, and may do anything."""
+
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    assert words_of(Silent("text")) == "<its __str__ raised SystemExit>"
+    assert words_of(ValueError("text")) == "text"
 
 
 def test_wrong_option_is_a_value_error() -> None:

@@ -145,6 +145,35 @@ def test_future_knows_all_its_open_jobs() -> None:
     assert future.track is third
 
 
+def test_future_does_not_run_between_two_attempts() -> None:
+    """Its last job is over, and there is no other one yet."""
+    future = make_future()
+    first, second = make_track(future=future), make_track()
+    first.note_start()
+    before = future.running()
+
+    first.closed = True
+    between = future.running()
+    future.add_track(second)
+    waiting = future.running()
+    second.note_start()
+
+    assert (before, between, waiting, future.running()) == (True, False, False, True)
+
+
+def test_future_waits_again_though_its_worker_lives_on() -> None:
+    """Until some worker takes it once more, maybe the same one."""
+    future = make_future()
+    track = make_track(future=future)
+    track.note_start()
+
+    future.wait_again()
+    between = future.running()
+    future.add_track(track)
+
+    assert (between, future.running()) == (False, True)
+
+
 def test_attempts_are_counted() -> None:
     """With the errors of those that failed."""
     future = make_future()
@@ -177,7 +206,6 @@ def test_exception_is_set() -> None:
     future.settle(0, Outcome(exception=error))
 
     assert future.exception(0) is error
-    assert list(future.unsettled()) == []
 
 
 def test_chunk_is_done_with_its_last_outcome() -> None:
@@ -187,12 +215,11 @@ def test_chunk_is_done_with_its_last_outcome() -> None:
 
     chunk.settle(2, outcomes[2])
     chunk.settle(0, outcomes[0])
-    unsettled = chunk.unsettled()
+    undecided = not chunk.done()
     chunk.settle(1, outcomes[1])
 
-    assert unsettled == [1]
+    assert undecided
     assert chunk.result(0) == outcomes
-    assert list(chunk.unsettled()) == []
 
 
 def test_second_outcome_of_a_call_is_dropped() -> None:

@@ -1,5 +1,6 @@
 """The poller on files and snapshots that the test makes: from a look to the future."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -470,6 +471,71 @@ def test_directory_that_cannot_be_read_for_a_while_is_no_news(
         assert_soon(lambda: len(looks) > 2)
     jobs.finish(0, "back")
 
+    assert jobs.futures[0].result(5) == "back"
+    end(watched, jobs)
+
+
+def cannot_list(blocks: object) -> None:
+    """Fail as the mount of a dead file server does."""
+    raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+
+def test_directory_that_cannot_be_read_for_long_is_told_of(
+    watched: WatchedPoller,
+    jobs: FakeJobs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once in a while; jobs that are alive are waited for all the same."""
+    monkeypatch.setattr(inspection, "_WARN_AFTER", 0.1)
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs.submission, "list_ends", cannot_list)
+        watched.poller.watch(jobs.opened)
+        assert_soon(lambda: "is not connected" in caplog.text)
+    jobs.finish(0, "back")
+
+    assert jobs.futures[0].result(5) == "back"
+    assert caplog.text.count("job 100: its results cannot be looked for") == 1
+    end(watched, jobs)
+
+
+def test_job_that_is_over_is_lost_where_its_directory_stays_unreadable(
+    watched: WatchedPoller,
+    jobs: FakeJobs,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the grace, with the words of the system; a living one is waited for."""
+    monkeypatch.setattr(jobs.submission, "list_ends", cannot_list)
+    scheduler.show(jobs, jobs.row(JobState.COMPLETED, 0), jobs.row(JobState.RUNNING, 1))
+
+    watched.poller.watch(jobs.opened)
+
+    failure = jobs.futures[0].exception(5)
+    assert isinstance(failure, JobLost)
+    assert "Transport endpoint is not connected" in str(failure)
+    assert failure.job_id == "100_0"
+    assert not jobs.futures[1].done()
+    end(watched, jobs)
+
+
+def test_job_that_was_over_before_its_directory_became_unreadable_has_its_grace(
+    scheduler: FakeScheduler, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has left may be there when the file system is back."""
+    watched = WatchedPoller(scheduler, grace=60)
+    scheduler.show(jobs, jobs.row(JobState.COMPLETED))
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs.submission, "list_ends", cannot_list)
+        watched.poller.watch(jobs.opened)
+        assert_soon(lambda: jobs.opened.unlisted_since is not None)
+        for track in jobs.opened.tracks.values():
+            track.over_since = -1000.0
+        assert_more_queries(scheduler, 3)
+        jobs.finish(0, "back")
+        undecided = not jobs.futures[0].done()
+
+    assert undecided
     assert jobs.futures[0].result(5) == "back"
     end(watched, jobs)
 

@@ -133,7 +133,7 @@ class Harness:
             Retries.of(0),
             resubmit=self._resubmit,
             on_failed=lambda _: None,
-            on_initializer_failed=lambda _: None,
+            on_initializer_failed=lambda _: failed(),
         )
         self.workers: list[FakeWorker] = []
         self.posted: list[Callable[[], None]] = []

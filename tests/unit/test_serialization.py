@@ -22,7 +22,7 @@ from slurm_futures.serialization import (
     dump_arguments,
     function_name,
     load_outcome,
-    read_call,
+    read_calls,
     write_calls,
 )
 
@@ -117,7 +117,7 @@ def test_call_with_shared_objects_can_be_read_back(tmp_path: Path) -> None:
     path = tmp_path / "calls.pkl"
     write_calls(path, [[make_call(1)], [call]], CONTEXT)
 
-    back = read_call(path, 1, 0)
+    (back,) = read_calls(path, 1, [0])
 
     assert [blob.content for blob in back.shared] == [b"one", b"two"]
     assert (back.function, back.arguments) == (call.function, call.arguments)
@@ -163,13 +163,29 @@ def test_large_table_is_read_in_pieces(
         assert calls.read(*entry[2:4]) == call.arguments
 
 
-def test_call_can_be_read_back(tmp_path: Path) -> None:
-    """To submit it once more."""
+def test_calls_can_be_read_back(tmp_path: Path) -> None:
+    """To submit them once more."""
     path = tmp_path / "calls.pkl"
     calls = [make_call(number) for number in range(4)]
     write_calls(path, [calls[:1], calls[1:]], CONTEXT)
 
-    assert read_call(path, 1, 2) == calls[3]
+    assert read_calls(path, 1, [0, 2]) == [calls[1], calls[3]]
+
+
+def test_calls_that_are_read_back_share_what_they_have_in_common(
+    tmp_path: Path,
+) -> None:
+    """However many they are, the file is opened once and an object is there once."""
+    path = tmp_path / "calls.pkl"
+    blob = Blob(bytes(1000))
+    call = dataclasses.replace(make_call(1), shared=(blob,))
+    write_calls(path, [[call] * 3], CONTEXT)
+
+    first, *others = read_calls(path, 0, range(3))
+
+    assert first.shared[0].content == blob.content
+    assert all(each.function is first.function for each in others)
+    assert all(each.shared[0] is first.shared[0] for each in others)
 
 
 def test_lambdas_and_closures_travel_by_value() -> None:
@@ -209,6 +225,8 @@ class HoldsFile(Exception):
 class Frozen(Exception):
     """Refuses every assignment."""
 
+    code: int = 1
+
 
 class Silent(Exception):
     """Cannot even say what it is."""
@@ -237,7 +255,7 @@ def send(error: BaseException) -> Outcome:
         KeyboardInterrupt(),
         Custom("word", 7),
         KeywordOnly(code=7),
-        Frozen(),
+        Frozen(7),
         ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
     ],
     ids=lambda error: type(error).__name__,

@@ -115,6 +115,65 @@ def test_two_arguments_that_are_one_object_stay_one(tmp_path: Path) -> None:
     assert first is inner[0]
 
 
+class _Series:
+    """An array with labels, which are an object of their own."""
+
+    def __init__(self, labels: list[int]) -> None:
+        self.values = np.zeros(_LARGE // 8)
+        self.dtype, self.nbytes = self.values.dtype, self.values.nbytes
+        self.labels = labels
+
+
+class _Named(bytes):
+    """Bytes with a name, which is an object of its own."""
+
+    labels: list[int]
+
+
+def _holder_of(kind: str, inner: list[int]) -> Any:
+    if kind == "objects":
+        array = np.empty(200_000, dtype=object)
+        array[0] = inner
+        return array
+    if kind == "records":
+        array = np.zeros(100_000, dtype=[("number", int), ("object", object)])
+        array["object"][0] = inner
+        return array
+    if kind == "series":
+        return _Series(inner)
+    named = _Named(_LARGE)
+    named.labels = inner
+    return named
+
+
+def _inner_of(holder: Any) -> object:
+    if isinstance(holder, np.ndarray):
+        return holder[0] if holder.dtype == object else holder["object"][0]
+    return holder.labels
+
+
+@pytest.mark.parametrize("kind", ["objects", "records", "series", "named"])
+def test_what_a_large_object_has_in_common_with_others_stays_one(
+    tmp_path: Path, kind: str
+) -> None:
+    """An array of objects, say, and one of these."""
+    inner = [1]
+
+    call = pickle_one(_holder_of(kind, inner), inner)
+
+    ((holder, other), _) = Stored(tmp_path, call).load()[0]
+    assert _inner_of(holder) is other
+
+
+def test_large_arrays_beside_other_objects_are_stored_once(tmp_path: Path) -> None:
+    """Numbers refer to nothing, whatever class of NumPy holds them."""
+    mapped = np.memmap(tmp_path / "numbers", np.float64, "w+", shape=_LARGE // 8)
+    calls = [pickle_one(mapped, [number], np.arange(_LARGE)) for number in range(3)]
+
+    assert all(len(call.arguments) < 10_000 for call in calls)
+    assert len({blob for call in calls for blob in call.shared}) == 2
+
+
 def test_an_object_that_changes_between_items_is_taken_anew(tmp_path: Path) -> None:
     """A generator may fill the same array again and again."""
     pickler, array, calls = CallPickler(), np.zeros(_LARGE // 8), []

@@ -414,6 +414,33 @@ def test_submission_that_nobody_waits_for_is_not_tried_again(
     assert scheduler.sizes == [1]
 
 
+@pytest.mark.parametrize("cancelled", [True, False], ids=["cancelled", "refused"])
+def test_each_submission_has_the_full_patience(
+    desk: Desk,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+    cancelled: bool,
+) -> None:
+    """However long ago another one was refused that never became a job."""
+    passing, final = refusal(Refusal.TRANSIENT), refusal(Refusal.PERMANENT)
+    scheduler.answers = [passing] * 1000 if cancelled else [passing, final]
+    (earlier,) = desk.put(1)
+    assert_soon(lambda: len(scheduler.batches) >= 2)
+    if cancelled:
+        earlier.future.cancel()
+    desk.submitter.join()
+    monkeypatch.setattr(sending, "_PATIENCE", 0.05)
+    later_on = time.monotonic() + 0.1
+    assert_soon(lambda: time.monotonic() > later_on)
+    scheduler.answers = [passing]
+
+    (later,) = desk.put(1)
+    desk.submitter.join()
+
+    assert not later.future.done()
+    assert len(desk.watched) == 1
+
+
 def test_waiting_calls_can_be_failed(desk: Desk, scheduler: FakeScheduler) -> None:
     """What has no job yet; a submission that is under way is cancelled afterwards."""
     scheduler.gate.clear()

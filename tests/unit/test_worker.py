@@ -1,5 +1,6 @@
 """The worker: what it does on a node, run here in process and as a program."""
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -341,7 +342,33 @@ def test_job_that_is_given_up_begins_no_more_calls(
 
     worker.main(*job.words)
 
-    assert [outcome.value for outcome in job.outcomes()] == ["first", "last"]
+    *ended, rest = worker.read_outcomes(job.directory.joinpath("outcomes").read_bytes())
+    assert [load_outcome(*each[1:]).value for each in ended] == ["first", "last"]
+    assert rest == (2, worker.NOT_BEGUN, b"")
+
+
+def test_note_is_added_whatever_the_class_of_the_exception() -> None:
+    """A frozen dataclass refuses every assignment."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Frozen(Exception):
+        code: int
+
+    error = Frozen(7)
+    worker.add_note(error, "one")
+    worker.add_note(error, "two")
+
+    assert error.__notes__ == ["one", "two"]
+
+
+def test_notes_that_are_no_list_are_let_be() -> None:
+    """The exception counts, not what could be added."""
+    error = ValueError()
+    error.__notes__ = 7  # type: ignore[assignment]  # whatever a class may do
+
+    worker.add_note(error, "text")
+
+    assert error.__notes__ == 7  # type: ignore[comparison-overlap]  # see above
 
 
 def test_mark_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
