@@ -24,9 +24,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from slurm_futures import worker
 from slurm_futures.errors import JobLost, SlurmFuturesError
 from slurm_futures.job_requests import JobRequest, fail_requests
+from slurm_futures.pool_inspection import PoolInspector, as_ours
 from slurm_futures.pool_units import Unit, Units
 from slurm_futures.pool_workers import PoolWorkers, WorkerFuture, could_not_run
 from slurm_futures.staging import is_passing, not_written
@@ -48,10 +48,6 @@ logger = logging.getLogger("slurm_futures")
 _FEED_PAUSE, _LONG_FEED_PAUSE = 0.004, 0.1
 #: Seconds after which calls that could not be written are tried again.
 _RETRY_PAUSE = 1.0
-#: Seconds between two listings of the claims, which tell what runs.
-_CLAIMS_INTERVAL = 0.5
-#: Seconds to wait until outcomes that were announced can be read.
-_GRACE = 60.0
 
 
 class Pool:
@@ -96,11 +92,14 @@ class Pool:
         self._given_way = False  # idle workers were told to end
         self._failed: SlurmFuturesError | None = None
         self._units = Units()
-        self._new_workers = partial(
-            PoolWorkers, kind, settings, start=start, cancel_job=cancel_job
+        self._workers = PoolWorkers(
+            kind,
+            settings,
+            start=start,
+            cancel_job=cancel_job,
+            on_end=self._hear_of_end,
         )
-        self._workers = self._new_workers(on_end=self._hear_of_end)
-        self._claims_at = 0.0
+        self._inspector = PoolInspector(self._units, self._workers, settler)
         self._gone_since: float | None = None
 
     # From any thread.
@@ -260,18 +259,17 @@ class Pool:
 
     def _abandon(self, directory: PoolDirectory) -> None:
         """Take that somebody has deleted the queue: what was in it is lost."""
-        workers, self._workers = (
-            self._workers,
-            self._new_workers(on_end=self._hear_of_end),
-        )
+        units = self._units.take_all()
+        workers = self._workers.forget_all()
         self._directory = None
         lost = JobLost(
             f"The results of calls are lost.\nThe directory {directory.path} was "
             "deleted while they were open.\nSubmit them again, in a directory that is "
             'not cleaned up: SlurmExecutor(directory="...").'
         )
-        self._post(partial(self._fail_units, self._units.take_all(), lost))
-        workers.dismiss()
+        self._post(partial(self._fail_units, units, lost))
+        for each in workers:
+            each.cancel()
 
     def _hear_of_end(self, future: WorkerFuture) -> None:
         self._post(partial(self.note_worker_end, future))
@@ -288,26 +286,12 @@ class Pool:
         if directory is None:
             return False
         try:
-            news = self._look_at(directory)
+            news = self._inspector.look(directory)
             self._gone_since = None
         except FileNotFoundError:
             self._note_gone(directory)
             raise
         self._close_if_drained()
-        return news
-
-    def _look_at(self, directory: PoolDirectory) -> bool:
-        news = False
-        blocks = self._units.choose_blocks()
-        for number in sorted(directory.list_finished(blocks)):
-            unit = self._units.get(number)
-            if unit is not None and self._settle(directory, number, unit):
-                news = True
-        now = time.monotonic()
-        if now - self._claims_at > _CLAIMS_INTERVAL:
-            self._claims_at = now
-            self._note_claims(directory, blocks)
-        self._clean(directory)
         return news
 
     def _note_gone(self, directory: PoolDirectory) -> None:
@@ -317,114 +301,25 @@ class Pool:
         if now - self._gone_since >= GONE_GRACE and directory is self._directory:
             self._abandon(directory)
 
-    def _settle(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
-        if unit.owner is None:
-            self._note_owner(directory, number, unit)
-        missing: list[int] | range = range(len(unit.work.positions))
-        try:
-            content = directory.read_outcomes(number)
-            missing, _ = self._settler.deliver(unit.work, [content])
-        except OSError as error:
-            unit.problem = str(error)
-        if missing:
-            now = time.monotonic()
-            unit.finished_at = unit.finished_at or now
-            if now - unit.finished_at < _GRACE:
-                return False
-            lost = JobLost(f"The outcome of a call cannot be read: {unit.problem}.")
-            self._settler.fail(unit.work, missing, lost)
-        self._units.forget(number)
-        self._workers.note_success()
-        return True
-
-    def _note_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
-        """Find out which worker runs which call, and that there is still one."""
-        for number in directory.list_claims(blocks):
-            unit = self._units.get(number)
-            if unit is None:
-                continue
-            # A job may begin before its id is known here.
-            if unit.owner is None or unit.work.future.track is None:
-                self._note_owner(directory, number, unit)
-            if self._workers.has_ended(unit.owner) and unit.finished_at is None:
-                self._break_off(directory, number, unit)
-
-    def _note_owner(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
-        unit.owner = owner = directory.owner(number)
-        if owner is None:
-            return
-        self._units.note_begun(number)
-        track = self._workers.note_claim(owner)
-        if track is not None:
-            unit.work.future.add_track(track)
-
-    def _break_off(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
-        """End a call that its worker has not finished."""
-        assert unit.owner is not None
-        if len(unit.work.positions) > 1 and not self._give_up(directory, number, unit):
-            return
-        left = directory.read_partial_outcomes(number, unit.owner)
-        missing, _ = self._settler.deliver(unit.work, left)
-        if missing:
-            error = self._workers.error_of(unit.owner)
-            cause = _as_ours(error or JobLost(f"worker {unit.owner} ended in a call."))
-            self._settler.break_off(unit.work, missing, cause, began=True)
-        self._units.forget(number)
-        self._workers.note_success()
-
-    def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
-        """Take a chunk back from a worker that may live on where Slurm cannot see it.
-
-        Returns:
-            Whether it can have begun no more calls since; if not, ask again later.
-        """
-        assert unit.owner is not None
-        now = time.monotonic()
-        if unit.taken_back_at is None and directory.take_back(number, unit.owner):
-            unit.taken_back_at = now
-        return (
-            unit.taken_back_at is not None
-            and now - unit.taken_back_at >= worker.GIVE_UP_PAUSE
-        )
-
-    def _clean(self, directory: PoolDirectory) -> None:
-        """Delete the files of calls that are over, a block or a batch at a time."""
-        blocks, batches = self._units.take_done()
-        for numbers in batches:
-            directory.remove_batch(numbers)
-        for name in blocks:
-            directory.remove_block(name)
-
     def note_worker_end(self, future: WorkerFuture) -> None:
         """Fail what a worker was running when it ended, and replace it."""
-        error = self._workers.note_end(future)
-        if self._directory is None:
+        directory = self._directory
+        if directory is None or future.queue is not directory:
             return
+        error = self._workers.note_end(future)
         if future.track is not None:
-            self._find_broken_off(self._directory)
+            self._inspector.end_broken_off(directory)
         if error is not None and self._units.any_waits():
             self._workers.count_barren(future, error)
         if error is not None and self._workers.are_barren:
-            self.stop(_as_ours(error))
+            self.stop(as_ours(error))
             return
         if not could_not_run(future, error):
             self._scale()
         elif error is not None and self._workers.all_ended:
             # No worker can be had now; later calls may have more luck.
-            self._fail_open(_as_ours(error))
+            self._fail_open(as_ours(error))
         self._close_if_drained()
-
-    def _find_broken_off(self, directory: PoolDirectory) -> None:
-        """End the calls that workers have left unfinished."""
-        blocks = self._units.choose_blocks()
-        try:
-            for number in sorted(directory.list_finished(blocks)):
-                unit = self._units.get(number)
-                if unit is not None:
-                    self._settle(directory, number, unit)
-            self._note_claims(directory, blocks)
-        except OSError as error:
-            logger.info("the queue cannot be read now: %s", error)
 
     def stop(self, error: SlurmFuturesError) -> None:
         """Fail all calls, also those to come, and end the workers."""
@@ -464,16 +359,6 @@ class Pool:
             directory.close()
             self._workers.cancel_pending()
         if self._workers.all_ended:
-            self._workers.clear()
+            self._workers.forget_all()
             self._staging.note_over(directory)
             self._directory = None
-
-
-def _as_ours(error: BaseException) -> SlurmFuturesError:
-    if isinstance(error, SlurmFuturesError):
-        return error
-    failure = SlurmFuturesError(
-        f"A worker ended with {type(error).__name__}: {error}. Please report it."
-    )
-    failure.__cause__ = error
-    return failure

@@ -49,7 +49,17 @@ class PoolSettings:
 
 
 class WorkerFuture(SlurmFuture[int]):
-    """The end of a worker. The pool replaces workers, so none is tried again."""
+    """The end of a worker. The pool replaces workers, so none is tried again.
+
+    Attributes:
+        queue: where it takes calls from.
+    """
+
+    def __init__(
+        self, on_cancel: Callable[[SlurmFuture[Any]], None], queue: PoolDirectory
+    ) -> None:
+        super().__init__(on_cancel)
+        self.queue = queue
 
     def end_for_good(self) -> None:
         """Settle a worker that the policy for calls wants to try again."""
@@ -106,7 +116,7 @@ class PoolWorkers:
             missing = min(self._settings.max_workers, work) - len(alive)
             if missing <= 0 or self._no_more:
                 return
-            new = [WorkerFuture(self._cancel_job) for _ in range(missing)]
+            new = [WorkerFuture(self._cancel_job, directory) for _ in range(missing)]
             self._workers = alive + new
         call = self._serve(directory)
         self._start(
@@ -193,15 +203,13 @@ class PoolWorkers:
             self._no_more = True
             return list(self._workers)
 
-    def dismiss(self) -> None:
-        """Cancel all workers; nobody wants to hear of their ends any more."""
-        self._on_end = lambda _: None
-        for each in self.forbid():
-            each.cancel()
-
-    def clear(self) -> None:
-        """Forget the workers, which have all ended."""
-        self._workers = []
+    def forget_all(self) -> list[WorkerFuture]:
+        """Forget all workers; return them."""
+        with self._lock:
+            workers, self._workers = self._workers, []
+            self._tracks, self._ended, self._proven = {}, {}, set()
+            self._barren = 0
+        return workers
 
 
 def could_not_run(future: WorkerFuture, error: BaseException | None) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from slurm_futures import JobFailed, SlurmFuturesError, worker
+from slurm_futures import JobFailed, SlurmFuturesError, pool_inspection, worker
 from slurm_futures import pool as pool_module
 from slurm_futures.directories import RunDirectory
 from slurm_futures.errors import (
@@ -194,7 +194,7 @@ class Harness:
         self.pool.join()
         while self.posted:
             self.posted.pop(0)()
-        self.pool._claims_at = -1e9
+        self.pool._inspector._claims_at = -1e9
         self.pool.look()
         self.pool.join()  # what came back goes into the queue again
 
@@ -911,7 +911,7 @@ def test_an_outcome_that_is_damaged_is_lost_in_the_end(
     harness.poll()
     assert not future.done()
 
-    monkeypatch.setattr(pool_module, "_GRACE", 0.0)
+    monkeypatch.setattr(pool_inspection, "_GRACE", 0.0)
     harness.poll()
     assert "cannot be read" in str(future.exception(0))
 
