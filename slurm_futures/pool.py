@@ -11,7 +11,8 @@ There is one pool for each kind of jobs. A worker that ends before its call is o
 fails that call alone, with its own error.
 
 Threads: `put`, `cancel` and `close` are called from anywhere; `look`, `note_worker_end`
-and `stop` by the poller. `_lock` guards the count of what is fed; it is never held
+and `stop` by the poller. `_lock` guards the count of what is fed and the end of a
+queue, which is given up only while nothing is on its way into it; it is never held
 while a future is settled or a file is touched.
 """
 
@@ -259,9 +260,12 @@ class Pool:
 
     def _abandon(self, directory: PoolDirectory) -> None:
         """Take that somebody has deleted the queue: what was in it is lost."""
-        units = self._units.take_all()
-        workers = self._workers.forget_all()
-        self._directory = None
+        with self._lock:
+            if directory is not self._directory:
+                return
+            units = self._units.take_all()
+            workers = self._workers.forget_all()
+            self._directory = None
         lost = JobLost(
             f"The results of calls are lost.\nThe directory {directory.path} was "
             "deleted while they were open.\nSubmit them again, in a directory that is "
@@ -298,13 +302,14 @@ class Pool:
         """Take that the queue is not there; for some time this may be an illusion."""
         now = time.monotonic()
         self._gone_since = self._gone_since or now
-        if now - self._gone_since >= GONE_GRACE and directory is self._directory:
+        if now - self._gone_since >= GONE_GRACE:
             self._abandon(directory)
 
     def note_worker_end(self, future: WorkerFuture) -> None:
         """Fail what a worker was running when it ended, and replace it."""
         directory = self._directory
         if directory is None or future.queue is not directory:
+            self._scale()
             return
         error = self._workers.note_end(future)
         if future.track is not None:
@@ -358,7 +363,13 @@ class Pool:
             self._closed = True
             directory.close()
             self._workers.cancel_pending()
-        if self._workers.all_ended:
+        self._give_up(directory)
+
+    def _give_up(self, directory: PoolDirectory) -> None:
+        """Forget the queue, unless a call has come or a worker is left."""
+        with self._lock:
+            if self.is_open or not self._workers.all_ended:
+                return
             self._workers.forget_all()
-            self._staging.note_over(directory)
             self._directory = None
+        self._staging.note_over(directory)

@@ -672,6 +672,28 @@ def test_a_call_that_comes_after_the_end(harness: Harness) -> None:
     assert len(harness.staging.over) == 2
 
 
+def test_a_call_that_comes_as_the_queue_is_given_up(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in a queue that somebody looks at."""
+    first = harness.submit(int)
+    harness.workers[0].serve()
+    harness.pool.close()
+    late: list[SlurmFuture[Any]] = []
+    note_over = harness.staging.note_over
+
+    def submit_another(directory: PoolDirectory) -> None:
+        note_over(directory)
+        if not late:
+            late.extend(harness.submit(int))
+
+    monkeypatch.setattr(harness.staging, "note_over", submit_another)
+    assert harness.all_done(first)
+
+    harness.workers[-1].serve()
+    assert harness.all_done(late)
+
+
 def test_resubmission_while_closing(harness: Harness) -> None:
     """The rest of a chunk whose worker died still runs."""
     chunk = harness.submit_chunk(lambda: 1, lambda: 2)
