@@ -90,6 +90,7 @@ class Pool:
         self._next = 0
         self._closing = self._closed = False
         self._fed = 0  # requests that are with the feeder
+        self._batch = range(0)  # what the feeder has written last
         self._given_way = False  # idle workers were told to end
         self._failed: SlurmFuturesError | None = None
         self._units = Units()
@@ -161,23 +162,32 @@ class Pool:
 
     def _feed(self, items: list[tuple[str, JobRequest]]) -> None:
         """Write waiting calls into the queue, as one batch."""
+        label = items[0][0]
         requests = [request for _, request in items if not request.future.done()]
         try:
             if self._failed is not None:
-                fail_requests(requests, self._failed)
+                self._fail_requests(requests, self._failed)
             elif requests:
-                self._write(items[0][0], requests)
+                self._write(label, requests)
                 self._scale()
-                self._gather()
         except Exception as error:
+            left = self._take_back(requests)
             if is_passing(error):
-                self._feed_later(items, error)
-                return
-            logger.exception("calls could not be put into the queue")
-            fail_requests(requests, not_written(self._staging.directory, error))
+                self._feed_later([(label, request) for request in left], error)
+            else:
+                logger.exception("calls could not be put into the queue")
+                failure = not_written(self._staging.directory, error)
+                self._fail_requests(left, failure)
         finally:
             with self._lock:
                 self._fed -= len(items)
+        self._gather()
+
+    def _fail_requests(
+        self, requests: list[JobRequest], error: SlurmFuturesError
+    ) -> None:
+        """Let the poller fail calls: their callbacks may wait for this thread."""
+        self._post(partial(fail_requests, requests, error))
 
     def _feed_later(
         self, items: list[tuple[str, JobRequest]], error: Exception
@@ -189,6 +199,19 @@ class Pool:
         time.sleep(_RETRY_PAUSE)
         self._feeder.put(items)
 
+    def _take_back(self, requests: list[JobRequest]) -> list[JobRequest]:
+        """Take a batch out of the queue; return the requests that no worker has."""
+        numbers, self._batch = self._batch, range(0)
+        if not numbers:
+            return requests
+        directory = self._directory
+        return [
+            request
+            for number, request in zip(numbers, requests, strict=True)
+            if (directory is None or _is_free(directory, number))
+            and self._units.forget(number)
+        ]
+
     def _gather(self) -> None:
         """Let calls gather for longer where the workers have enough to do anyway.
 
@@ -198,12 +221,15 @@ class Pool:
             time.sleep(_LONG_FEED_PAUSE)
 
     def _write(self, label: str, requests: list[JobRequest]) -> None:
+        """Write a batch; of the requests those are left that belong to it."""
+        self._batch = range(0)
         directory = self._directory
         try:
             self._write_to(directory or self._begin(label), requests)
         except FileNotFoundError:
             if directory is None or directory.is_there():
                 raise
+            requests[:] = self._take_back(requests)
             self._abandon(directory)
             self._write_to(self._begin(label), requests)
 
@@ -228,18 +254,16 @@ class Pool:
                 for at, request in enumerate(requests)
             ],
         )
+        self._batch = numbers
         # Those that were cancelled on their way here had no number yet.
         for request in requests:
             if request.future.done():
                 self.cancel(request.future)
         self._watch(self)
         calls = [request.calls for request in requests]
-        try:
-            self._staging.write_batch(batch, self._kind, calls)
-        except OSError:
-            for number in numbers:
-                self._units.forget(number)
-            raise
+        self._staging.write_batch(batch, self._kind, calls)
+        if not any(self._units.get(number) for number in numbers):
+            directory.remove_batch(numbers)  # all have failed or are cancelled
 
     def _work(
         self, request: JobRequest, batch: Path, at: int, directory: PoolDirectory
@@ -373,3 +397,11 @@ class Pool:
             self._workers.forget_all()
             self._directory = None
         self._staging.note_over(directory)
+
+
+def _is_free(directory: PoolDirectory, number: int) -> bool:
+    """Whether no worker has a call, nor will have it."""
+    try:
+        return directory.claim(number)
+    except OSError:  # what keeps us from claiming it kept us from writing it
+        return directory.owner(number) is None

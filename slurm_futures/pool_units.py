@@ -122,18 +122,19 @@ class Units:
             *others[self._turn : self._turn + _AHEAD],
         ]
 
-    def forget(self, number: int) -> None:
-        """Take that a unit is over."""
+    def forget(self, number: int) -> bool:
+        """Take that a unit is over; return whether it was not so before."""
         with self._lock:
             unit = self._units.pop(number, None)
             if unit is None:
-                return
+                return False
             numbers = self._numbers[unit.work.future]
             numbers.discard(number)
             if not numbers:
                 del self._numbers[unit.work.future]
             self._blocks[block_of(number)].open -= 1
             self._batches[self._batch_of.pop(number)].open -= 1
+            return True
 
     def take_all(self) -> list[Unit]:
         """Forget all units; return them."""

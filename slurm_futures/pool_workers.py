@@ -118,12 +118,14 @@ class PoolWorkers:
                 return
             new = [WorkerFuture(self._cancel_job, directory) for _ in range(missing)]
             self._workers = alive + new
-        call = self._serve(directory)
-        self._start(
-            self._kind,
-            f"{label}-worker",
-            [JobRequest(future, range(1), [call]) for future in new],
-        )
+        try:
+            call = self._serve(directory)
+            requests = [JobRequest(future, range(1), [call]) for future in new]
+            self._start(self._kind, f"{label}-worker", requests)
+        except Exception:
+            for future in new:
+                future.cancel()
+            raise
         for future in new:
             future.add_done_callback(partial(self._hear_of_end, future))
 

@@ -409,6 +409,7 @@ def test_workers_that_never_take_a_call_end_in_failure(harness: Harness) -> None
     assert [type(future.exception(0)) for future in futures] == [JobFailed] * 2
     assert harness.running() == [harness.workers[3]] or harness.running() == []
     (late,) = harness.submit(int)
+    harness.poll()
     assert isinstance(late.exception(0), JobFailed)
 
 
@@ -718,6 +719,7 @@ def test_stop_fails_everything(harness: Harness) -> None:
     harness.pool.stop(JobCancelled("stopped", job_id="7"))
     harness.poll()
     futures += harness.submit(int)
+    harness.poll()
     assert [type(future.exception(0)) for future in futures] == [JobCancelled] * 4
     assert harness.running() == []
     assert len(harness.workers) == 2
@@ -760,22 +762,84 @@ def test_callbacks_may_use_the_pool(harness: Harness) -> None:
 # Files.
 
 
-def test_calls_that_cannot_be_written_fail(harness: Harness) -> None:
+def raise_it(error: BaseException) -> Callable[..., None]:
+    """Return a function that raises."""
+
+    def raise_error(*_: object) -> None:
+        raise error
+
+    return raise_error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), MemoryError("too little")]
+)
+def test_calls_that_cannot_be_written_fail(harness: Harness, error: Exception) -> None:
     """And do not count as open, so that nobody waits for them."""
-
-    def disk_is_full() -> None:
-        raise OSError(28, "No space left on device")
-
-    harness.staging.before_write = disk_is_full
+    harness.staging.before_write = raise_it(error)
     (future,) = harness.submit(int)
+    harness.poll()
 
-    assert "No space left on device" in str(future.exception(0))
+    assert str(error) in str(future.exception(0))
     assert not harness.pool.is_open
     harness.staging.before_write = lambda: None
     (second,) = harness.submit(int)
     harness.workers[0].serve()
     harness.poll()
     assert second.result(0) == 0
+
+
+def test_calls_that_fail_on_their_way_do_not_run(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in the queue, but no worker could be asked for."""
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.pool._workers, "_start", raise_it(RuntimeError("no")))
+        futures = harness.submit(int, int)
+    harness.poll()
+
+    assert [type(future.exception(0)) for future in futures] == [SubmitError] * 2
+    assert not harness.pool.is_open
+    harness.submit(int)
+    assert len(harness.workers) == 1
+    assert harness.workers[0].serve() == 1
+
+
+def test_a_call_that_runs_already_does_not_fail_on_its_way(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker has taken in time has its value, and does so once."""
+    assert harness.all_done(harness.submit(int)) is False
+    harness.workers[0].serve()
+    harness.poll()
+
+    def take_and_fail(*_: object) -> None:
+        harness.workers[0].serve(max_calls=1)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.pool._workers, "scale", take_and_fail)
+        taken, failed_on_its_way = harness.submit(lambda: 1, lambda: 2)
+    harness.poll()
+
+    assert taken.result(0) == 1
+    assert isinstance(failed_on_its_way.exception(0), SubmitError)
+    assert harness.workers[0].serve() == 0
+
+
+def test_callbacks_of_calls_that_cannot_be_written(harness: Harness) -> None:
+    """They may wait for all that is on its way: they run in the poller's thread."""
+    harness.staging.before_write = raise_it(OSError(28, "No space left on device"))
+    (future,) = harness.submit(int)
+    seen: list[bool] = []
+
+    def wait_for_all(_: Future[Any]) -> None:
+        harness.pool.join()
+        seen.append(harness.pool.is_open)
+
+    future.add_done_callback(wait_for_all)
+    harness.poll()
+    assert seen == [False]
 
 
 def test_calls_in_a_deleted_queue_are_lost(
