@@ -88,10 +88,10 @@ class Pool:
         self._directory: PoolDirectory | None = None
         self._label = ""
         self._next = 0
-        self._closing = self._closed = False
+        self._closing = False  # no more calls will come, but those that come again
+        self._told_to_end = False  # workers that have nothing to do
         self._fed = 0  # requests that are with the feeder
         self._batch = range(0)  # what the feeder has written last
-        self._given_way = False  # idle workers were told to end
         self._failed: SlurmFuturesError | None = None
         self._units = Units()
         self._workers = PoolWorkers(
@@ -236,13 +236,13 @@ class Pool:
     def _begin(self, label: str) -> PoolDirectory:
         self._directory = directory = self._staging.new_pool(label)
         self._label = label
-        self._closed = False
+        self._told_to_end = False
         return directory
 
     def _write_to(self, directory: PoolDirectory, requests: list[JobRequest]) -> None:
-        if self._given_way:
-            self._given_way = False
+        if self._told_to_end:
             directory.reopen()
+            self._told_to_end = False
         numbers = range(self._next, self._next + len(requests))
         self._next = numbers.stop
         directory.add_blocks(numbers)
@@ -365,17 +365,15 @@ class Pool:
 
     def end_workers(self) -> None:
         """Cancel the jobs of all workers; there will be no others."""
-        workers = self._workers.forbid()
-        if self._directory is not None:
-            self._directory.close()
-        for each in workers:
+        for each in self._workers.forbid():
             each.cancel()
+        if self._directory is not None:
+            self._tell_to_end(self._directory)
 
     def give_way(self) -> None:
         """Let idle workers end, for whom calls of another kind wait; see `Session`."""
-        if self._directory is not None and not self.is_open and not self._closed:
-            self._given_way = True
-            self._directory.close()
+        if self._directory is not None and not self.is_open:
+            self._tell_to_end(self._directory)
 
     def _close_if_drained(self) -> None:
         """Let the workers end once no calls are left and none will come."""
@@ -383,11 +381,20 @@ class Pool:
         directory = self._directory
         if not (self._closing or at_exit) or self.is_open or directory is None:
             return
-        if not self._closed:
-            self._closed = True
-            directory.close()
-            self._workers.cancel_pending()
+        self._tell_to_end(directory)
+        self._workers.cancel_pending()
         self._give_up(directory)
+
+    def _tell_to_end(self, directory: PoolDirectory) -> None:
+        """Let workers end that find nothing to do; on an error the next look does."""
+        if self._told_to_end:
+            return
+        try:
+            directory.close()
+        except OSError as error:
+            logger.info("workers cannot be told to end now: %s", error)
+        else:
+            self._told_to_end = True
 
     def _give_up(self, directory: PoolDirectory) -> None:
         """Forget the queue, unless a call has come or a worker is left."""

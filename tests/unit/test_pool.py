@@ -830,7 +830,7 @@ def test_a_call_that_runs_already_does_not_fail_on_its_way(
 def test_callbacks_of_calls_that_cannot_be_written(harness: Harness) -> None:
     """They may wait for all that is on its way: they run in the poller's thread."""
     harness.staging.before_write = raise_it(OSError(28, "No space left on device"))
-    (future,) = harness.submit(int)
+    future = SlurmFuture[Any](harness.pool.cancel)
     seen: list[bool] = []
 
     def wait_for_all(_: Future[Any]) -> None:
@@ -838,8 +838,41 @@ def test_callbacks_of_calls_that_cannot_be_written(harness: Harness) -> None:
         seen.append(harness.pool.is_open)
 
     future.add_done_callback(wait_for_all)
+    call = PickledCall(dump(int), dump_arguments((), {}))
+    harness.pool.put("fit", [JobRequest(future, range(1), [call])])
     harness.poll()
     assert seen == [False]
+
+
+def test_a_queue_that_cannot_be_closed_now(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing fails, and a later look closes it."""
+    (future,) = harness.submit(int)
+    harness.workers[0].start()
+    harness.workers[0].serve()
+    harness.pool.close()
+    closed = harness.directory.path / "queue" / "closed"
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolDirectory, "close", raise_it(OSError(24, "Too many files")))
+        harness.poll()
+    assert future.result(0) == 0
+    assert not closed.exists()
+
+    harness.poll()
+    assert closed.exists()
+
+
+def test_workers_are_ended_even_if_the_queue_cannot_be_closed(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C, on a full disk."""
+    harness.submit(int, int)
+    monkeypatch.setattr(PoolDirectory, "close", raise_it(OSError(28, "No space left")))
+
+    harness.pool.end_workers()
+
+    assert [each.future.cancelled() for each in harness.workers] == [True, True]
 
 
 def test_calls_in_a_deleted_queue_are_lost(
