@@ -29,7 +29,7 @@ from slurm_futures.errors import JobLost, SlurmFuturesError
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.pool_inspection import PoolInspector, as_ours
 from slurm_futures.pool_units import Unit, Units
-from slurm_futures.pool_workers import PoolWorkers, WorkerFuture, could_not_run
+from slurm_futures.pool_workers import PoolWorkers, WorkerFuture
 from slurm_futures.staging import is_passing, not_written
 from slurm_futures.threads import Courier
 from slurm_futures.tracking import GONE_GRACE, Work
@@ -280,7 +280,9 @@ class Pool:
 
     def _scale(self) -> None:
         if self._directory is not None:
-            self._workers.scale(len(self._units), self._directory, self._label)
+            self._workers.scale(
+                len(self._units), self._directory, self._next, self._label
+            )
 
     def _abandon(self, directory: PoolDirectory) -> None:
         """Take that somebody has deleted the queue: what was in it is lost."""
@@ -319,6 +321,8 @@ class Pool:
         except FileNotFoundError:
             self._note_gone(directory)
             raise
+        if self._workers.may_resume and self._units.any_waits():
+            self._scale()
         self._close_if_drained()
         return news
 
@@ -338,16 +342,15 @@ class Pool:
         error = self._workers.note_end(future)
         if future.track is not None:
             self._inspector.end_broken_off(directory)
-        if error is not None and self._units.any_waits():
-            self._workers.count_barren(future, error)
-        if error is not None and self._workers.are_barren:
-            self.stop(as_ours(error))
-            return
-        if not could_not_run(future, error):
+        waits = self._units.any_waits(before=future.first)
+        hopeless = self._workers.weigh_end(future, waits=waits)
+        # One that cannot see a queue that was deleted says nothing: see `look`.
+        if hopeless and self._workers.all_ended and directory.is_there():
+            # Later calls may have more luck.
+            self._workers.trust()
+            self._fail_open(as_ours(error or _nobody_sees(directory)))
+        else:
             self._scale()
-        elif error is not None and self._workers.all_ended:
-            # No worker can be had now; later calls may have more luck.
-            self._fail_open(as_ours(error))
         self._close_if_drained()
 
     def stop(self, error: SlurmFuturesError) -> None:
@@ -412,3 +415,11 @@ def _is_free(directory: PoolDirectory, number: int) -> bool:
         return directory.claim(number)
     except OSError:  # what keeps us from claiming it kept us from writing it
         return directory.owner(number) is None
+
+
+def _nobody_sees(directory: PoolDirectory) -> JobLost:
+    return JobLost(
+        "The calls were not run.\nThe last workers ended well, but took none of those "
+        f"that wait in {directory.path}.\nSee that it is on a file system that the "
+        'nodes share, or choose another one: SlurmExecutor(directory="...").'
+    )

@@ -83,7 +83,6 @@ class PoolInspector:
             lost = JobLost(f"The outcome of a call cannot be read: {unit.problem}.")
             self._settler.fail(unit.work, missing, lost)
         self._units.forget(number)
-        self._workers.note_success()
         return True
 
     def _note_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
@@ -119,7 +118,6 @@ class PoolInspector:
             cause = as_ours(error or JobLost(f"worker {unit.owner} ended in a call."))
             self._settler.break_off(unit.work, missing, cause, began=True)
         self._units.forget(number)
-        self._workers.note_success()
 
     def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         """Take a chunk back from a worker that may live on where Slurm cannot see it.

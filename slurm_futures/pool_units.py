@@ -98,10 +98,17 @@ class Units:
         with self._lock:
             return list(self._numbers.get(future, ()))
 
-    def any_waits(self) -> bool:
-        """Whether there is a unit that no worker is known to have taken."""
+    def any_waits(self, before: float = float("inf")) -> bool:
+        """Whether there is a unit that no worker is known to have taken.
+
+        Args:
+            before: only those with lower numbers count.
+        """
         with self._lock:
-            return any(unit.owner is None for unit in list(self._units.values()))
+            return any(
+                unit.owner is None and number < before
+                for number, unit in list(self._units.items())
+            )
 
     def note_begun(self, number: int) -> None:
         """Take that a worker has taken this unit."""

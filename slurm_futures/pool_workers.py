@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("slurm_futures")
 
-#: So many workers running that end in failure before they have taken a call show that
-#: none ever will.
+#: So many workers in a row that end before they have taken a call, although one waits,
+#: show that there is no use in the next one; if no worker is left, calls fail then.
 _BARREN = 3
+#: Seconds until another one is tried, if others live: at first, and the most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,18 @@ class WorkerFuture(SlurmFuture[int]):
 
     Attributes:
         queue: where it takes calls from.
+        first: the first call that was not in the queue when it was asked for.
     """
 
     def __init__(
-        self, on_cancel: Callable[[SlurmFuture[Any]], None], queue: PoolDirectory
+        self,
+        on_cancel: Callable[[SlurmFuture[Any]], None],
+        queue: PoolDirectory,
+        first: int,
     ) -> None:
         super().__init__(on_cancel)
         self.queue = queue
+        self.first = first
 
     def end_for_good(self) -> None:
         """Settle a worker that the policy for calls wants to try again."""
@@ -108,15 +116,31 @@ class PoolWorkers:
         self._ended: dict[str, BaseException | None] = {}
         self._proven: set[str] = set()  # those that have taken a call
         self._barren = 0
+        self._pause = 0.0  # seconds between two attempts; 0: there is no need to wait
+        self._resume_at: float | None = None  # monotonic seconds
 
-    def scale(self, work: int, directory: PoolDirectory, label: str) -> None:
-        """Start workers where there are fewer than there is work for."""
+    def scale(
+        self, work: int, directory: PoolDirectory, first: int, label: str
+    ) -> None:
+        """Start workers where there are fewer than there is work for.
+
+        After a row of failures there is one at a time, later and later.
+
+        Args:
+            work: how many calls are open.
+            directory: the queue.
+            first: the first call that is not in the queue yet.
+            label: what the calls are called.
+        """
         with self._lock:
             alive = [each for each in self._workers if not each.done()]
             missing = min(self._settings.max_workers, work) - len(alive)
-            if missing <= 0 or self._no_more:
+            if missing <= 0 or self._no_more or not (allowed := self._allow()):
                 return
-            new = [WorkerFuture(self._cancel_job, directory) for _ in range(missing)]
+            new = [
+                WorkerFuture(self._cancel_job, directory, first)
+                for _ in range(min(missing, allowed))
+            ]
             self._workers = alive + new
         try:
             call = self._serve(directory)
@@ -125,9 +149,34 @@ class PoolWorkers:
         except Exception:
             for future in new:
                 future.cancel()
+            with self._lock:
+                self._slow_down()
             raise
         for future in new:
             future.add_done_callback(partial(self._hear_of_end, future))
+
+    def _allow(self) -> int:
+        """Return how many workers may be started now."""
+        if self._resume_at is None:
+            return self._settings.max_workers
+        if not self.may_resume:
+            return 0
+        self._resume_at = None
+        if not self._pause:
+            return self._settings.max_workers
+        self._slow_down()
+        return 1
+
+    def _slow_down(self) -> None:
+        """Wait until the next worker is started, twice as long as the last time."""
+        if self._resume_at is None:
+            self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+            self._resume_at = time.monotonic() + self._pause
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether workers that were put off may be started now."""
+        return self._resume_at is not None and time.monotonic() >= self._resume_at
 
     def _hear_of_end(self, worker_future: WorkerFuture, _: Future[Any]) -> None:
         self._on_end(worker_future)
@@ -145,15 +194,20 @@ class PoolWorkers:
 
     def note_claim(self, owner: str) -> Track | None:
         """Take that a worker has taken a call; return its job, if that is known yet."""
-        self._proven.add(owner)
+        if owner not in self._proven:
+            self._proven.add(owner)
+            self.trust()
         if owner not in self._tracks:
             tracks = [(each.name, each.track) for each in self._workers]
             self._tracks.update((name, track) for name, track in tracks if track)
         return self._tracks.get(owner)
 
-    def note_success(self) -> None:
-        """Take that a call has ended, so that workers are of use."""
-        self._barren = 0
+    def trust(self) -> None:
+        """Take that workers are of use, or may be again."""
+        with self._lock:
+            self._barren, self._pause = 0, 0.0
+            if self._resume_at is not None:
+                self._resume_at = time.monotonic()
 
     def note_end(self, future: WorkerFuture) -> BaseException | None:
         """Take that a worker has ended; return with what error."""
@@ -170,16 +224,31 @@ class PoolWorkers:
         """Return with what error a worker has ended."""
         return self._ended[owner]
 
-    def count_barren(self, future: WorkerFuture, error: BaseException) -> None:
-        """Take that a worker has failed while calls wait, maybe before it took one."""
-        by_hand = isinstance(error, JobCancelled)
-        if future.track is not None and not by_hand and future.name not in self._proven:
-            self._barren += 1
+    def weigh_end(self, future: WorkerFuture, *, waits: bool) -> bool:
+        """Take what the end of a worker says about the use of others.
 
-    @property
-    def are_barren(self) -> bool:
-        """Whether all the last workers failed before they took a call."""
-        return self._barren >= _BARREN
+        Args:
+            future: the worker.
+            waits: a call that was there before the worker waits still.
+
+        Returns:
+            Whether no other one can be had, or would do any better.
+        """
+        error = None if future.cancelled() else future.exception()
+        if future.track is not None and future.name in self._proven:
+            self.trust()
+            return False
+        if future.cancelled() or isinstance(error, JobCancelled):
+            return False
+        refused = error is not None and (
+            future.track is None or isinstance(error, PendingTimeout)
+        )
+        with self._lock:
+            self._barren += waits and not refused
+            hopeless = refused or (waits and self._barren >= _BARREN)
+            if hopeless:
+                self._slow_down()
+        return hopeless
 
     @property
     def all_ended(self) -> bool:
@@ -210,15 +279,8 @@ class PoolWorkers:
         with self._lock:
             workers, self._workers = self._workers, []
             self._tracks, self._ended, self._proven = {}, {}, set()
-            self._barren = 0
+            self._barren, self._pause, self._resume_at = 0, 0.0, None
         return workers
-
-
-def could_not_run(future: WorkerFuture, error: BaseException | None) -> bool:
-    """Whether a worker ended since the cluster did not even start it."""
-    return error is not None and (
-        future.track is None or isinstance(error, PendingTimeout)
-    )
 
 
 def _seconds(limit: object) -> float | None:

@@ -17,7 +17,13 @@ from typing import Any
 
 import pytest
 
-from slurm_futures import JobFailed, SlurmFuturesError, pool_inspection, worker
+from slurm_futures import (
+    JobFailed,
+    SlurmFuturesError,
+    pool_inspection,
+    pool_workers,
+    worker,
+)
 from slurm_futures import pool as pool_module
 from slurm_futures.directories import RunDirectory
 from slurm_futures.errors import (
@@ -399,18 +405,141 @@ def test_a_chunk_of_a_worker_that_may_live_on_is_first_taken_back(
 
 
 def test_workers_that_never_take_a_call_end_in_failure(harness: Harness) -> None:
-    """After three of them the calls fail as they did."""
+    """After a row of them the calls fail as they did; later calls try anew."""
     futures = harness.submit(int, int)
-    for number in range(3):
+    for number in range(4):
         assert not futures[0].done()
         harness.workers[number].start()
         harness.workers[number].end(failed())
 
     assert [type(future.exception(0)) for future in futures] == [JobFailed] * 2
-    assert harness.running() == [harness.workers[3]] or harness.running() == []
-    (late,) = harness.submit(int)
+    assert harness.running() == []
+    assert_served_by_another(harness)
+
+
+def assert_served_by_another(harness: Harness) -> None:
+    """See that a call that comes later has a worker, and its value."""
+    (late,) = harness.submit(lambda: "late")
+    (other,) = harness.running()
+    other.start()
+    assert other.serve() == 1
     harness.poll()
-    assert isinstance(late.exception(0), JobFailed)
+    assert late.result(0) == "late"
+    other.end()
+
+
+def test_workers_that_end_well_without_a_call_end_in_failure(harness: Harness) -> None:
+    """They cannot see the queue: a node that does not mount its file system, say."""
+    (future,) = harness.submit(int)
+    for number in range(3):
+        assert not future.done()
+        harness.workers[number].start()
+        harness.workers[number].end()
+
+    assert isinstance(future.exception(0), JobLost)
+    assert str(harness.directory.path) in str(future.exception(0))
+    assert harness.running() == []
+    assert_served_by_another(harness)
+
+
+def test_a_worker_that_ends_as_a_call_comes_is_not_barren(harness: Harness) -> None:
+    """It has waited for `idle_timeout`, since another one took all there was."""
+    harness.submit(int)
+    good = harness.workers[0]
+    good.start()
+    for _ in range(5):
+        harness.submit(int, int)
+        assert len(harness.running()) == 2
+        good.serve()
+        harness.poll()
+        harness.submit(int)
+        harness.running()[1].start()
+        harness.running()[1].end()
+
+
+class Clock:
+    """Stands for the time of workers."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the seconds of the test."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let the test say how late it is."""
+    clock = Clock()
+    monkeypatch.setattr(pool_workers, "time", clock)
+    return clock
+
+
+def end_all_but(harness: Harness, good: FakeWorker) -> None:
+    """Let the workers of a broken node fail, until there are no others."""
+    while others := [each for each in harness.running() if each is not good]:
+        others[0].start()
+        others[0].end(failed())
+
+
+def test_a_broken_node_leaves_the_calls_to_the_others(
+    harness: Harness, clock: Clock
+) -> None:
+    """Its workers are replaced less and less often, and nothing fails."""
+    futures = harness.submit(*[int] * 9)
+    good = harness.workers[0]
+    good.start()
+    good.take(0)
+    started = []
+    for _ in range(60):
+        end_all_but(harness, good)
+        started.append(len(harness.workers))
+        clock.now += 1
+        harness.poll()
+
+    assert started[0] == 4, "the first ones are replaced at once"
+    assert started[-1] == 9, "after 1, 2, 4, 8, 16 s"
+    assert good.serve() == 8
+    harness.poll()
+    assert [future.done() for future in futures] == [False] + [True] * 8
+    assert harness.cancelled == []
+
+
+def test_a_worker_that_takes_a_call_ends_the_patience(
+    harness: Harness, clock: Clock
+) -> None:
+    """When the node is well again there are as many workers as before."""
+    harness.submit(*[int] * 9)
+    good = harness.workers[0]
+    good.start()
+    good.take(0)
+    harness.poll()
+    end_all_but(harness, good)
+    clock.now += 1
+    harness.poll()
+    another = harness.workers[-1]
+    another.start()
+    another.serve(max_calls=1)
+    harness.poll()
+    another.end()
+    assert len(harness.running()) == 2
+
+
+def test_the_end_of_the_only_good_worker(harness: Harness, clock: Clock) -> None:
+    """Its successor is started at once, whatever others have done."""
+    futures = harness.submit(*[int] * 9)
+    good = harness.workers[0]
+    good.start()
+    good.serve(max_calls=1)
+    harness.poll()
+    end_all_but(harness, good)
+    assert harness.running() == [good]
+
+    good.end()
+    assert len(harness.running()) == 2
+    harness.running()[0].serve()
+    assert harness.all_done(futures)
 
 
 def test_idle_workers_that_fail_are_not_barren(harness: Harness) -> None:
@@ -793,6 +922,7 @@ def test_calls_that_fail_on_their_way_do_not_run(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are in the queue, but no worker could be asked for."""
+    monkeypatch.setattr(pool_workers, "_FIRST_PAUSE", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(harness.pool._workers, "_start", raise_it(RuntimeError("no")))
         futures = harness.submit(int, int)
@@ -900,6 +1030,27 @@ def test_calls_in_a_deleted_queue_are_lost(
     assert f"{deleted.path} was deleted" in str(error)
     assert harness.workers[0].future.cancelled()
     assert_served_anew(harness)
+
+
+def test_workers_of_a_deleted_queue_do_not_fail_its_calls(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """They end well; the calls are lost for what has happened, or served after all."""
+    (future,) = harness.submit(lambda: 5)
+    hidden = harness.directory.path.rename(harness.directory.path.with_name("hidden"))
+    for number in range(3):
+        harness.workers[number].start()
+        with pytest.raises(FileNotFoundError):
+            harness.workers[number].end()
+    assert harness.running() == []
+    assert not future.done()
+
+    hidden.rename(harness.directory.path)
+    clock.now += 1
+    harness.poll()
+    harness.workers[-1].serve()
+    harness.poll()
+    assert future.result(0) == 5
 
 
 def test_a_queue_that_was_deleted_is_noticed_by_the_next_call(harness: Harness) -> None:
