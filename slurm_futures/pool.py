@@ -63,6 +63,7 @@ class Pool:
         watch: lets the poller look at this pool from now on; may be called often.
         cancel_job: ends the job of a worker whose future was cancelled.
         post: lets the poller call a function soon, in its thread.
+        is_room_wanted: whether jobs of other kinds than this one wait for a place.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Pool:
         watch: Callable[[Pool], None],
         cancel_job: Callable[[SlurmFuture[Any]], None],
         post: Callable[[Callable[[], None]], None],
+        is_room_wanted: Callable[[Kind], bool],
     ) -> None:
         self._kind = kind
         self._enough = 4 * settings.max_workers
@@ -83,6 +85,7 @@ class Pool:
         self._settler = settler
         self._watch = watch
         self._post = post
+        self._is_room_wanted = is_room_wanted
         self._feeder = Courier(self._feed, "slurm_futures-feeder", _FEED_PAUSE)
         self._lock = threading.RLock()
         self._directory: PoolDirectory | None = None
@@ -323,6 +326,7 @@ class Pool:
             raise
         if self._workers.may_resume and self._units.any_waits():
             self._scale()
+        self.give_way()
         self._close_if_drained()
         return news
 
@@ -374,9 +378,19 @@ class Pool:
             self._tell_to_end(self._directory)
 
     def give_way(self) -> None:
-        """Let idle workers end, for whom calls of another kind wait; see `Session`."""
-        if self._directory is not None and not self.is_open:
-            self._tell_to_end(self._directory)
+        """Let workers without work end, if calls of another kind wait for places.
+
+        Those that run calls end with them. Calls that come later take it back.
+        """
+        directory = self._directory
+        if (
+            directory is not None
+            and not self._told_to_end
+            and self._is_room_wanted(self._kind)
+            and self._fed == 0
+            and not self._units.any_waits()
+        ):
+            self._tell_to_end(directory)
 
     def _close_if_drained(self) -> None:
         """Let the workers end once no calls are left and none will come."""

@@ -150,13 +150,14 @@ class Session:
                     watch=self._poller.watch_queue,
                     cancel_job=self._cancel_job,
                     post=self._poller.call,
+                    is_room_wanted=self._submitter.is_room_wanted,
                 )
                 if self.closed or self._released:
                     self._pools[kind].close()
             return self._pools[kind]
 
     def _make_room(self) -> None:
-        """Let pools without work end their workers, since other calls need them."""
+        """Let pools end workers without work soon, since other calls need them."""
         for pool in list(self._pools.values()):
             self._poller.call(pool.give_way)
 

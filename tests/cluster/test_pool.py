@@ -477,13 +477,47 @@ def cpus_of_job() -> str:
 
 @pytest.mark.usefixtures("slurm")
 def test_a_pool_gets_its_turn_when_another_one_is_idle(make_pool: MakeExecutor) -> None:
-    """With one worker for both, the second waits until the first one idles out."""
-    executor = make_pool(max_workers=1, idle_timeout=3)
+    """With one worker for both, the second waits until the first one has no work."""
+    executor = make_pool(max_workers=1, idle_timeout=10 * PATIENCE)
     variant = executor.options(cpus_per_task=2)
 
     assert executor.submit(identity, 1).result(PATIENCE) == 1
     assert variant.submit(cpus_of_job).result(PATIENCE) == "2"
     assert executor.submit(identity, 2).result(PATIENCE) == 2
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_pool_gets_its_turn_when_another_one_has_done_its_work(
+    make_pool: MakeExecutor, gate: Gate
+) -> None:
+    """It was busy as the other calls came."""
+    executor = make_pool(max_workers=1, idle_timeout=10 * PATIENCE)
+    held = executor.submit(gate.hold, "held")
+    gate.await_arrivals("held")
+    other = executor.options(cpus_per_task=2).submit(cpus_of_job)
+    assert_soon(lambda: executor._session._submitter._outbox)
+
+    gate.open()
+
+    assert other.result(PATIENCE) == "2"
+    assert held.result(0) == "held"
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_long_call_keeps_no_other_worker(make_pool: MakeExecutor, gate: Gate) -> None:
+    """Those of its pool that are idle give way to calls of another kind."""
+    executor = make_pool(idle_timeout=10 * PATIENCE)
+    held = executor.submit(gate.hold, "held")
+    gate.await_arrivals("held")
+    first = executor.submit(gate.hold, "first")
+    gate.await_arrivals("first")
+    assert first.cancel()
+    assert executor.submit(identity, 1).result(PATIENCE) == 1
+
+    assert executor.options(cpus_per_task=2).submit(cpus_of_job).result(PATIENCE) == "2"
+    assert executor.submit(identity, 2).result(PATIENCE) == 2
+    gate.open()
+    assert held.result(PATIENCE) == "held"
 
 
 # Ends of the program.

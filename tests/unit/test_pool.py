@@ -144,6 +144,7 @@ class Harness:
         self.workers: list[FakeWorker] = []
         self.posted: list[Callable[[], None]] = []
         self.cancelled: list[SlurmFuture[Any]] = []
+        self.room_is_wanted = False
         self.pool = Pool(
             _KIND,
             PoolSettings(max_workers, max_calls, 60.0),
@@ -153,6 +154,7 @@ class Harness:
             watch=lambda _: None,
             cancel_job=self.cancelled.append,
             post=self.posted.append,
+            is_room_wanted=lambda _: self.room_is_wanted,
         )
 
     def _start(self, _kind: Kind, _label: str, requests: list[JobRequest]) -> None:
@@ -649,6 +651,36 @@ def test_a_worker_is_never_tried_again(tmp_path: Path) -> None:
 
 def _worker_calls() -> list[PickledCall]:
     return [PickledCall(dump(worker.SERVE_POOL), dump_arguments((), {}))]
+
+
+def test_workers_give_way_as_soon_as_nothing_waits(harness: Harness) -> None:
+    """Calls of another kind wait for their places; later calls take it back."""
+    harness.submit(int, int, int)
+    for number, each in enumerate(harness.workers):
+        each.start()
+        each.take(number)
+    closed = harness.directory.path / "queue" / "closed"
+    harness.room_is_wanted = True
+    harness.poll()
+    assert not closed.exists(), "a call waits"
+
+    assert harness.workers[1].serve() == 1
+    harness.poll()
+    assert harness.pool.is_open
+    assert closed.exists(), "all are over or run"
+
+    harness.submit(int)
+    assert not closed.exists()
+
+
+def test_workers_wait_for_calls_while_nobody_else_wants_room(harness: Harness) -> None:
+    """They need not start again for the next one."""
+    futures = harness.submit(int)
+    harness.workers[0].serve()
+    assert harness.all_done(futures)
+
+    harness.pool.give_way()
+    assert os.listdir(harness.directory.path / "queue") == []
 
 
 # Cancelling.
