@@ -10,10 +10,10 @@
 There is one pool for each kind of jobs. A worker that ends before its call is over
 fails that call alone, with its own error.
 
-Threads: `put`, `cancel` and `close` are called from anywhere; `look`, `note_worker_end`
-and `stop` by the poller. `_lock` guards the count of what is fed and the end of a
-queue, which is given up only while nothing is on its way into it; it is never held
-while a future is settled or a file is touched.
+Threads: `put`, `cancel`, `withdraw` and `close` are called from anywhere; `look`,
+`note_worker_end` and `stop` by the poller. `_lock` guards the count of what is fed and
+the end of a queue, which is given up only while nothing is on its way into it; it is
+never held while a future is settled or a file is touched.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.pool_inspection import PoolInspector, as_ours
 from slurm_futures.pool_units import Unit, Units
 from slurm_futures.pool_workers import PoolWorkers, WorkerFuture
+from slurm_futures.serialization import Outcome
 from slurm_futures.staging import is_passing, not_written
 from slurm_futures.threads import Courier
 from slurm_futures.tracking import GONE_GRACE, Work
@@ -141,6 +143,27 @@ class Pool:
         self._units.forget(number)
         if owner is not None:
             self._workers.cancel_owner(owner)
+
+    def withdraw(self, future: SlurmFuture[Any]) -> bool:
+        """Take the calls of a future back that no worker has; return whether one has.
+
+        Then those of a chunk that were taken back count as cancelled.
+        """
+        directory = self._directory
+        numbers = self._units.numbers_of(future)
+        taken_back = [
+            unit
+            for number in numbers
+            if (unit := self._units.get(number))
+            and (directory is None or _is_free(directory, number))
+            and self._units.forget(number)
+        ]
+        has_begun = len(taken_back) < len(numbers)
+        if has_begun:
+            self._post(partial(_settle_as_cancelled, taken_back))
+        elif self._closing and numbers:
+            self._post(self._close_if_drained)
+        return has_begun
 
     def close(self) -> None:
         """Take that no more calls will come: workers end when there is nothing left."""
@@ -429,6 +452,13 @@ def _is_free(directory: PoolDirectory, number: int) -> bool:
         return directory.claim(number)
     except OSError:  # what keeps us from claiming it kept us from writing it
         return directory.owner(number) is None
+
+
+def _settle_as_cancelled(units: list[Unit]) -> None:
+    for unit in units:
+        for position in unit.work.positions:
+            outcome = Outcome(exception=CancelledError())
+            unit.work.future.settle(position, outcome)
 
 
 def _nobody_sees(directory: PoolDirectory) -> JobLost:

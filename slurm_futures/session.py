@@ -207,8 +207,15 @@ class Session:
         with self._lock:
             futures = list(self._futures)
         for future in futures:
-            if not future.done() and (started or not future.running()):
+            if not future.done() and (started or not self._has_begun(future)):
                 future.cancel()
+
+    def _has_begun(self, future: SlurmFuture[Any]) -> bool:
+        """Whether a call of a future runs; if not, none does from now on in a pool."""
+        if self._settings.pool is None:
+            return future.running()
+        begun = [pool.withdraw(future) for pool in list(self._pools.values())]
+        return any(begun)
 
     def close(self) -> None:
         """Accept no more calls."""

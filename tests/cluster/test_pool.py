@@ -414,11 +414,13 @@ def test_a_running_call_that_is_cancelled_ends_its_worker(
 def test_cancel_futures_lets_only_running_calls_end(
     slurm: SlurmCluster, make_pool: MakeExecutor, gate: Gate
 ) -> None:
-    """`shutdown(cancel_futures=True)` takes back what waits."""
+    """`shutdown(cancel_futures=True)` takes back what waits.
+
+    A call that has just begun runs on, even if the executor does not know of it yet.
+    """
     executor = make_pool()
     futures = [executor.submit(gate.hold, number) for number in range(6)]
     assert_soon(lambda: len(gate.arrivals()) == 2, PATIENCE)
-    assert_soon(lambda: sum(future.running() for future in futures) == 2)
 
     executor.shutdown(wait=False, cancel_futures=True)
     gate.open()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
@@ -779,6 +779,53 @@ def test_cancel_after_the_end_of_the_pool(harness: Harness) -> None:
 
     harness.pool._units._numbers[future] = {0}
     harness.pool.cancel(future)
+
+
+def test_withdrawing_leaves_alone_what_runs(harness: Harness) -> None:
+    """Whoever claims a call first has it, long before the poller knows."""
+    begun, waiting = harness.submit(lambda: 1, lambda: 2)
+    harness.workers[0].take(0)
+
+    assert harness.pool.withdraw(begun)
+    assert not harness.pool.withdraw(waiting)
+
+    assert harness.workers[1].serve() == 0
+    path = harness.workers[0].outcomes(0)
+    path.write_bytes(worker.pack_outcome(0, worker.VALUE, dump(1)))
+    path.rename(path.with_name("0"))
+    harness.poll()
+    assert begun.result(0) == 1
+    assert not harness.pool.is_open
+    assert harness.cancelled == []
+
+
+def test_withdrawing_a_part_of_a_chunk(harness: Harness) -> None:
+    """One call is to be tried again, others run: it does not, and they do."""
+    chunk = harness.submit_chunk(fail, lambda: 2)
+    harness.workers[0].take(0)
+    path = harness.workers[0].outcomes(0)
+    again = PickledCall(dump(fail), dump_arguments((), {}))
+    harness.pool.put("fit", [JobRequest(chunk, [0], [again])])
+    harness.pool.join()
+
+    assert harness.pool.withdraw(chunk)
+    assert harness.workers[1].serve() == 0
+    path.write_bytes(worker.pack_outcome(1, worker.VALUE, dump(2)))
+    path.rename(path.with_name("0"))
+    harness.poll()
+
+    first, second = chunk.result(0)
+    assert isinstance(first.exception, CancelledError)
+    assert second.value == 2
+
+
+def test_withdrawing_the_last_call_ends_the_pool(harness: Harness) -> None:
+    """When no more will come."""
+    (future,) = harness.submit(int)
+    harness.pool.close()
+    assert not harness.pool.withdraw(future)
+    harness.poll()
+    assert harness.workers[0].future.cancelled()
 
 
 # Ends.
