@@ -366,11 +366,13 @@ class Pool:
         if directory is None or future.queue is not directory:
             self._scale()
             return
-        error = self._workers.note_end(future)
+        error = self._workers.note_end(future, self._next)
         if future.track is not None:
             self._inspector.end_broken_off(directory)
         waits = self._units.any_waits(before=future.first)
         hopeless = self._workers.weigh_end(future, waits=waits)
+        if self._workers.are_many:
+            self._workers.forget_ended(*self._units.owners())
         # One that cannot see a queue that was deleted says nothing: see `look`.
         if hopeless and self._workers.all_ended and directory.is_there():
             # Later calls may have more luck.

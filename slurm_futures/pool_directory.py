@@ -18,6 +18,8 @@ from slurm_futures.worker import BLOCK_SIZE, block_of
 
 #: The suffix of outcomes that were taken back from their worker.
 _CANCELLED = "cancelled"
+#: Who takes calls away from the workers.
+_CLIENT = "client"
 
 
 class PoolDirectory:
@@ -81,7 +83,7 @@ class PoolDirectory:
     def claim(self, number: int) -> bool:
         """Take a call away from the workers; return False if one has it already."""
         try:
-            self._claim(number).symlink_to("client")
+            self._claim(number).symlink_to(_CLIENT)
         except FileExistsError:
             return False
         return True
@@ -89,9 +91,10 @@ class PoolDirectory:
     def owner(self, number: int) -> str | None:
         """Return the worker that has taken a call that is listed as taken."""
         try:
-            return str(self._claim(number).readlink())
+            owner = str(self._claim(number).readlink())
         except OSError:
             return None
+        return None if owner == _CLIENT else owner
 
     def take_back(self, number: int, owner: str) -> bool:
         """Cancel a call that a worker runs; return False if it is over already.

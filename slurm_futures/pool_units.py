@@ -110,6 +110,17 @@ class Units:
                 for number, unit in list(self._units.items())
             )
 
+    def owners(self) -> tuple[set[str], float]:
+        """Return who has taken units, and the first one nobody is known to have."""
+        owners, waiting = set(), float("inf")
+        with self._lock:
+            for number, unit in list(self._units.items()):
+                if unit.owner is None:
+                    waiting = min(waiting, number)
+                else:
+                    owners.add(unit.owner)
+        return owners, waiting
+
     def note_begun(self, number: int) -> None:
         """Take that a worker has taken this unit."""
         with self._lock:

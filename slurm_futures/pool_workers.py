@@ -34,6 +34,8 @@ logger = logging.getLogger("slurm_futures")
 _BARREN = 3
 #: Seconds until another one is tried, if others live: at first, and the most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+#: So many workers are known before those that have ended are looked through.
+_MANY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,24 @@ class WorkerFuture(SlurmFuture[int]):
         return "" if track is None else f"{track.work.home.name}-{track.index}"
 
 
+@dataclass(slots=True)
+class _Record:
+    """What is known of a worker that may have taken calls.
+
+    Attributes:
+        track: its job, if that is known.
+        proven: it has taken a call.
+        ended: it has ended; then with what error.
+        first: the first call that was not in the queue when it ended.
+    """
+
+    track: Track | None = None
+    proven: bool = False
+    ended: bool = False
+    error: BaseException | None = None
+    first: int = 0
+
+
 class PoolWorkers:
     """The workers of one pool.
 
@@ -112,9 +132,8 @@ class PoolWorkers:
         self._lock = threading.RLock()
         self._workers: list[WorkerFuture] = []
         self._no_more = False
-        self._tracks: dict[str, Track] = {}  # by their names
-        self._ended: dict[str, BaseException | None] = {}
-        self._proven: set[str] = set()  # those that have taken a call
+        self._records: dict[str, _Record] = {}  # by their names
+        self._many = _MANY
         self._barren = 0
         self._pause = 0.0  # seconds between two attempts; 0: there is no need to wait
         self._resume_at: float | None = None  # monotonic seconds
@@ -141,12 +160,13 @@ class PoolWorkers:
                 WorkerFuture(self._cancel_job, directory, first)
                 for _ in range(min(missing, allowed))
             ]
-            self._workers = alive + new
+            self._workers = self._workers + new
         try:
             call = self._serve(directory)
             requests = [JobRequest(future, range(1), [call]) for future in new]
             self._start(self._kind, f"{label}-worker", requests)
         except Exception:
+            self._drop(new)
             for future in new:
                 future.cancel()
             with self._lock:
@@ -154,6 +174,10 @@ class PoolWorkers:
             raise
         for future in new:
             future.add_done_callback(partial(self._hear_of_end, future))
+
+    def _drop(self, workers: list[WorkerFuture]) -> None:
+        with self._lock:
+            self._workers = [each for each in self._workers if each not in workers]
 
     def _allow(self) -> int:
         """Return how many workers may be started now."""
@@ -194,13 +218,18 @@ class PoolWorkers:
 
     def note_claim(self, owner: str) -> Track | None:
         """Take that a worker has taken a call; return its job, if that is known yet."""
-        if owner not in self._proven:
-            self._proven.add(owner)
+        record = self._record(owner)
+        if not record.proven:
+            record.proven = True
             self.trust()
-        if owner not in self._tracks:
-            tracks = [(each.name, each.track) for each in self._workers]
-            self._tracks.update((name, track) for name, track in tracks if track)
-        return self._tracks.get(owner)
+        if record.track is None:
+            for each in self._workers:
+                if each.track is not None:
+                    self._record(each.name).track = each.track
+        return record.track
+
+    def _record(self, name: str) -> _Record:
+        return self._records.setdefault(name, _Record())
 
     def trust(self) -> None:
         """Take that workers are of use, or may be again."""
@@ -209,20 +238,54 @@ class PoolWorkers:
             if self._resume_at is not None:
                 self._resume_at = time.monotonic()
 
-    def note_end(self, future: WorkerFuture) -> BaseException | None:
-        """Take that a worker has ended; return with what error."""
+    def note_end(self, future: WorkerFuture, first: int) -> BaseException | None:
+        """Take that a worker has ended; return with what error.
+
+        Args:
+            future: the worker.
+            first: the first call that is not in the queue yet.
+        """
         error = None if future.cancelled() else future.exception()
         if future.track is not None:
-            self._ended[future.name] = error
+            record = self._record(future.name)
+            record.track, record.ended = future.track, True
+            record.error, record.first = error, first
+        self._drop([future])
         return error
 
     def has_ended(self, owner: str | None) -> bool:
-        """Whether the worker of this name has ended."""
-        return owner in self._ended
+        """Whether the worker of this name has ended.
+
+        So has one that was forgotten: it took a call after what Slurm calls its end.
+        """
+        record = self._records.get(owner or "")
+        if record is None:
+            return False
+        all_known = all(each.track is not None for each in self._workers)
+        return record.ended or (record.track is None and all_known)
 
     def error_of(self, owner: str) -> BaseException | None:
         """Return with what error a worker has ended."""
-        return self._ended[owner]
+        return self._records[owner].error
+
+    @property
+    def are_many(self) -> bool:
+        """Whether it is worth the effort to forget those that have ended."""
+        return len(self._records) > self._many
+
+    def forget_ended(self, owners: set[str], waiting: float) -> None:
+        """Forget the workers that have ended, and that no open call can name.
+
+        Args:
+            owners: who has taken open calls.
+            waiting: the first call of which it is not known who has taken it.
+        """
+        self._records = {
+            name: each
+            for name, each in self._records.items()
+            if not each.ended or name in owners or waiting < each.first
+        }
+        self._many = _MANY + 2 * len(self._records)
 
     def weigh_end(self, future: WorkerFuture, *, waits: bool) -> bool:
         """Take what the end of a worker says about the use of others.
@@ -235,7 +298,7 @@ class PoolWorkers:
             Whether no other one can be had, or would do any better.
         """
         error = None if future.cancelled() else future.exception()
-        if future.track is not None and future.name in self._proven:
+        if future.track is not None and self._record(future.name).proven:
             self.trust()
             return False
         if future.cancelled() or isinstance(error, JobCancelled):
@@ -278,7 +341,7 @@ class PoolWorkers:
         """Forget all workers; return them."""
         with self._lock:
             workers, self._workers = self._workers, []
-            self._tracks, self._ended, self._proven = {}, {}, set()
+            self._records = {}
             self._barren, self._pause, self._resume_at = 0, 0.0, None
         return workers
 

@@ -295,6 +295,46 @@ def test_a_call_that_comes_as_the_last_worker_idles_out(harness: Harness) -> Non
     assert late.result(0) == "late"
 
 
+def test_workers_that_have_ended_are_forgotten(harness: Harness) -> None:
+    """However many there have been, and although one call runs all the time."""
+    (long,) = harness.submit(lambda: "long")
+    first = harness.workers[0]
+    first.start()
+    first.take(0)
+    for _ in range(250):
+        futures = harness.submit(int)
+        harness.workers[-1].start()
+        harness.workers[-1].serve()
+        assert harness.all_done(futures)
+        harness.workers[-1].end()
+
+    assert len(harness.workers) == 251
+    assert len(harness.pool._workers._records) < 150
+    first.end(failed())
+    assert isinstance(long.exception(0), JobFailed)
+
+
+def test_a_worker_that_was_forgotten_takes_a_call(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lived on where Slurm could not see it: the call is not waited for in vain."""
+    monkeypatch.setattr(harness.pool._workers, "_many", 0)
+    assert not harness.all_done(harness.submit(int))
+    late = harness.workers[0]
+    late.start()
+    late.serve()
+    harness.poll()
+    late.end(failed())
+    (future,) = harness.submit(int)
+    late.take(1)
+    harness.poll()
+    assert not future.done(), "it may be the worker whose job is not known yet"
+
+    harness.workers[1].start()
+    harness.poll()
+    assert isinstance(future.exception(0), JobLost)
+
+
 # Workers that fail.
 
 
@@ -332,6 +372,7 @@ def test_a_claim_that_shows_late_is_noticed(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a network file system, or if the directory could not be listed."""
+    monkeypatch.setattr(harness.pool._workers, "_many", 0)
     (future,) = harness.submit(int)
     worker = harness.workers[0]
     worker.start()
