@@ -231,6 +231,28 @@ def test_calls_that_kill_all_workers_again_and_again(make_pool: MakeExecutor) ->
             assert future.result(PATIENCE) == 12 / (number % 3)
 
 
+def test_a_broken_node_leaves_the_calls_to_the_others(
+    start_cluster: StartCluster, make_pool: MakeExecutor, gate: Gate, shims: Shims
+) -> None:
+    """No worker there takes a call; those of the other node run them all."""
+    good = start_cluster(nodes=2).node_names[0]
+    shims.put("sbatch")
+    executor = make_pool(
+        exclusive=True, setup=[f'[ "$SLURMD_NODENAME" = {good} ] || exit 7']
+    )
+    held = executor.submit(gate.hold, "held")
+    gate.await_arrivals("held")
+    others = [executor.submit(identity, number) for number in range(5)]
+
+    assert_soon(lambda: len(shims.calls("sbatch")) >= 5, PATIENCE)
+    assert not any(future.done() for future in [held, *others])
+    gate.open()
+
+    assert [future.result(PATIENCE) for future in others] == list(range(5))
+    assert held.result(0) == "held"
+    assert len(shims.calls("sbatch")) < 12
+
+
 def test_scancel_by_hand(
     slurm: SlurmCluster, make_pool: MakeExecutor, gate: Gate, noticed: Noticed
 ) -> None:
