@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_futures.errors import JobLost, SlurmFuturesError
 from slurm_futures.job_requests import JobRequest, fail_requests
-from slurm_futures.pool_inspection import PoolInspector, as_ours
+from slurm_futures.pool_inspection import PoolInspector, as_ours, nobody_sees
 from slurm_futures.pool_units import Unit, Units
 from slurm_futures.pool_workers import PoolWorkers, WorkerFuture
 from slurm_futures.serialization import Outcome
@@ -155,7 +155,7 @@ class Pool:
             unit
             for number in numbers
             if (unit := self._units.get(number))
-            and (directory is None or _is_free(directory, number))
+            and (directory is None or directory.take_away(number))
             and self._units.forget(number)
         ]
         has_begun = len(taken_back) < len(numbers)
@@ -190,6 +190,7 @@ class Pool:
         """Write waiting calls into the queue, as one batch."""
         label = items[0][0]
         requests = [request for _, request in items if not request.future.done()]
+        self._batch = range(0)
         try:
             if self._failed is not None:
                 self._fail_requests(requests, self._failed)
@@ -234,7 +235,7 @@ class Pool:
         return [
             request
             for number, request in zip(numbers, requests, strict=True)
-            if (directory is None or _is_free(directory, number))
+            if (directory is None or directory.take_away(number))
             and self._units.forget(number)
         ]
 
@@ -248,7 +249,6 @@ class Pool:
 
     def _write(self, label: str, requests: list[JobRequest]) -> None:
         """Write a batch; of the requests those are left that belong to it."""
-        self._batch = range(0)
         directory = self._directory
         try:
             self._write_to(directory or self._begin(label), requests)
@@ -377,7 +377,7 @@ class Pool:
         if hopeless and self._workers.all_ended and directory.is_there():
             # Later calls may have more luck.
             self._workers.trust()
-            self._fail_open(as_ours(error or _nobody_sees(directory)))
+            self._fail_open(as_ours(error or nobody_sees(directory)))
         else:
             self._scale()
         self._close_if_drained()
@@ -448,24 +448,8 @@ class Pool:
         self._staging.note_over(directory)
 
 
-def _is_free(directory: PoolDirectory, number: int) -> bool:
-    """Whether no worker has a call, nor will have it."""
-    try:
-        return directory.claim(number)
-    except OSError:  # what keeps us from claiming it kept us from writing it
-        return directory.owner(number) is None
-
-
 def _settle_as_cancelled(units: list[Unit]) -> None:
     for unit in units:
         for position in unit.work.positions:
             outcome = Outcome(exception=CancelledError())
             unit.work.future.settle(position, outcome)
-
-
-def _nobody_sees(directory: PoolDirectory) -> JobLost:
-    return JobLost(
-        "The calls were not run.\nThe last workers ended well, but took none of those "
-        f"that wait in {directory.path}.\nSee that it is on a file system that the "
-        'nodes share, or choose another one: SlurmExecutor(directory="...").'
-    )

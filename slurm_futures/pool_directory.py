@@ -88,6 +88,13 @@ class PoolDirectory:
             return False
         return True
 
+    def take_away(self, number: int) -> bool:
+        """Claim a call, unless a worker has it; on a full disk a look must do."""
+        try:
+            return self.claim(number)
+        except OSError:
+            return self.owner(number) is None
+
     def owner(self, number: int) -> str | None:
         """Return the worker that has taken a call that is listed as taken."""
         try:

@@ -152,3 +152,12 @@ def as_ours(error: BaseException) -> SlurmFuturesError:
     )
     failure.__cause__ = error
     return failure
+
+
+def nobody_sees(directory: PoolDirectory) -> JobLost:
+    """Return what calls fail with that workers have passed over."""
+    return JobLost(
+        "The calls were not run.\nThe last workers ended well, but took none of those "
+        f"that wait in {directory.path}.\nSee that it is on a file system that the "
+        'nodes share, or choose another one: SlurmExecutor(directory="...").'
+    )
