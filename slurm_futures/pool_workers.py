@@ -223,10 +223,13 @@ class PoolWorkers:
             record.proven = True
             self.trust()
         if record.track is None:
-            for each in self._workers:
-                if each.track is not None:
-                    self._record(each.name).track = each.track
+            self._learn_tracks()
         return record.track
+
+    def _learn_tracks(self) -> None:
+        for each in self._workers:
+            if each.track is not None:
+                self._record(each.name).track = each.track
 
     def _record(self, name: str) -> _Record:
         return self._records.setdefault(name, _Record())
@@ -261,8 +264,11 @@ class PoolWorkers:
         record = self._records.get(owner or "")
         if record is None:
             return False
-        all_known = all(each.track is not None for each in self._workers)
-        return record.ended or (record.track is None and all_known)
+        if not record.ended and record.track is None:
+            all_known = all(each.track is not None for each in self._workers)
+            self._learn_tracks()
+            return all_known and record.track is None
+        return record.ended
 
     def error_of(self, owner: str) -> BaseException | None:
         """Return with what error a worker has ended."""

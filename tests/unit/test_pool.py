@@ -405,6 +405,24 @@ def test_a_call_that_begins_before_the_id_of_its_job_is_known(
     assert future.running()
 
 
+def test_a_call_that_begins_again_before_the_id_of_its_job_is_known(
+    harness: Harness,
+) -> None:
+    """Its worker is not taken for one that was forgotten."""
+    (future,) = harness.submit(int)
+    first = harness.workers[0]
+    first.start()
+    work = make_work(future, harness.run.submission(9), _KIND)
+    future.add_track(Track(JobId(3), 0, harness.run.submission(9), work, 0.0))
+    first.future.track, track = None, first.future.track
+    first.take(0)
+    harness.poll()
+
+    first.future.track = track
+    harness.poll()
+    assert not future.done()
+
+
 def test_a_chunk_goes_on_where_its_worker_died(harness: Harness) -> None:
     """Outcomes count, the call that ran fails, the rest goes to another worker."""
     chunk = harness.submit_chunk(lambda: 1, lambda: 2, lambda: 3)
