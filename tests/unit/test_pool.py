@@ -1112,6 +1112,34 @@ def test_callbacks_of_calls_that_cannot_be_written(harness: Harness) -> None:
     assert seen == [False]
 
 
+def test_a_callback_that_raises_harms_no_other_call(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even an exception that is no Exception, in a call that cannot be written."""
+    harness.staging.before_write = raise_it(OSError(28, "No space left on device"))
+    futures = [SlurmFuture[Any](harness.pool.cancel) for _ in range(2)]
+    futures[0].add_done_callback(raise_it(SystemExit()))
+    call = PickledCall(dump(int), dump_arguments((), {}))
+    harness.pool.put("fit", [JobRequest(each, range(1), [call]) for each in futures])
+    harness.poll()
+
+    assert isinstance(futures[1].exception(0), SubmitError)
+    assert "a callback raised" in caplog.text
+
+
+def test_calls_that_fail_while_they_are_written_do_not_run(harness: Harness) -> None:
+    """Their workers could not be had; those that come later pass over them."""
+    harness.submit(int)
+    harness.workers[0].serve()
+    harness.poll()
+    harness.staging.before_write = lambda: harness.workers[0].end(SubmitError("no"))
+    (future,) = harness.submit(int)
+    harness.poll()
+
+    assert isinstance(future.exception(0), SubmitError)
+    assert os.listdir(harness.directory.path / "queue") == []
+
+
 def test_a_queue_that_cannot_be_closed_now(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
