@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
     from slurm_futures.errors import SlurmFuturesError
     from slurm_futures.future import SlurmFuture
+
+logger = logging.getLogger("slurm_futures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +32,8 @@ class JobRequest:
 def fail_requests(requests: Iterable[JobRequest], error: SlurmFuturesError) -> None:
     """Fail the futures of requests that never became jobs."""
     for request in requests:
-        for position in request.positions:
-            request.future.settle(position, Outcome(exception=error.copy()))
+        try:
+            for position in request.positions:
+                request.future.settle(position, Outcome(exception=error.copy()))
+        except BaseException:
+            logger.exception("%r: a callback raised", request.future)

@@ -230,7 +230,7 @@ class Poller:
                 if message.watched not in self._watched:
                     self._watched.append(message.watched)
             case _Call():
-                message.function()
+                _run_guarded(message.function)
 
     def _expect_change(self) -> None:
         """Look and ask often again: something has happened, or will soon."""
@@ -278,7 +278,7 @@ class Poller:
             logger.debug("%s", error)
         except Exception as error:
             logger.exception("an error that should not happen in a queue")
-            watched.stop(_internal_error(error))
+            _run_guarded(partial(watched.stop, _internal_error(error)))
 
     def _guard(
         self, opened: OpenSubmission, act: Callable[[OpenSubmission], None]
@@ -357,16 +357,18 @@ class Poller:
     def _fail_everything(self, error: BaseException) -> None:
         while not self._inbox.empty():
             message = self._inbox.get()
-            if isinstance(message, OpenSubmission):
-                self._open.append(message)
+            match message:
+                case OpenSubmission():
+                    self._open.append(message)
+                case _Watch() if message.watched not in self._watched:
+                    self._watched.append(message.watched)
+                case _Call():
+                    _run_guarded(message.function)
         for opened in self._open:
             self._abandon(opened, error)
         self._open = []
         for watched in self._watched:
-            try:
-                watched.stop(_internal_error(error))
-            except Exception:
-                logger.exception("a queue could not be stopped")
+            _run_guarded(partial(watched.stop, _internal_error(error)))
 
     def _abandon(self, opened: OpenSubmission, error: BaseException) -> None:
         """Fail the calls of a submission for an error of ours, come what may.
@@ -384,6 +386,14 @@ class Poller:
                     outcome = Outcome(exception=failure.copy())
                     with contextlib.suppress(BaseException):  # callbacks may raise
                         track.work.future.settle(position, outcome)
+
+
+def _run_guarded(function: Callable[[], None]) -> None:
+    """Call a function that may settle futures, whose callbacks may raise anything."""
+    try:
+        function()
+    except BaseException:
+        logger.exception("an error that should not happen in %r", function)
 
 
 def _is_clear(track: Track) -> bool:

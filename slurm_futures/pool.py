@@ -10,9 +10,10 @@
 There is one pool for each kind of jobs. A worker that ends before its call is over
 fails that call alone, with its own error.
 
-Threads: `put`, `cancel` and `close` are called from anywhere; `look`, `note_worker_end`
-and `stop` by the poller. `_lock` guards the count of what is fed; it is never held
-while a future is settled or a file is touched.
+Threads: `put`, `cancel`, `withdraw` and `close` are called from anywhere; `look`,
+`note_worker_end` and `stop` by the poller. `_lock` guards the count of what is fed and
+the end of a queue, which is given up only while nothing is on its way into it; it is
+never held while a future is settled or a file is touched.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from slurm_futures import worker
-from slurm_futures.errors import JobLost, SlurmFuturesError, is_passing, words_of
+from slurm_futures.errors import JobLost, SlurmFuturesError, is_passing
 from slurm_futures.job_requests import JobRequest, fail_requests
+from slurm_futures.pool_inspection import PoolInspector, as_ours, nobody_sees
 from slurm_futures.pool_units import Unit, Units
-from slurm_futures.pool_workers import PoolWorkers, WorkerFuture, could_not_run
+from slurm_futures.pool_workers import PoolWorkers, WorkerFuture
+from slurm_futures.serialization import Outcome
 from slurm_futures.staging import not_written
 from slurm_futures.threads import Courier
 from slurm_futures.tracking import GONE_GRACE, Work
@@ -48,10 +51,6 @@ logger = logging.getLogger("slurm_futures")
 _FEED_PAUSE, _LONG_FEED_PAUSE = 0.004, 0.1
 #: Seconds after which calls that could not be written are tried again.
 _RETRY_PAUSE = 1.0
-#: Seconds between two listings of the claims, which tell what runs.
-_CLAIMS_INTERVAL = 0.5
-#: Seconds to wait until outcomes that were announced can be read.
-_GRACE = 60.0
 
 
 class Pool:
@@ -66,6 +65,7 @@ class Pool:
         watch: lets the poller look at this pool from now on; may be called often.
         cancel_job: ends the job of a worker whose future was cancelled.
         post: lets the poller call a function soon, in its thread.
+        is_room_wanted: whether jobs of other kinds than this one wait for a place.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Pool:
         watch: Callable[[Pool], None],
         cancel_job: Callable[[SlurmFuture[Any]], None],
         post: Callable[[Callable[[], None]], None],
+        is_room_wanted: Callable[[Kind], bool],
     ) -> None:
         self._kind = kind
         self._enough = 4 * settings.max_workers
@@ -86,21 +87,26 @@ class Pool:
         self._settler = settler
         self._watch = watch
         self._post = post
+        self._is_room_wanted = is_room_wanted
         self._feeder = Courier(self._feed, "slurm_futures-feeder", _FEED_PAUSE)
         self._lock = threading.RLock()
         self._directory: PoolDirectory | None = None
         self._label = ""
         self._next = 0
-        self._closing = self._closed = False
+        self._closing = False  # no more calls will come, but those that come again
+        self._told_to_end = False  # workers that have nothing to do
         self._fed = 0  # requests that are with the feeder
-        self._given_way = False  # idle workers were told to end
+        self._batch = range(0)  # what the feeder has written last
         self._failed: SlurmFuturesError | None = None
         self._units = Units()
-        self._new_workers = partial(
-            PoolWorkers, kind, settings, start=start, cancel_job=cancel_job
+        self._workers = PoolWorkers(
+            kind,
+            settings,
+            start=start,
+            cancel_job=cancel_job,
+            on_end=self._hear_of_end,
         )
-        self._workers = self._new_workers(on_end=self._hear_of_end)
-        self._claims_at = 0.0
+        self._inspector = PoolInspector(self._units, self._workers, settler)
         self._gone_since: float | None = None
 
     # From any thread.
@@ -138,6 +144,27 @@ class Pool:
         if owner is not None:
             self._workers.cancel_owner(owner)
 
+    def withdraw(self, future: SlurmFuture[Any]) -> bool:
+        """Take the calls of a future back that no worker has; return whether one has.
+
+        Then those of a chunk that were taken back count as cancelled.
+        """
+        directory = self._directory
+        numbers = self._units.numbers_of(future)
+        taken_back = [
+            unit
+            for number in numbers
+            if (unit := self._units.get(number))
+            and (directory is None or directory.take_away(number))
+            and self._units.forget(number)
+        ]
+        has_begun = len(taken_back) < len(numbers)
+        if has_begun:
+            self._post(partial(_settle_as_cancelled, taken_back))
+        elif self._closing and numbers:
+            self._post(self._close_if_drained)
+        return has_begun
+
     def close(self) -> None:
         """Take that no more calls will come: workers end when there is nothing left."""
         self.release()
@@ -161,23 +188,33 @@ class Pool:
 
     def _feed(self, items: list[tuple[str, JobRequest]]) -> None:
         """Write waiting calls into the queue, as one batch."""
+        label = items[0][0]
         requests = [request for _, request in items if not request.future.done()]
+        self._batch = range(0)
         try:
             if self._failed is not None:
-                fail_requests(requests, self._failed)
+                self._fail_requests(requests, self._failed)
             elif requests:
-                self._write(items[0][0], requests)
+                self._write(label, requests)
                 self._scale()
-                self._gather()
         except Exception as error:
+            left = self._take_back(requests)
             if is_passing(error):
-                self._feed_later(items, error)
-                return
-            logger.exception("calls could not be put into the queue")
-            fail_requests(requests, not_written(self._staging.directory, error))
+                self._feed_later([(label, request) for request in left], error)
+            else:
+                logger.exception("calls could not be put into the queue")
+                failure = not_written(self._staging.directory, error)
+                self._fail_requests(left, failure)
         finally:
             with self._lock:
                 self._fed -= len(items)
+        self._gather()
+
+    def _fail_requests(
+        self, requests: list[JobRequest], error: SlurmFuturesError
+    ) -> None:
+        """Let the poller fail calls: their callbacks may wait for this thread."""
+        self._post(partial(fail_requests, requests, error))
 
     def _feed_later(
         self, items: list[tuple[str, JobRequest]], error: Exception
@@ -189,6 +226,19 @@ class Pool:
         time.sleep(_RETRY_PAUSE)
         self._feeder.put(items)
 
+    def _take_back(self, requests: list[JobRequest]) -> list[JobRequest]:
+        """Take a batch out of the queue; return the requests that no worker has."""
+        numbers, self._batch = self._batch, range(0)
+        if not numbers:
+            return requests
+        directory = self._directory
+        return [
+            request
+            for number, request in zip(numbers, requests, strict=True)
+            if (directory is None or directory.take_away(number))
+            and self._units.forget(number)
+        ]
+
     def _gather(self) -> None:
         """Let calls gather for longer where the workers have enough to do anyway.
 
@@ -198,25 +248,27 @@ class Pool:
             time.sleep(_LONG_FEED_PAUSE)
 
     def _write(self, label: str, requests: list[JobRequest]) -> None:
+        """Write a batch; of the requests those are left that belong to it."""
         directory = self._directory
         try:
             self._write_to(directory or self._begin(label), requests)
         except FileNotFoundError:
             if directory is None or directory.is_there():
                 raise
+            requests[:] = self._take_back(requests)
             self._abandon(directory)
             self._write_to(self._begin(label), requests)
 
     def _begin(self, label: str) -> PoolDirectory:
         self._directory = directory = self._staging.new_pool(label)
         self._label = label
-        self._closed = False
+        self._told_to_end = False
         return directory
 
     def _write_to(self, directory: PoolDirectory, requests: list[JobRequest]) -> None:
-        if self._given_way:
-            self._given_way = False
+        if self._told_to_end:
             directory.reopen()
+            self._told_to_end = False
         numbers = range(self._next, self._next + len(requests))
         self._next = numbers.stop
         directory.add_blocks(numbers)
@@ -228,18 +280,16 @@ class Pool:
                 for at, request in enumerate(requests)
             ],
         )
+        self._batch = numbers
         # Those that were cancelled on their way here had no number yet.
         for request in requests:
             if request.future.done():
                 self.cancel(request.future)
         self._watch(self)
         calls = [request.calls for request in requests]
-        try:
-            self._staging.write_batch(batch, self._kind, calls)
-        except OSError:
-            for number in numbers:
-                self._units.forget(number)
-            raise
+        self._staging.write_batch(batch, self._kind, calls)
+        if not any(self._units.get(number) for number in numbers):
+            directory.remove_batch(numbers)  # all have failed or are cancelled
 
     def _work(
         self, request: JobRequest, batch: Path, at: int, directory: PoolDirectory
@@ -256,22 +306,26 @@ class Pool:
 
     def _scale(self) -> None:
         if self._directory is not None:
-            self._workers.scale(len(self._units), self._directory, self._label)
+            self._workers.scale(
+                len(self._units), self._directory, self._next, self._label
+            )
 
     def _abandon(self, directory: PoolDirectory) -> None:
         """Take that somebody has deleted the queue: what was in it is lost."""
-        workers, self._workers = (
-            self._workers,
-            self._new_workers(on_end=self._hear_of_end),
-        )
-        self._directory = None
+        with self._lock:
+            if directory is not self._directory:
+                return
+            units = self._units.take_all()
+            workers = self._workers.forget_all()
+            self._directory = None
         lost = JobLost(
             f"The results of calls are lost.\nThe directory {directory.path} was "
             "deleted while they were open.\nSubmit them again, in a directory that is "
             'not cleaned up: SlurmExecutor(directory="...").'
         )
-        self._post(partial(self._fail_units, self._units.take_all(), lost))
-        workers.dismiss()
+        self._post(partial(self._fail_units, units, lost))
+        for each in workers:
+            each.cancel()
 
     def _hear_of_end(self, future: WorkerFuture) -> None:
         self._post(partial(self.note_worker_end, future))
@@ -288,143 +342,45 @@ class Pool:
         if directory is None:
             return False
         try:
-            news = self._look_at(directory)
+            news = self._inspector.look(directory)
             self._gone_since = None
         except FileNotFoundError:
             self._note_gone(directory)
             raise
+        if self._workers.may_resume and self._units.any_waits():
+            self._scale()
+        self.give_way()
         self._close_if_drained()
-        return news
-
-    def _look_at(self, directory: PoolDirectory) -> bool:
-        news = False
-        blocks = self._units.choose_blocks()
-        for number in sorted(directory.list_finished(blocks)):
-            unit = self._units.get(number)
-            if unit is not None and self._settle(directory, number, unit):
-                news = True
-        now = time.monotonic()
-        if now - self._claims_at > _CLAIMS_INTERVAL:
-            self._claims_at = now
-            self._note_claims(directory, blocks)
-        self._clean(directory)
         return news
 
     def _note_gone(self, directory: PoolDirectory) -> None:
         """Take that the queue is not there; for some time this may be an illusion."""
         now = time.monotonic()
         self._gone_since = self._gone_since or now
-        if now - self._gone_since >= GONE_GRACE and directory is self._directory:
+        if now - self._gone_since >= GONE_GRACE:
             self._abandon(directory)
-
-    def _settle(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
-        if unit.owner is None:
-            self._note_owner(directory, number, unit)
-        missing: list[int] | range = range(len(unit.work.positions))
-        try:
-            content = directory.read_outcomes(number)
-            missing, _ = self._settler.deliver(unit.work, [content])
-        except OSError as error:
-            unit.problem = str(error)
-        if missing:
-            now = time.monotonic()
-            unit.finished_at = unit.finished_at or now
-            if now - unit.finished_at < _GRACE:
-                return False
-            lost = JobLost(f"The outcome of a call cannot be read: {unit.problem}.")
-            self._settler.fail(unit.work, missing, lost)
-        self._units.forget(number)
-        self._workers.note_success()
-        return True
-
-    def _note_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
-        """Find out which worker runs which call, and that there is still one."""
-        for number in directory.list_claims(blocks):
-            unit = self._units.get(number)
-            if unit is None:
-                continue
-            # A job may begin before its id is known here.
-            if unit.owner is None or unit.work.future.track is None:
-                self._note_owner(directory, number, unit)
-            if self._workers.has_ended(unit.owner) and unit.finished_at is None:
-                self._break_off(directory, number, unit)
-
-    def _note_owner(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
-        unit.owner = owner = directory.owner(number)
-        if owner is None:
-            return
-        self._units.note_begun(number)
-        track = self._workers.note_claim(owner)
-        if track is not None:
-            unit.work.future.add_track(track)
-
-    def _break_off(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
-        """End a call that its worker has not finished."""
-        assert unit.owner is not None
-        if len(unit.work.positions) > 1 and not self._give_up(directory, number, unit):
-            return
-        left = directory.read_partial_outcomes(number, unit.owner)
-        missing, _ = self._settler.deliver(unit.work, left)
-        if missing:
-            error = self._workers.error_of(unit.owner)
-            cause = _as_ours(error or JobLost(f"worker {unit.owner} ended in a call."))
-            self._settler.break_off(unit.work, missing, cause, began=True)
-        self._units.forget(number)
-        self._workers.note_success()
-
-    def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
-        """Take a chunk back from a worker that may live on where Slurm cannot see it.
-
-        Returns:
-            Whether it can have begun no more calls since; if not, ask again later.
-        """
-        assert unit.owner is not None
-        now = time.monotonic()
-        if unit.taken_back_at is None and directory.take_back(number, unit.owner):
-            unit.taken_back_at = now
-        return (
-            unit.taken_back_at is not None
-            and now - unit.taken_back_at >= worker.GIVE_UP_PAUSE
-        )
-
-    def _clean(self, directory: PoolDirectory) -> None:
-        """Delete the files of calls that are over, a block or a batch at a time."""
-        blocks, batches = self._units.take_done()
-        for numbers in batches:
-            directory.remove_batch(numbers)
-        for name in blocks:
-            directory.remove_block(name)
 
     def note_worker_end(self, future: WorkerFuture) -> None:
         """Fail what a worker was running when it ended, and replace it."""
-        error = self._workers.note_end(future)
-        if self._directory is None:
-            return
-        if future.track is not None:
-            self._find_broken_off(self._directory)
-        if error is not None and self._units.any_waits():
-            self._workers.count_barren(future, error)
-        if error is not None and self._workers.are_barren:
-            self.stop(_as_ours(error))
-            return
-        if not could_not_run(future, error):
+        directory = self._directory
+        if directory is None or future.queue is not directory:
             self._scale()
-        elif error is not None and self._workers.all_ended:
-            # No worker can be had now; later calls may have more luck.
-            self._fail_open(_as_ours(error))
+            return
+        error = self._workers.note_end(future, self._next)
+        if future.track is not None:
+            self._inspector.end_broken_off(directory)
+        waits = self._units.any_waits(before=future.first)
+        hopeless = self._workers.weigh_end(future, waits=waits)
+        if self._workers.are_many:
+            self._workers.forget_ended(*self._units.owners())
+        # One that cannot see a queue that was deleted says nothing: see `look`.
+        if hopeless and self._workers.all_ended and directory.is_there():
+            # Later calls may have more luck.
+            self._workers.trust()
+            self._fail_open(as_ours(error or nobody_sees(directory)))
+        else:
+            self._scale()
         self._close_if_drained()
-
-    def _find_broken_off(self, directory: PoolDirectory) -> None:
-        """End the calls that workers have left unfinished."""
-        blocks = self._units.choose_blocks()
-        try:
-            for number in sorted(directory.list_finished(blocks)):
-                unit = self._units.get(number)
-                if unit is not None:
-                    self._settle(directory, number, unit)
-            self._note_claims(directory, blocks)
-        except OSError as error:
-            logger.info("the queue cannot be read now: %s", error)
 
     def stop(self, error: SlurmFuturesError) -> None:
         """Fail all calls, also those to come, and end the workers."""
@@ -441,17 +397,25 @@ class Pool:
 
     def end_workers(self) -> None:
         """Cancel the jobs of all workers; there will be no others."""
-        workers = self._workers.forbid()
-        if self._directory is not None:
-            self._directory.close()
-        for each in workers:
+        for each in self._workers.forbid():
             each.cancel()
+        if self._directory is not None:
+            self._tell_to_end(self._directory)
 
     def give_way(self) -> None:
-        """Let idle workers end, for whom calls of another kind wait; see `Session`."""
-        if self._directory is not None and not self.is_open and not self._closed:
-            self._given_way = True
-            self._directory.close()
+        """Let workers without work end, if calls of another kind wait for places.
+
+        Those that run calls end with them. Calls that come later take it back.
+        """
+        directory = self._directory
+        if (
+            directory is not None
+            and not self._told_to_end
+            and self._is_room_wanted(self._kind)
+            and self._fed == 0
+            and not self._units.any_waits()
+        ):
+            self._tell_to_end(directory)
 
     def _close_if_drained(self) -> None:
         """Let the workers end once no calls are left and none will come."""
@@ -459,22 +423,33 @@ class Pool:
         directory = self._directory
         if not (self._closing or at_exit) or self.is_open or directory is None:
             return
-        if not self._closed:
-            self._closed = True
+        self._tell_to_end(directory)
+        self._workers.cancel_pending()
+        self._give_up(directory)
+
+    def _tell_to_end(self, directory: PoolDirectory) -> None:
+        """Let workers end that find nothing to do; on an error the next look does."""
+        if self._told_to_end:
+            return
+        try:
             directory.close()
-            self._workers.cancel_pending()
-        if self._workers.all_ended:
-            self._workers.clear()
-            self._staging.note_over(directory)
+        except OSError as error:
+            logger.info("workers cannot be told to end now: %s", error)
+        else:
+            self._told_to_end = True
+
+    def _give_up(self, directory: PoolDirectory) -> None:
+        """Forget the queue, unless a call has come or a worker is left."""
+        with self._lock:
+            if self.is_open or not self._workers.all_ended:
+                return
+            self._workers.forget_all()
             self._directory = None
+        self._staging.note_over(directory)
 
 
-def _as_ours(error: BaseException) -> SlurmFuturesError:
-    if isinstance(error, SlurmFuturesError):
-        return error
-    failure = SlurmFuturesError(
-        f"A worker ended with {type(error).__name__}: {words_of(error)}. Please report "
-        "it."
-    )
-    failure.__cause__ = error
-    return failure
+def _settle_as_cancelled(units: list[Unit]) -> None:
+    for unit in units:
+        for position in unit.work.positions:
+            outcome = Outcome(exception=CancelledError())
+            unit.work.future.settle(position, outcome)

@@ -18,6 +18,8 @@ from slurm_futures.worker import BLOCK_SIZE, block_of
 
 #: The suffix of outcomes that were taken back from their worker.
 _CANCELLED = "cancelled"
+#: Who takes calls away from the workers.
+_CLIENT = "client"
 
 
 class PoolDirectory:
@@ -81,17 +83,25 @@ class PoolDirectory:
     def claim(self, number: int) -> bool:
         """Take a call away from the workers; return False if one has it already."""
         try:
-            self._claim(number).symlink_to("client")
+            self._claim(number).symlink_to(_CLIENT)
         except FileExistsError:
             return False
         return True
 
+    def take_away(self, number: int) -> bool:
+        """Claim a call, unless a worker has it; on a full disk a look must do."""
+        try:
+            return self.claim(number)
+        except OSError:
+            return self.owner(number) is None
+
     def owner(self, number: int) -> str | None:
         """Return the worker that has taken a call that is listed as taken."""
         try:
-            return str(self._claim(number).readlink())
+            owner = str(self._claim(number).readlink())
         except OSError:
             return None
+        return None if owner == _CLIENT else owner
 
     def take_back(self, number: int, owner: str) -> bool:
         """Cancel a call that a worker runs; return False if it is over already.

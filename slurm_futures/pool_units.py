@@ -98,10 +98,28 @@ class Units:
         with self._lock:
             return list(self._numbers.get(future, ()))
 
-    def any_waits(self) -> bool:
-        """Whether there is a unit that no worker is known to have taken."""
+    def any_waits(self, before: float = float("inf")) -> bool:
+        """Whether there is a unit that no worker is known to have taken.
+
+        Args:
+            before: only those with lower numbers count.
+        """
         with self._lock:
-            return any(unit.owner is None for unit in list(self._units.values()))
+            return any(
+                unit.owner is None and number < before
+                for number, unit in list(self._units.items())
+            )
+
+    def owners(self) -> tuple[set[str], float]:
+        """Return who has taken units, and the first one nobody is known to have."""
+        owners, waiting = set(), float("inf")
+        with self._lock:
+            for number, unit in list(self._units.items()):
+                if unit.owner is None:
+                    waiting = min(waiting, number)
+                else:
+                    owners.add(unit.owner)
+        return owners, waiting
 
     def note_begun(self, number: int) -> None:
         """Take that a worker has taken this unit."""
@@ -122,18 +140,19 @@ class Units:
             *others[self._turn : self._turn + _AHEAD],
         ]
 
-    def forget(self, number: int) -> None:
-        """Take that a unit is over."""
+    def forget(self, number: int) -> bool:
+        """Take that a unit is over; return whether it was not so before."""
         with self._lock:
             unit = self._units.pop(number, None)
             if unit is None:
-                return
+                return False
             numbers = self._numbers[unit.work.future]
             numbers.discard(number)
             if not numbers:
                 del self._numbers[unit.work.future]
             self._blocks[block_of(number)].open -= 1
             self._batches[self._batch_of.pop(number)].open -= 1
+            return True
 
     def take_all(self) -> list[Unit]:
         """Forget all units; return them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("slurm_futures")
 
-#: So many workers running that end in failure before they have taken a call show that
-#: none ever will.
+#: So many workers in a row that end before they have taken a call, although one waits,
+#: show that there is no use in the next one; if no worker is left, calls fail then.
 _BARREN = 3
+#: Seconds until another one is tried, if others live: at first, and the most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+#: So many workers are known before those that have ended are looked through.
+_MANY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,22 @@ class PoolSettings:
 
 
 class WorkerFuture(SlurmFuture[int]):
-    """The end of a worker. The pool replaces workers, so none is tried again."""
+    """The end of a worker. The pool replaces workers, so none is tried again.
+
+    Attributes:
+        queue: where it takes calls from.
+        first: the first call that was not in the queue when it was asked for.
+    """
+
+    def __init__(
+        self,
+        on_cancel: Callable[[SlurmFuture[Any]], None],
+        queue: PoolDirectory,
+        first: int,
+    ) -> None:
+        super().__init__(on_cancel)
+        self.queue = queue
+        self.first = first
 
     def end_for_good(self) -> None:
         """Settle a worker that the policy for calls wants to try again."""
@@ -60,6 +80,24 @@ class WorkerFuture(SlurmFuture[int]):
         """What the worker calls itself in its claims."""
         track = self.track
         return "" if track is None else f"{track.work.home.name}-{track.index}"
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is known of a worker that may have taken calls.
+
+    Attributes:
+        track: its job, if that is known.
+        proven: it has taken a call.
+        ended: it has ended; then with what error.
+        first: the first call that was not in the queue when it ended.
+    """
+
+    track: Track | None = None
+    proven: bool = False
+    ended: bool = False
+    error: BaseException | None = None
+    first: int = 0
 
 
 class PoolWorkers:
@@ -94,28 +132,75 @@ class PoolWorkers:
         self._lock = threading.RLock()
         self._workers: list[WorkerFuture] = []
         self._no_more = False
-        self._tracks: dict[str, Track] = {}  # by their names
-        self._ended: dict[str, BaseException | None] = {}
-        self._proven: set[str] = set()  # those that have taken a call
+        self._records: dict[str, _Record] = {}  # by their names
+        self._many = _MANY
         self._barren = 0
+        self._pause = 0.0  # seconds between two attempts; 0: there is no need to wait
+        self._resume_at: float | None = None  # monotonic seconds
 
-    def scale(self, work: int, directory: PoolDirectory, label: str) -> None:
-        """Start workers where there are fewer than there is work for."""
+    def scale(
+        self, work: int, directory: PoolDirectory, first: int, label: str
+    ) -> None:
+        """Start workers where there are fewer than there is work for.
+
+        After a row of failures there is one at a time, later and later.
+
+        Args:
+            work: how many calls are open.
+            directory: the queue.
+            first: the first call that is not in the queue yet.
+            label: what the calls are called.
+        """
         with self._lock:
             alive = [each for each in self._workers if not each.done()]
             missing = min(self._settings.max_workers, work) - len(alive)
-            if missing <= 0 or self._no_more:
+            if missing <= 0 or self._no_more or not (allowed := self._allow()):
                 return
-            new = [WorkerFuture(self._cancel_job) for _ in range(missing)]
-            self._workers = alive + new
-        call = self._serve(directory)
-        self._start(
-            self._kind,
-            f"{label}-worker",
-            [JobRequest(future, range(1), [call]) for future in new],
-        )
+            new = [
+                WorkerFuture(self._cancel_job, directory, first)
+                for _ in range(min(missing, allowed))
+            ]
+            self._workers = self._workers + new
+        try:
+            call = self._serve(directory)
+            requests = [JobRequest(future, range(1), [call]) for future in new]
+            self._start(self._kind, f"{label}-worker", requests)
+        except Exception:
+            self._drop(new)
+            for future in new:
+                future.cancel()
+            with self._lock:
+                self._slow_down()
+            raise
         for future in new:
             future.add_done_callback(partial(self._hear_of_end, future))
+
+    def _drop(self, workers: list[WorkerFuture]) -> None:
+        with self._lock:
+            self._workers = [each for each in self._workers if each not in workers]
+
+    def _allow(self) -> int:
+        """Return how many workers may be started now."""
+        if self._resume_at is None:
+            return self._settings.max_workers
+        if not self.may_resume:
+            return 0
+        self._resume_at = None
+        if not self._pause:
+            return self._settings.max_workers
+        self._slow_down()
+        return 1
+
+    def _slow_down(self) -> None:
+        """Wait until the next worker is started, twice as long as the last time."""
+        if self._resume_at is None:
+            self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+            self._resume_at = time.monotonic() + self._pause
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether workers that were put off may be started now."""
+        return self._resume_at is not None and time.monotonic() >= self._resume_at
 
     def _hear_of_end(self, worker_future: WorkerFuture, _: Future[Any]) -> None:
         self._on_end(worker_future)
@@ -133,41 +218,106 @@ class PoolWorkers:
 
     def note_claim(self, owner: str) -> Track | None:
         """Take that a worker has taken a call; return its job, if that is known yet."""
-        self._proven.add(owner)
-        if owner not in self._tracks:
-            tracks = [(each.name, each.track) for each in self._workers]
-            self._tracks.update((name, track) for name, track in tracks if track)
-        return self._tracks.get(owner)
+        record = self._record(owner)
+        if not record.proven:
+            record.proven = True
+            self.trust()
+        if record.track is None:
+            self._learn_tracks()
+        return record.track
 
-    def note_success(self) -> None:
-        """Take that a call has ended, so that workers are of use."""
-        self._barren = 0
+    def _learn_tracks(self) -> None:
+        for each in self._workers:
+            if each.track is not None:
+                self._record(each.name).track = each.track
 
-    def note_end(self, future: WorkerFuture) -> BaseException | None:
-        """Take that a worker has ended; return with what error."""
+    def _record(self, name: str) -> _Record:
+        return self._records.setdefault(name, _Record())
+
+    def trust(self) -> None:
+        """Take that workers are of use, or may be again."""
+        with self._lock:
+            self._barren, self._pause = 0, 0.0
+            if self._resume_at is not None:
+                self._resume_at = time.monotonic()
+
+    def note_end(self, future: WorkerFuture, first: int) -> BaseException | None:
+        """Take that a worker has ended; return with what error.
+
+        Args:
+            future: the worker.
+            first: the first call that is not in the queue yet.
+        """
         error = None if future.cancelled() else future.exception()
         if future.track is not None:
-            self._ended[future.name] = error
+            record = self._record(future.name)
+            record.track, record.ended = future.track, True
+            record.error, record.first = error, first
+        self._drop([future])
         return error
 
     def has_ended(self, owner: str | None) -> bool:
-        """Whether the worker of this name has ended."""
-        return owner in self._ended
+        """Whether the worker of this name has ended.
+
+        So has one that was forgotten: it took a call after what Slurm calls its end.
+        """
+        record = self._records.get(owner or "")
+        if record is None:
+            return False
+        if not record.ended and record.track is None:
+            all_known = all(each.track is not None for each in self._workers)
+            self._learn_tracks()
+            return all_known and record.track is None
+        return record.ended
 
     def error_of(self, owner: str) -> BaseException | None:
         """Return with what error a worker has ended."""
-        return self._ended[owner]
-
-    def count_barren(self, future: WorkerFuture, error: BaseException) -> None:
-        """Take that a worker has failed while calls wait, maybe before it took one."""
-        by_hand = isinstance(error, JobCancelled)
-        if future.track is not None and not by_hand and future.name not in self._proven:
-            self._barren += 1
+        return self._records[owner].error
 
     @property
-    def are_barren(self) -> bool:
-        """Whether all the last workers failed before they took a call."""
-        return self._barren >= _BARREN
+    def are_many(self) -> bool:
+        """Whether it is worth the effort to forget those that have ended."""
+        return len(self._records) > self._many
+
+    def forget_ended(self, owners: set[str], waiting: float) -> None:
+        """Forget the workers that have ended, and that no open call can name.
+
+        Args:
+            owners: who has taken open calls.
+            waiting: the first call of which it is not known who has taken it.
+        """
+        self._records = {
+            name: each
+            for name, each in self._records.items()
+            if not each.ended or name in owners or waiting < each.first
+        }
+        self._many = _MANY + 2 * len(self._records)
+
+    def weigh_end(self, future: WorkerFuture, *, waits: bool) -> bool:
+        """Take what the end of a worker says about the use of others.
+
+        Args:
+            future: the worker.
+            waits: a call that was there before the worker waits still.
+
+        Returns:
+            Whether no other one can be had, or would do any better.
+        """
+        error = None if future.cancelled() else future.exception()
+        if future.track is not None and self._record(future.name).proven:
+            self.trust()
+            return False
+        if future.cancelled() or isinstance(error, JobCancelled):
+            return False
+        refused = error is not None and (
+            future.track is None or isinstance(error, PendingTimeout)
+        )
+        with self._lock:
+            self._barren += waits and not refused
+            hopeless = refused or (waits and self._barren >= _BARREN)
+            if hopeless:
+                self._slow_down()
+        return hopeless
 
     @property
     def all_ended(self) -> bool:
@@ -193,22 +343,13 @@ class PoolWorkers:
             self._no_more = True
             return list(self._workers)
 
-    def dismiss(self) -> None:
-        """Cancel all workers; nobody wants to hear of their ends any more."""
-        self._on_end = lambda _: None
-        for each in self.forbid():
-            each.cancel()
-
-    def clear(self) -> None:
-        """Forget the workers, which have all ended."""
-        self._workers = []
-
-
-def could_not_run(future: WorkerFuture, error: BaseException | None) -> bool:
-    """Whether a worker ended since the cluster did not even start it."""
-    return error is not None and (
-        future.track is None or isinstance(error, PendingTimeout)
-    )
+    def forget_all(self) -> list[WorkerFuture]:
+        """Forget all workers; return them."""
+        with self._lock:
+            workers, self._workers = self._workers, []
+            self._records = {}
+            self._barren, self._pause, self._resume_at = 0, 0.0, None
+        return workers
 
 
 def _seconds(limit: object) -> float | None:

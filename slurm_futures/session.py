@@ -158,13 +158,14 @@ class Session:
                     watch=self._poller.watch_queue,
                     cancel_job=self._cancel_job,
                     post=self._poller.call,
+                    is_room_wanted=self._submitter.is_room_wanted,
                 )
                 if self.closed or self._released:
                     self._pools[kind].close()
             return self._pools[kind]
 
     def _make_room(self) -> None:
-        """Let pools without work end their workers, since other calls need them."""
+        """Let pools end workers without work soon, since other calls need them."""
         for pool in list(self._pools.values()):
             self._poller.call(pool.give_way)
 
@@ -213,8 +214,15 @@ class Session:
         with self._lock:
             futures = list(self._futures)
         for future in futures:
-            if not future.done() and (started or not future.running()):
+            if not future.done() and (started or not self._has_begun(future)):
                 future.cancel()
+
+    def _has_begun(self, future: SlurmFuture[Any]) -> bool:
+        """Whether a call of a future runs; if not, none does from now on in a pool."""
+        if self._settings.pool is None:
+            return future.running()
+        begun = [pool.withdraw(future) for pool in list(self._pools.values())]
+        return any(begun)
 
     def close(self) -> None:
         """Accept no more calls."""

@@ -107,6 +107,16 @@ class Submitter:
         if has_work:
             self._wake()
 
+    def is_room_wanted(self, kind: Kind) -> bool:
+        """Whether other kinds of jobs wait since `max_workers` jobs are open."""
+        with self._changed:
+            return self._places.free() == 0 and any(
+                not request.future.done()
+                for other, (_, requests) in self._outbox.items()
+                if other != kind
+                for request in requests
+            )
+
     def fail_waiting(self, error: SlurmFuturesError) -> None:
         """Fail all futures that have no job yet.
 

@@ -20,7 +20,7 @@ LAYERS = [
     "executor demo",
     "session mapping arguments",
     "poller pool canceller",
-    "inspection",
+    "inspection pool_inspection",
     "endings submitter progress sharing pace",
     "settling sending open_submission places post_mortem pending pool_units "
     "pool_workers",

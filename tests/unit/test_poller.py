@@ -623,6 +623,63 @@ def test_queue_that_cannot_be_stopped_does_not_hold_up_the_end_of_the_thread(
     watched.poller.join()
 
 
+class Queue:
+    """A queue of calls that waits until it is stopped."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.error: SlurmFuturesError | None = None
+
+    def look(self) -> bool:
+        """Look."""
+        return False
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """End."""
+        self.is_open = False
+        self.error = error
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_messages_that_arrive_before_the_thread_fails_are_not_lost(
+    watched: WatchedPoller, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue is stopped as well, and what settles futures is called."""
+    queue = Queue()
+    called: list[str] = []
+
+    def receive_and_fail() -> None:
+        watched.poller.watch_queue(queue)
+        watched.poller.call(lambda: called.append("called"))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(watched.poller, "_look", receive_and_fail)
+    watched.poller.watch(jobs.opened)
+
+    assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
+    assert_soon(lambda: queue.error is not None)
+    assert called == ["called"]
+    watched.poller.join()
+
+
+def test_call_that_raises_harms_nobody(
+    watched: WatchedPoller, jobs: FakeJobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even an exception that is no Exception: the thread goes on."""
+
+    def leave() -> None:
+        raise SystemExit
+
+    watched.poller.watch(jobs.opened)
+    watched.poller.call(leave)
+    jobs.finish(0, 0)
+    jobs.finish(1, 1)
+
+    assert [future.result(5) for future in jobs.futures] == [0, 1]
+    watched.poller.join()
+    assert "an error that should not happen" in caplog.text
+
+
 def test_stop_fails_open_futures_and_cancels_their_jobs(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:

@@ -11,13 +11,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slurm_futures import JobFailed, SlurmFuturesError, worker
+from slurm_futures import (
+    JobFailed,
+    SlurmFuturesError,
+    pool_inspection,
+    pool_workers,
+    worker,
+)
 from slurm_futures import pool as pool_module
 from slurm_futures.directories import RunDirectory
 from slurm_futures.errors import (
@@ -138,6 +144,7 @@ class Harness:
         self.workers: list[FakeWorker] = []
         self.posted: list[Callable[[], None]] = []
         self.cancelled: list[SlurmFuture[Any]] = []
+        self.room_is_wanted = False
         self.pool = Pool(
             _KIND,
             PoolSettings(max_workers, max_calls, 60.0),
@@ -147,6 +154,7 @@ class Harness:
             watch=lambda _: None,
             cancel_job=self.cancelled.append,
             post=self.posted.append,
+            is_room_wanted=lambda _: self.room_is_wanted,
         )
 
     def _start(self, _kind: Kind, _label: str, requests: list[JobRequest]) -> None:
@@ -194,7 +202,7 @@ class Harness:
         self.pool.join()
         while self.posted:
             self.posted.pop(0)()
-        self.pool._claims_at = -1e9
+        self.pool._inspector._claims_at = -1e9
         self.pool.look()
         self.pool.join()  # what came back goes into the queue again
 
@@ -287,6 +295,46 @@ def test_a_call_that_comes_as_the_last_worker_idles_out(harness: Harness) -> Non
     assert late.result(0) == "late"
 
 
+def test_workers_that_have_ended_are_forgotten(harness: Harness) -> None:
+    """However many there have been, and although one call runs all the time."""
+    (long,) = harness.submit(lambda: "long")
+    first = harness.workers[0]
+    first.start()
+    first.take(0)
+    for _ in range(250):
+        futures = harness.submit(int)
+        harness.workers[-1].start()
+        harness.workers[-1].serve()
+        assert harness.all_done(futures)
+        harness.workers[-1].end()
+
+    assert len(harness.workers) == 251
+    assert len(harness.pool._workers._records) < 150
+    first.end(failed())
+    assert isinstance(long.exception(0), JobFailed)
+
+
+def test_a_worker_that_was_forgotten_takes_a_call(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lived on where Slurm could not see it: the call is not waited for in vain."""
+    monkeypatch.setattr(harness.pool._workers, "_many", 0)
+    assert not harness.all_done(harness.submit(int))
+    late = harness.workers[0]
+    late.start()
+    late.serve()
+    harness.poll()
+    late.end(failed())
+    (future,) = harness.submit(int)
+    late.take(1)
+    harness.poll()
+    assert not future.done(), "it may be the worker whose job is not known yet"
+
+    harness.workers[1].start()
+    harness.poll()
+    assert isinstance(future.exception(0), JobLost)
+
+
 # Workers that fail.
 
 
@@ -324,6 +372,7 @@ def test_a_claim_that_shows_late_is_noticed(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a network file system, or if the directory could not be listed."""
+    monkeypatch.setattr(harness.pool._workers, "_many", 0)
     (future,) = harness.submit(int)
     worker = harness.workers[0]
     worker.start()
@@ -354,6 +403,24 @@ def test_a_call_that_begins_before_the_id_of_its_job_is_known(
     harness.workers[0].start()
     harness.poll()
     assert future.running()
+
+
+def test_a_call_that_begins_again_before_the_id_of_its_job_is_known(
+    harness: Harness,
+) -> None:
+    """Its worker is not taken for one that was forgotten."""
+    (future,) = harness.submit(int)
+    first = harness.workers[0]
+    first.start()
+    work = make_work(future, harness.run.submission(9), _KIND)
+    future.add_track(Track(JobId(3), 0, harness.run.submission(9), work, 0.0))
+    first.future.track, track = None, first.future.track
+    first.take(0)
+    harness.poll()
+
+    first.future.track = track
+    harness.poll()
+    assert not future.done()
 
 
 def test_a_chunk_goes_on_where_its_worker_died(harness: Harness) -> None:
@@ -399,17 +466,141 @@ def test_a_chunk_of_a_worker_that_may_live_on_is_first_taken_back(
 
 
 def test_workers_that_never_take_a_call_end_in_failure(harness: Harness) -> None:
-    """After three of them the calls fail as they did."""
+    """After a row of them the calls fail as they did; later calls try anew."""
     futures = harness.submit(int, int)
-    for number in range(3):
+    for number in range(4):
         assert not futures[0].done()
         harness.workers[number].start()
         harness.workers[number].end(failed())
 
     assert [type(future.exception(0)) for future in futures] == [JobFailed] * 2
-    assert harness.running() == [harness.workers[3]] or harness.running() == []
-    (late,) = harness.submit(int)
-    assert isinstance(late.exception(0), JobFailed)
+    assert harness.running() == []
+    assert_served_by_another(harness)
+
+
+def assert_served_by_another(harness: Harness) -> None:
+    """See that a call that comes later has a worker, and its value."""
+    (late,) = harness.submit(lambda: "late")
+    (other,) = harness.running()
+    other.start()
+    assert other.serve() == 1
+    harness.poll()
+    assert late.result(0) == "late"
+    other.end()
+
+
+def test_workers_that_end_well_without_a_call_end_in_failure(harness: Harness) -> None:
+    """They cannot see the queue: a node that does not mount its file system, say."""
+    (future,) = harness.submit(int)
+    for number in range(3):
+        assert not future.done()
+        harness.workers[number].start()
+        harness.workers[number].end()
+
+    assert isinstance(future.exception(0), JobLost)
+    assert str(harness.directory.path) in str(future.exception(0))
+    assert harness.running() == []
+    assert_served_by_another(harness)
+
+
+def test_a_worker_that_ends_as_a_call_comes_is_not_barren(harness: Harness) -> None:
+    """It has waited for `idle_timeout`, since another one took all there was."""
+    harness.submit(int)
+    good = harness.workers[0]
+    good.start()
+    for _ in range(5):
+        harness.submit(int, int)
+        assert len(harness.running()) == 2
+        good.serve()
+        harness.poll()
+        harness.submit(int)
+        harness.running()[1].start()
+        harness.running()[1].end()
+
+
+class Clock:
+    """Stands for the time of workers."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the seconds of the test."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let the test say how late it is."""
+    clock = Clock()
+    monkeypatch.setattr(pool_workers, "time", clock)
+    return clock
+
+
+def end_all_but(harness: Harness, good: FakeWorker) -> None:
+    """Let the workers of a broken node fail, until there are no others."""
+    while others := [each for each in harness.running() if each is not good]:
+        others[0].start()
+        others[0].end(failed())
+
+
+def test_a_broken_node_leaves_the_calls_to_the_others(
+    harness: Harness, clock: Clock
+) -> None:
+    """Its workers are replaced less and less often, and nothing fails."""
+    futures = harness.submit(*[int] * 9)
+    good = harness.workers[0]
+    good.start()
+    good.take(0)
+    started = []
+    for _ in range(60):
+        end_all_but(harness, good)
+        started.append(len(harness.workers))
+        clock.now += 1
+        harness.poll()
+
+    assert started[0] == 4, "the first ones are replaced at once"
+    assert started[-1] == 9, "after 1, 2, 4, 8, 16 s"
+    assert good.serve() == 8
+    harness.poll()
+    assert [future.done() for future in futures] == [False] + [True] * 8
+    assert harness.cancelled == []
+
+
+def test_a_worker_that_takes_a_call_ends_the_patience(
+    harness: Harness, clock: Clock
+) -> None:
+    """When the node is well again there are as many workers as before."""
+    harness.submit(*[int] * 9)
+    good = harness.workers[0]
+    good.start()
+    good.take(0)
+    harness.poll()
+    end_all_but(harness, good)
+    clock.now += 1
+    harness.poll()
+    another = harness.workers[-1]
+    another.start()
+    another.serve(max_calls=1)
+    harness.poll()
+    another.end()
+    assert len(harness.running()) == 2
+
+
+def test_the_end_of_the_only_good_worker(harness: Harness, clock: Clock) -> None:
+    """Its successor is started at once, whatever others have done."""
+    futures = harness.submit(*[int] * 9)
+    good = harness.workers[0]
+    good.start()
+    good.serve(max_calls=1)
+    harness.poll()
+    end_all_but(harness, good)
+    assert harness.running() == [good]
+
+    good.end()
+    assert len(harness.running()) == 2
+    harness.running()[0].serve()
+    assert harness.all_done(futures)
 
 
 def test_idle_workers_that_fail_are_not_barren(harness: Harness) -> None:
@@ -521,6 +712,36 @@ def _worker_calls() -> list[PickledCall]:
     return [PickledCall(dump(worker.SERVE_POOL), dump_arguments((), {}))]
 
 
+def test_workers_give_way_as_soon_as_nothing_waits(harness: Harness) -> None:
+    """Calls of another kind wait for their places; later calls take it back."""
+    harness.submit(int, int, int)
+    for number, each in enumerate(harness.workers):
+        each.start()
+        each.take(number)
+    closed = harness.directory.path / "queue" / "closed"
+    harness.room_is_wanted = True
+    harness.poll()
+    assert not closed.exists(), "a call waits"
+
+    assert harness.workers[1].serve() == 1
+    harness.poll()
+    assert harness.pool.is_open
+    assert closed.exists(), "all are over or run"
+
+    harness.submit(int)
+    assert not closed.exists()
+
+
+def test_workers_wait_for_calls_while_nobody_else_wants_room(harness: Harness) -> None:
+    """They need not start again for the next one."""
+    futures = harness.submit(int)
+    harness.workers[0].serve()
+    assert harness.all_done(futures)
+
+    harness.pool.give_way()
+    assert os.listdir(harness.directory.path / "queue") == []
+
+
 # Cancelling.
 
 
@@ -619,6 +840,53 @@ def test_cancel_after_the_end_of_the_pool(harness: Harness) -> None:
     harness.pool.cancel(future)
 
 
+def test_withdrawing_leaves_alone_what_runs(harness: Harness) -> None:
+    """Whoever claims a call first has it, long before the poller knows."""
+    begun, waiting = harness.submit(lambda: 1, lambda: 2)
+    harness.workers[0].take(0)
+
+    assert harness.pool.withdraw(begun)
+    assert not harness.pool.withdraw(waiting)
+
+    assert harness.workers[1].serve() == 0
+    path = harness.workers[0].outcomes(0)
+    path.write_bytes(worker.pack_outcome(0, worker.VALUE, dump(1)))
+    path.rename(path.with_name("0"))
+    harness.poll()
+    assert begun.result(0) == 1
+    assert not harness.pool.is_open
+    assert harness.cancelled == []
+
+
+def test_withdrawing_a_part_of_a_chunk(harness: Harness) -> None:
+    """One call is to be tried again, others run: it does not, and they do."""
+    chunk = harness.submit_chunk(fail, lambda: 2)
+    harness.workers[0].take(0)
+    path = harness.workers[0].outcomes(0)
+    again = PickledCall(dump(fail), dump_arguments((), {}))
+    harness.pool.put("fit", [JobRequest(chunk, [0], [again])])
+    harness.pool.join()
+
+    assert harness.pool.withdraw(chunk)
+    assert harness.workers[1].serve() == 0
+    path.write_bytes(worker.pack_outcome(1, worker.VALUE, dump(2)))
+    path.rename(path.with_name("0"))
+    harness.poll()
+
+    first, second = chunk.result(0)
+    assert isinstance(first.exception, CancelledError)
+    assert second.value == 2
+
+
+def test_withdrawing_the_last_call_ends_the_pool(harness: Harness) -> None:
+    """When no more will come."""
+    (future,) = harness.submit(int)
+    harness.pool.close()
+    assert not harness.pool.withdraw(future)
+    harness.poll()
+    assert harness.workers[0].future.cancelled()
+
+
 # Ends.
 
 
@@ -672,6 +940,28 @@ def test_a_call_that_comes_after_the_end(harness: Harness) -> None:
     assert len(harness.staging.over) == 2
 
 
+def test_a_call_that_comes_as_the_queue_is_given_up(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in a queue that somebody looks at."""
+    first = harness.submit(int)
+    harness.workers[0].serve()
+    harness.pool.close()
+    late: list[SlurmFuture[Any]] = []
+    note_over = harness.staging.note_over
+
+    def submit_another(directory: PoolDirectory) -> None:
+        note_over(directory)
+        if not late:
+            late.extend(harness.submit(int))
+
+    monkeypatch.setattr(harness.staging, "note_over", submit_another)
+    assert harness.all_done(first)
+
+    harness.workers[-1].serve()
+    assert harness.all_done(late)
+
+
 def test_resubmission_while_closing(harness: Harness) -> None:
     """The rest of a chunk whose worker died still runs."""
     chunk = harness.submit_chunk(lambda: 1, lambda: 2)
@@ -696,6 +986,7 @@ def test_stop_fails_everything(harness: Harness) -> None:
     harness.pool.stop(JobCancelled("stopped", job_id="7"))
     harness.poll()
     futures += harness.submit(int)
+    harness.poll()
     assert [type(future.exception(0)) for future in futures] == [JobCancelled] * 4
     assert harness.running() == []
     assert len(harness.workers) == 2
@@ -738,22 +1029,146 @@ def test_callbacks_may_use_the_pool(harness: Harness) -> None:
 # Files.
 
 
-def test_calls_that_cannot_be_written_fail(harness: Harness) -> None:
+def raise_it(error: BaseException) -> Callable[..., None]:
+    """Return a function that raises."""
+
+    def raise_error(*_: object) -> None:
+        raise error
+
+    return raise_error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), MemoryError("too little")]
+)
+def test_calls_that_cannot_be_written_fail(harness: Harness, error: Exception) -> None:
     """And do not count as open, so that nobody waits for them."""
-
-    def disk_is_full() -> None:
-        raise OSError(28, "No space left on device")
-
-    harness.staging.before_write = disk_is_full
+    harness.staging.before_write = raise_it(error)
     (future,) = harness.submit(int)
+    harness.poll()
 
-    assert "No space left on device" in str(future.exception(0))
+    assert str(error) in str(future.exception(0))
     assert not harness.pool.is_open
     harness.staging.before_write = lambda: None
     (second,) = harness.submit(int)
     harness.workers[0].serve()
     harness.poll()
     assert second.result(0) == 0
+
+
+def test_calls_that_fail_on_their_way_do_not_run(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in the queue, but no worker could be asked for."""
+    monkeypatch.setattr(pool_workers, "_FIRST_PAUSE", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.pool._workers, "_start", raise_it(RuntimeError("no")))
+        futures = harness.submit(int, int)
+    harness.poll()
+
+    assert [type(future.exception(0)) for future in futures] == [SubmitError] * 2
+    assert not harness.pool.is_open
+    harness.submit(int)
+    assert len(harness.workers) == 1
+    assert harness.workers[0].serve() == 1
+
+
+def test_a_call_that_runs_already_does_not_fail_on_its_way(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker has taken in time has its value, and does so once."""
+    assert harness.all_done(harness.submit(int)) is False
+    harness.workers[0].serve()
+    harness.poll()
+
+    def take_and_fail(*_: object) -> None:
+        harness.workers[0].serve(max_calls=1)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.pool._workers, "scale", take_and_fail)
+        taken, failed_on_its_way = harness.submit(lambda: 1, lambda: 2)
+    harness.poll()
+
+    assert taken.result(0) == 1
+    assert isinstance(failed_on_its_way.exception(0), SubmitError)
+    assert harness.workers[0].serve() == 0
+
+
+def test_callbacks_of_calls_that_cannot_be_written(harness: Harness) -> None:
+    """They may wait for all that is on its way: they run in the poller's thread."""
+    harness.staging.before_write = raise_it(OSError(28, "No space left on device"))
+    future = SlurmFuture[Any](harness.pool.cancel)
+    seen: list[bool] = []
+
+    def wait_for_all(_: Future[Any]) -> None:
+        harness.pool.join()
+        seen.append(harness.pool.is_open)
+
+    future.add_done_callback(wait_for_all)
+    call = PickledCall(dump(int), dump_arguments((), {}))
+    harness.pool.put("fit", [JobRequest(future, range(1), [call])])
+    harness.poll()
+    assert seen == [False]
+
+
+def test_a_callback_that_raises_harms_no_other_call(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even an exception that is no Exception, in a call that cannot be written."""
+    harness.staging.before_write = raise_it(OSError(28, "No space left on device"))
+    futures = [SlurmFuture[Any](harness.pool.cancel) for _ in range(2)]
+    futures[0].add_done_callback(raise_it(SystemExit()))
+    call = PickledCall(dump(int), dump_arguments((), {}))
+    harness.pool.put("fit", [JobRequest(each, range(1), [call]) for each in futures])
+    harness.poll()
+
+    assert isinstance(futures[1].exception(0), SubmitError)
+    assert "a callback raised" in caplog.text
+
+
+def test_calls_that_fail_while_they_are_written_do_not_run(harness: Harness) -> None:
+    """Their workers could not be had; those that come later pass over them."""
+    harness.submit(int)
+    harness.workers[0].serve()
+    harness.poll()
+    harness.staging.before_write = lambda: harness.workers[0].end(SubmitError("no"))
+    (future,) = harness.submit(int)
+    harness.poll()
+
+    assert isinstance(future.exception(0), SubmitError)
+    assert os.listdir(harness.directory.path / "queue") == []
+
+
+def test_a_queue_that_cannot_be_closed_now(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing fails, and a later look closes it."""
+    (future,) = harness.submit(int)
+    harness.workers[0].start()
+    harness.workers[0].serve()
+    harness.pool.close()
+    closed = harness.directory.path / "queue" / "closed"
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolDirectory, "close", raise_it(OSError(24, "Too many files")))
+        harness.poll()
+    assert future.result(0) == 0
+    assert not closed.exists()
+
+    harness.poll()
+    assert closed.exists()
+
+
+def test_workers_are_ended_even_if_the_queue_cannot_be_closed(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C, on a full disk."""
+    harness.submit(int, int)
+    monkeypatch.setattr(PoolDirectory, "close", raise_it(OSError(28, "No space left")))
+
+    harness.pool.end_workers()
+
+    assert [each.future.cancelled() for each in harness.workers] == [True, True]
 
 
 def test_calls_in_a_deleted_queue_are_lost(
@@ -781,6 +1196,27 @@ def test_calls_in_a_deleted_queue_are_lost(
     assert f"{deleted.path} was deleted" in str(error)
     assert harness.workers[0].future.cancelled()
     assert_served_anew(harness)
+
+
+def test_workers_of_a_deleted_queue_do_not_fail_its_calls(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """They end well; the calls are lost for what has happened, or served after all."""
+    (future,) = harness.submit(lambda: 5)
+    hidden = harness.directory.path.rename(harness.directory.path.with_name("hidden"))
+    for number in range(3):
+        harness.workers[number].start()
+        with pytest.raises(FileNotFoundError):
+            harness.workers[number].end()
+    assert harness.running() == []
+    assert not future.done()
+
+    hidden.rename(harness.directory.path)
+    clock.now += 1
+    harness.poll()
+    harness.workers[-1].serve()
+    harness.poll()
+    assert future.result(0) == 5
 
 
 def test_a_queue_that_was_deleted_is_noticed_by_the_next_call(harness: Harness) -> None:
@@ -911,7 +1347,7 @@ def test_an_outcome_that_is_damaged_is_lost_in_the_end(
     harness.poll()
     assert not future.done()
 
-    monkeypatch.setattr(pool_module, "_GRACE", 0.0)
+    monkeypatch.setattr(pool_inspection, "_GRACE", 0.0)
     harness.poll()
     assert "cannot be read" in str(future.exception(0))
 

@@ -67,7 +67,7 @@ def test_one_of_client_and_workers_has_a_call(directory: PoolDirectory) -> None:
     assert directory.claim(1)
     assert not directory.claim(1)
     assert directory.owner(0) == "0001-0"
-    assert directory.owner(1) == "client"
+    assert directory.owner(1) is None, "it is no worker"
     assert directory.owner(2) is None
     assert directory.list_claims(["0-999"]) == {0, 1}
 

@@ -618,6 +618,23 @@ def test_calls_wait_while_all_workers_are_busy(
     assert scheduler.batches[1].throttle == 1
 
 
+def test_room_is_wanted_while_other_kinds_wait(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """Until there is a place, or nobody waits for the calls any more."""
+    desk = Desk(scheduler, tmp_path, max_workers=2)
+    desk.put(2)
+    desk.submitter.join()
+    assert not desk.submitter.is_room_wanted(LARGE)
+
+    (waiting,) = desk.put(1)
+    desk.submitter.join()
+    assert desk.submitter.is_room_wanted(LARGE)
+    assert not desk.submitter.is_room_wanted(KIND)
+    waiting.future.cancel()
+    assert not desk.submitter.is_room_wanted(LARGE)
+
+
 def test_throttle_is_raised_as_other_jobs_end(
     scheduler: FakeScheduler, tmp_path: Path
 ) -> None:
