@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from slurm_futures.directories import read_own
+from slurm_futures.directories import ForeignFileError, read_own
 from slurm_futures.pool_worker import CLOSED
 from slurm_futures.worker import BLOCK_SIZE, block_of
 
@@ -128,10 +128,14 @@ class PoolDirectory:
         return read_own(self._outcomes(number))
 
     def read_partial_outcomes(self, number: int, owner: str) -> Iterator[bytes]:
-        """Yield what a worker has left of a call that it did not finish."""
+        """Yield what a worker has left of a call that it did not finish.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
         path = self._outcomes(number)
         for suffix in (owner, _CANCELLED):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError, ForeignFileError):
                 yield read_own(path.with_name(f"{number}.{suffix}"))
 
     def _outcomes(self, number: int) -> Path:

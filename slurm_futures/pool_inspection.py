@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from slurm_futures import worker
 from slurm_futures.errors import JobLost, SlurmFuturesError, words_of
+from slurm_futures.settling import is_complete
 
 if TYPE_CHECKING:
     from slurm_futures.pool_directory import PoolDirectory
@@ -69,18 +70,20 @@ class PoolInspector:
     def _settle(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         if unit.owner is None:
             self._note_owner(directory, number, unit)
-        missing: list[int] | range = range(len(unit.work.positions))
+        size = len(unit.work.positions)
+        content, problem = b"", "it is cut short or damaged"
         try:
             content = directory.read_outcomes(number)
-            missing, _ = self._settler.deliver(unit.work, [content])
         except OSError as error:
-            unit.problem = str(error)
-        if missing:
+            problem = str(error)
+        if not is_complete(content, size):
             now = time.monotonic()
             unit.finished_at = unit.finished_at or now
             if now - unit.finished_at < _GRACE:
                 return False
-            lost = JobLost(f"The outcome of a call cannot be read: {unit.problem}.")
+        missing, _ = self._settler.deliver(unit.work, [content])
+        if missing:
+            lost = JobLost(f"The outcome of a call cannot be read: {problem}.")
             self._settler.fail(unit.work, missing, lost)
         self._units.forget(number)
         return True
@@ -111,13 +114,28 @@ class PoolInspector:
         assert unit.owner is not None
         if len(unit.work.positions) > 1 and not self._give_up(directory, number, unit):
             return
-        left = directory.read_partial_outcomes(number, unit.owner)
+        left = self._read_left(directory, number, unit)
+        if left is None:
+            return
         missing, _ = self._settler.deliver(unit.work, left)
         if missing:
             error = self._workers.error_of(unit.owner)
             cause = as_ours(error or JobLost(f"worker {unit.owner} ended in a call."))
             self._settler.break_off(unit.work, missing, cause, began=True)
         self._units.forget(number)
+
+    def _read_left(
+        self, directory: PoolDirectory, number: int, unit: Unit
+    ) -> list[bytes] | None:
+        """Return what there is of a call; None if that is to be asked again later."""
+        assert unit.owner is not None
+        try:
+            return list(directory.read_partial_outcomes(number, unit.owner))
+        except OSError as error:
+            logger.debug("call %d is settled later: %s", number, error)
+        now = time.monotonic()
+        unit.unreadable_since = unit.unreadable_since or now
+        return None if now - unit.unreadable_since < _GRACE else []
 
     def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         """Take a chunk back from a worker that may live on where Slurm cannot see it.

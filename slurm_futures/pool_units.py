@@ -32,14 +32,14 @@ class Unit:
         owner: the worker that has taken it, as far as is known.
         taken_back_at: monotonic seconds when it was taken from a worker that is lost.
         finished_at: monotonic seconds when its outcomes were seen that cannot be read.
-        problem: why they cannot.
+        unreadable_since: the same of those that a worker has not finished.
     """
 
     work: Work
     owner: str | None = None
     taken_back_at: float | None = None
     finished_at: float | None = None
-    problem: str = ""
+    unreadable_since: float | None = None
 
 
 @dataclass(slots=True)

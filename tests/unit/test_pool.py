@@ -5,12 +5,13 @@ Workers are those of pool_worker.py, run here one by one; the poller is the test
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 from slurm_futures import (
     JobFailed,
     SlurmFuturesError,
+    pool_directory,
     pool_inspection,
     pool_workers,
     worker,
@@ -51,7 +53,7 @@ from slurm_futures.serialization import (
 )
 from slurm_futures.settling import Settler
 from slurm_futures.staging import Kind
-from slurm_futures.tracking import Track
+from slurm_futures.tracking import Track, Work
 from tests.unit.fakes import CONTEXT, make_work
 from tests.waiting import assert_soon
 
@@ -1350,6 +1352,62 @@ def test_an_outcome_that_is_damaged_is_lost_in_the_end(
     monkeypatch.setattr(pool_inspection, "_GRACE", 0.0)
     harness.poll()
     assert "cannot be read" in str(future.exception(0))
+
+
+def test_a_damaged_chunk_is_settled_once(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there counts once it is clear that there will be no more."""
+    chunk = harness.submit_chunk(lambda: 1, lambda: 2)
+    harness.workers[0].start()
+    harness.workers[0].take(0)
+    path = harness.workers[0].outcomes(0)
+    path.write_bytes(worker.pack_outcome(0, worker.VALUE, dump(1)) + b"nonsense")
+    path.rename(path.with_name("0"))
+    delivered: list[object] = []
+    deliver = harness.settler.deliver
+
+    def count(work: Work, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+        delivered.append(work)
+        return deliver(work, contents)
+
+    monkeypatch.setattr(harness.settler, "deliver", count)
+    harness.poll()
+    harness.poll()
+    assert not delivered
+    monkeypatch.setattr(pool_inspection, "_GRACE", 0.0)
+    harness.poll()
+
+    first, second = chunk.result(0)
+    assert first.value == 1
+    assert "cut short or damaged" in str(second.exception)
+    assert len(delivered) == 1
+
+
+def test_what_cannot_be_read_for_a_moment_is_not_lost(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker died in a chunk, and the file system has a hiccup."""
+    chunk = harness.submit_chunk(lambda: 1, lambda: 2)
+    worker_here = harness.workers[0]
+    worker_here.start()
+    worker_here.take(0)
+    record = worker.pack_outcome(0, worker.VALUE, dump(1))
+    worker_here.outcomes(0).write_bytes(record)
+    with monkeypatch.context() as patch:
+        patch.setattr(pool_directory, "read_own", _stale)
+        worker_here.end(failed())
+        harness.poll()
+        assert not chunk.done()
+    harness.poll()
+
+    first, second = chunk.result(0)
+    assert first.value == 1
+    assert isinstance(second.exception, JobFailed)
+
+
+def _stale(_: Path) -> bytes:
+    raise OSError(errno.ESTALE, "Stale file handle")
 
 
 def test_many_threads_submit_and_cancel(harness: Harness) -> None:
