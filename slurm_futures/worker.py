@@ -332,6 +332,9 @@ def _enter_job_directory(directory: str) -> None:
         file = os.open(f"{directory}/{name}", flags, 0o666)
         os.dup2(file, descriptor)
         os.close(file)
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:  # what is printed is there while the call runs
+        reconfigure(line_buffering=True)
     host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
     job_id = os.environ.get("SLURM_JOB_ID", "0")
     started = f"{host} {job_id} {os.environ.get('SLURM_RESTART_COUNT', '0')}"

@@ -51,6 +51,8 @@ class Job:
             "cloudpickle": CLOUDPICKLE_VERSION,
             "initializer": None,
         }
+        self.flags: tuple[str, ...] = ()  # of Python
+        self.variables: dict[str, str] = {}  # of its environment
 
     def write(self, *functions: Callable[[], object]) -> None:
         """Write the calls file: each function is called without arguments."""
@@ -65,7 +67,10 @@ class Job:
     def start(self) -> subprocess.Popen[bytes]:
         """Run the worker as the script does."""
         start = self.run_directory.path / "start.py"
-        return subprocess.Popen([sys.executable, str(start), *self.words])
+        environment = {**os.environ, **self.variables}
+        environment.pop("PYTHONUNBUFFERED", None)
+        command = [sys.executable, *self.flags, str(start), *self.words]
+        return subprocess.Popen(command, env=environment)
 
     def run(self) -> str:
         """Run the worker to its end; return what it printed."""
@@ -421,6 +426,18 @@ def test_what_calls_print_comes_before_their_outcome(job: Job) -> None:
     job.write(speak, lambda: os._exit(3))
 
     assert job.run() == "half a word"
+
+
+def test_what_calls_print_is_there_while_they_run(job: Job) -> None:
+    """Line by line; the last words of a process that is killed as well."""
+
+    def speak() -> None:
+        print("last words")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    job.write(speak)
+
+    assert job.run() == "last words\n"
 
 
 @pytest.mark.usefixtures("as_on_a_node")
