@@ -8,7 +8,9 @@ be searched for each module of the standard library: this is for avoiding both.
 
 import sys
 
-_here = sys.path.pop(0)  # before anything is imported that might be looked for in it
+_here = __file__.rpartition("/")[0]
+if not sys.flags.safe_path:  # with python -P, -I or PYTHONSAFEPATH it is not there
+    del sys.path[0]  # before anything is imported that might be looked for in it
 
 try:  # it is there already; importlib itself takes 0.6 ms
     from _frozen_importlib_external import SourceFileLoader

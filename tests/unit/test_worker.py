@@ -1,5 +1,6 @@
 """The worker: what it does on a node, run here in process and as a program."""
 
+import math
 import os
 import pickle
 import signal
@@ -481,6 +482,35 @@ def test_start_imports_little(job: Job) -> None:
     heavy = {"cloudpickle", "collections", "enum", "functools", "pathlib", "typing"}
     assert heavy & loaded <= set(started)
     assert product == 42
+
+
+@pytest.mark.parametrize("flag", ["-P", "-I", "PYTHONSAFEPATH"])
+def test_python_may_be_started_safely(job: Job, flag: str) -> None:
+    """Without the directory of the script in its path, which the job never needs."""
+    if flag.startswith("-"):
+        job.flags = (flag,)
+    else:
+        job.variables = {flag: "1"}
+    job.context["path"] = [entry for entry in sys.path if entry]
+    job.write(lambda: (sys.path, math.sqrt(4)))
+
+    job.run()
+
+    assert job.outcomes()[0].value == (job.context["path"], 2)
+
+
+def test_run_may_lie_behind_a_symbolic_link(tmp_path: Path) -> None:
+    """As home directories do; Python resolves it in its path."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    job = Job(tmp_path / "link")
+    job.context["version"] = (0, 0)  # keeps the path with which Python has started
+    job.write(lambda: sys.path)
+
+    job.run()
+
+    path = job.outcomes()[0].value
+    assert [entry for entry in path if str(tmp_path / "real") in entry] == []
 
 
 def make_leaver(path: Path, module: str) -> Callable[[], None]:
