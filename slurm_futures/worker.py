@@ -96,6 +96,9 @@ SERVE_POOL = "serve_pool"
 #: The submission and the index of the job that this process runs.
 _job: tuple[str, int] = "", 0
 
+#: The files behind the descriptors 0, 1 and 2 of the job.
+_standard_files: tuple[str, ...] = ()
+
 
 class CallsFile:
     """Reads the calls of one job out of a calls file.
@@ -327,11 +330,11 @@ def _enter_job_directory(directory: str) -> None:
         os.mkdir(directory)
     except FileExistsError:  # an earlier attempt has made it
         pass
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        file = os.open(f"{directory}/{name}", flags, 0o666)
-        os.dup2(file, descriptor)
-        os.close(file)
+    global _standard_files  # noqa: PLW0603  (one process, one job)
+    _standard_files = os.devnull, f"{directory}/stdout", f"{directory}/stderr"
+    for descriptor in (1, 2):
+        _open_standard_file(descriptor)
+    _reopen_standard_files()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:  # what is printed is there while the call runs
         reconfigure(line_buffering=True)
@@ -339,6 +342,28 @@ def _enter_job_directory(directory: str) -> None:
     job_id = os.environ.get("SLURM_JOB_ID", "0")
     started = f"{host} {job_id} {os.environ.get('SLURM_RESTART_COUNT', '0')}"
     leave_mark(f"{directory}/started", started)
+
+
+def _open_standard_file(descriptor: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if descriptor else os.O_RDONLY
+    file = os.open(_standard_files[descriptor], flags, 0o666)
+    if file == descriptor:
+        os.set_inheritable(file, True)
+    else:
+        os.dup2(file, descriptor)
+        os.close(file)
+
+
+def _reopen_standard_files() -> None:
+    """Open those that a call has closed, before another file gets the number."""
+    for descriptor in range(len(_standard_files)):
+        try:
+            os.get_inheritable(descriptor)  # does not touch the file, as fstat may
+        except OSError:
+            try:
+                _open_standard_file(descriptor)
+            except OSError:  # the next call will find it closed, as it may be used to
+                return
 
 
 def _restore_interrupts() -> None:
@@ -379,6 +404,7 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
         try:
             function, arguments = calls.load(calls.read(*initializer))
             function(*arguments)
+            _reopen_standard_files()
         except BaseException as error:  # noqa: BLE001  (SystemExit counts as well)
             _append_exception(outcomes, 0, INITIALIZER_FAILED, error)
             return True
@@ -441,7 +467,10 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
         raise
     if isinstance(function, str):
         return _serve_pool(*arguments)
-    return function(*arguments, **keywords)
+    try:
+        return function(*arguments, **keywords)
+    finally:
+        _reopen_standard_files()
 
 
 def _serve_pool(root: str, *settings: Any) -> int:

@@ -457,6 +457,28 @@ def test_call_may_close_its_stdout(job: Job, monkeypatch: pytest.MonkeyPatch) ->
     assert job.outcomes()[0].value == 3
 
 
+def test_standard_files_that_a_call_closes_are_open_for_the_next(job: Job) -> None:
+    """No other file gets their numbers, and child processes have them as well."""
+
+    def close() -> None:
+        for descriptor in (0, 1, 2):
+            os.close(descriptor)
+
+    def look() -> list[str]:
+        assert all(map(os.get_inheritable, range(3)))
+        os.write(2, b"heard")
+        return [os.readlink(f"/proc/self/fd/{each}") for each in range(3)]  # noqa: PTH115
+
+    job.context["initializer"] = dump((close, ()))
+    job.write(look, close, look)
+
+    printed = job.run()
+
+    files = ["/dev/null", *(str(job.directory / name) for name in ("stdout", "stderr"))]
+    assert [outcome.value for outcome in job.outcomes()] == [files, None, files]
+    assert printed == "heardheard"
+
+
 def test_start_imports_little(job: Job) -> None:
     """And what it stands in for is as ever for the calls."""
 
