@@ -73,6 +73,74 @@ def test_script_can_submit_its_own_functions_and_classes(
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
 
 
+_DECORATED = """
+import functools
+import typing
+from executors import make_executor
+
+UserId = typing.NewType("UserId", int)
+P = typing.ParamSpec("P")
+T = typing.TypeVar("T")
+Ts = typing.TypeVarTuple("Ts")
+
+@functools.cache
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def use_cache(n):
+    return fib(n), fib.cache_info().currsize
+
+def logged(fn: typing.Callable[P, T]) -> typing.Callable[P, T]:
+    @functools.wraps(fn)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        return fn(*args, **kwargs)
+    return wrapper
+
+@logged
+def typed(user: UserId, *rest: typing.Unpack[Ts]) -> int:
+    return user
+
+@functools.singledispatch
+def describe(value):
+    return "object"
+
+@describe.register
+def _(value: int):
+    return "integer"
+
+class Model:
+    def __init__(self, size):
+        self.size = size
+
+    @functools.cached_property
+    def volume(self):
+        return self.size ** 3
+
+def volume(size):
+    return Model(size).volume
+
+if __name__ == "__main__":
+    with make_executor(2) as executor:
+        calls = [
+            executor.submit(fib, 20), executor.submit(use_cache, 20),
+            executor.submit(typed, 3), executor.submit(describe, 3),
+            executor.submit(describe, "x"), executor.submit(volume, 2),
+            executor.submit(getattr, Model(3), "volume"),
+        ]
+        print(*[call.result() for call in calls])
+"""
+
+
+def test_script_can_submit_what_the_standard_library_decorates(
+    run_script: RunScript,
+) -> None:
+    """Caches, generic functions, cached properties, types with names."""
+    ended = run_script(_DECORATED)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "6765 (6765, 21) 3 integer object 8 27\n"
+
+
 def test_script_can_submit_functions_of_a_neighbour_module(
     run_script: RunScript, tmp_path: Path
 ) -> None:
