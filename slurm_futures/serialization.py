@@ -278,14 +278,27 @@ def _rebuild_exception(description: Mapping[str, Any]) -> BaseException:
             return exception
     if description["parts"] is None:
         raise pickle.UnpicklingError("the exception could not be pickled in the job")
-    cls, arguments, attributes = pickle.loads(description["parts"])
-    exception = cls.__new__(cls, *arguments)
-    exception.args = arguments
-    for name, value in attributes.items():
+    cls, arguments, attributes, members = pickle.loads(description["parts"])
+    if members is not None:
+        arguments = (*arguments, [_rebuild_exception(each) for each in members])
+    exception = _make_exception(cls, arguments)
+    for name, value in {"args": arguments, **attributes}.items():
         with contextlib.suppress(AttributeError):
-            setattr(exception, name, value)
-    assert isinstance(exception, BaseException)
+            BaseException.__setattr__(exception, name, value)
     return exception
+
+
+def _make_exception(
+    cls: type[BaseException], arguments: Sequence[Any]
+) -> BaseException:
+    """Make an exception without its constructor, which may want other arguments."""
+    try:
+        return cls.__new__(cls, *arguments)
+    except TypeError:
+        base = next(each for each in cls.__mro__ if each.__module__ == "builtins")
+        made = base.__new__(cls, *arguments)
+        assert isinstance(made, BaseException)
+        return made
 
 
 def _not_readable(what: str, error: BaseException, text: str) -> OutcomeNotReadable:

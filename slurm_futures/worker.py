@@ -433,10 +433,11 @@ def run_call(
         if len(payload) < TEST_LOAD_LIMIT:
             loads(payload)
     except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
-        error.add_note(
+        _add_note(
+            error,
             f"The call ended well, but its value of type {type(value).__name__!r} "
             "cannot be sent back. Return plain data, or write it to a file and "
-            "return the name."
+            "return the name.",
         )
         _append_exception(outcomes, position, EXCEPTION, error)
         return True
@@ -446,9 +447,10 @@ def run_call(
     try:
         outcomes.append(position, VALUE, payload)
     except OSError as error:  # the disk is full
-        error.add_note(
+        _add_note(
+            error,
             f"The call ended well, but its value ({len(payload)} bytes) could not be "
-            "written to the directory of the run."
+            "written to the directory of the run.",
         )
         _append_exception(outcomes, position, EXCEPTION, error)
         return True
@@ -460,9 +462,10 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
         function = calls.load_function(entry)
         arguments, keywords = calls.load_arguments(entry)
     except BaseException as error:
-        error.add_note(
+        _add_note(
+            error,
             f"The call could not be loaded on {os.uname().nodename}, so it did not "
-            f"run. The job looked for modules in {sys.path}."
+            f"run. The job looked for modules in {sys.path}.",
         )
         raise
     if isinstance(function, str):
@@ -480,6 +483,18 @@ def _serve_pool(root: str, *settings: Any) -> int:
         sys.modules[__name__], root, f"{name}-{index}", index, *settings
     )
     return int(workers.serve())
+
+
+def _add_note(error: BaseException, note: str) -> None:
+    """Add a note also where the class refuses attributes, as frozen dataclasses do."""
+    notes = getattr(error, "__notes__", None)
+    if isinstance(notes, list):
+        notes.append(note)
+        return
+    try:
+        BaseException.__setattr__(error, "__notes__", [note])
+    except Exception:  # noqa: BLE001, S110
+        pass  # the exception matters more than what we have to say of it
 
 
 def dump(value: Any) -> bytes:
@@ -503,8 +518,9 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
     """Return what the client needs to raise this exception again, or to tell of it.
 
     `pickle` is the exception itself. Where it cannot be loaded (a constructor with
-    several arguments, say), `parts` is class, args and attributes instead; where it
-    cannot even be pickled, both are None and the text has to do.
+    several arguments, say), `parts` is class, args, attributes and the descriptions of
+    a group's members instead; where it cannot even be pickled, both are None and the
+    text has to do.
     """
     import traceback
 
@@ -531,11 +547,23 @@ def _pickle_exception(error: BaseException) -> bytes:
 
 
 def _take_apart(error: BaseException) -> bytes:
-    arguments = tuple(_sendable(argument) for argument in error.args)
-    attributes = {name: _sendable(each) for name, each in vars(error).items()}
-    blob = dump((type(error), arguments, attributes))
+    members: list[dict[str, Any]] | None = None
+    arguments = error.args
+    if isinstance(error, BaseExceptionGroup):
+        members = [describe_exception(each) for each in error.exceptions]
+        arguments = (error.message,)
+    arguments = tuple(_sendable(argument) for argument in arguments)
+    attributes = {name: _sendable(each) for name, each in _attributes(error).items()}
+    blob = dump((type(error), arguments, attributes, members))
     loads(blob)
     return blob
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    from copyreg import _slotnames  # type: ignore[attr-defined]
+
+    slots = {name for name in _slotnames(type(error)) if hasattr(error, name)}
+    return {**vars(error), **{name: getattr(error, name) for name in slots}}
 
 
 def _sendable(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The worker: what it does on a node, run here in process and as a program."""
 
+import dataclasses
 import math
 import os
 import pickle
@@ -206,6 +207,34 @@ def test_value_that_cannot_be_unpickled_is_noticed_on_the_node(job: Job) -> None
     worker.main(*job.words)
 
     assert isinstance(job.outcomes()[0].exception, ValueError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses attributes, and so `add_note`."""
+
+    code: int = 0
+
+
+class FrozenUnpicklable:
+    """Raises such an exception where it is pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Fail."""
+        raise Frozen(7)
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_exception_that_refuses_notes_is_an_outcome(job: Job) -> None:
+    """And has its note all the same."""
+    job.write(FrozenUnpicklable, lambda: "next")
+
+    worker.main(*job.words)
+
+    error, value = job.outcomes()
+    assert error.exception == Frozen(7)
+    assert "Return plain data" in str(error.exception.__cause__)
+    assert value.value == "next"
 
 
 @pytest.mark.usefixtures("as_on_a_node")
