@@ -34,10 +34,12 @@ class ByValueUnpickler(Unpickler):
 
     Attributes:
         objects: the large objects for the places from which the client took them.
+        version: of Python on the client, (3, 11).
         without_cloudpickle: whether its release on the client is a known one.
     """
 
     objects: Sequence[Any] = ()
+    version: tuple[int, ...] = sys.version_info[:2]
     without_cloudpickle = False
 
     def persistent_load(self, pid: Any) -> Any:
@@ -45,7 +47,14 @@ class ByValueUnpickler(Unpickler):
         return self.objects[pid]
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle refers to by its name."""
+        """Return what a pickle refers to by its name.
+
+        Raises:
+            RuntimeError: it is for making functions of another Python's code, which
+                might crash this one.
+        """
+        if name == "_make_function" and self.version != sys.version_info[:2]:
+            raise RuntimeError(foreign_code(self.version, sys.version_info[:2]))
         if (
             self.without_cloudpickle
             and module == "cloudpickle.cloudpickle"
@@ -54,6 +63,18 @@ class ByValueUnpickler(Unpickler):
         ):
             return _FUNCTIONS[name]
         return super().find_class(module, name)
+
+
+def foreign_code(theirs: Sequence[int], ours: Sequence[int]) -> str:
+    """Say why functions of the client do not run here, or the other way round."""
+    client, node = ("{}.{}".format(*version) for version in (theirs, ours))
+    return (
+        f"The program runs on Python {client}, the job on Python {node}. Lambdas, and "
+        "functions and classes of __main__, are sent as the code of one minor version "
+        "that another one cannot run. Give the nodes the same one, "
+        f'SlurmExecutor(python=".../python{client}"), or put the functions into a '
+        "module that both can import."
+    )
 
 
 def release_of(version: str) -> str:

@@ -96,6 +96,9 @@ SERVE_POOL = "serve_pool"
 #: The submission and the index of the job that this process runs.
 _job: tuple[str, int] = "", 0
 
+#: Version of Python on the client, (3, 11); None: not known, or as here.
+_foreign_version: tuple[int, int] | None = None
+
 #: The files behind the descriptors 0, 1 and 2 of the job.
 _standard_files: tuple[str, ...] = ()
 
@@ -182,6 +185,7 @@ class CallsFile:
         by_value = module_beside("by_value")
         unpickler = by_value.ByValueUnpickler(BytesIO(blob))
         unpickler.objects = objects
+        unpickler.version = self.context["version"]
         release = by_value.release_of(self.context["cloudpickle"])
         unpickler.without_cloudpickle = release in by_value.KNOWN_RELEASES
         return unpickler.load()
@@ -376,7 +380,9 @@ def _restore_interrupts() -> None:
 
 def enter_context(context: dict[str, Any]) -> None:
     """Look at modules, arguments and files as the client does."""
+    global _foreign_version  # noqa: PLW0603  (one process, one client)
     here = (sys.prefix, sys.version_info[:2])
+    _foreign_version = None if here[1] == context["version"] else context["version"]
     if here == (context["prefix"], context["version"]):
         sys.path[:] = context["path"]
     else:  # another Python: take over what is not the client's own installation
@@ -504,7 +510,11 @@ def dump(value: Any) -> bytes:
     except Exception:  # noqa: BLE001  (whatever a reducer may raise)
         from cloudpickle import dumps as dumps_by_value
 
-        return bytes(dumps_by_value(value, PROTOCOL))
+        blob = bytes(dumps_by_value(value, PROTOCOL))
+    if _foreign_version is not None and b"_make_function" in blob:
+        foreign_code = module_beside("by_value").foreign_code
+        raise RuntimeError(foreign_code(_foreign_version, sys.version_info[:2]))
+    return blob
 
 
 def _append_exception(

@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from slurm_futures.serialization import (
 CONTEXT: dict[str, Any] = {
     "cwd": "/",
     "cloudpickle": CLOUDPICKLE_VERSION,
+    "version": sys.version_info[:2],
     "initializer": None,
 }
 

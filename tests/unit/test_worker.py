@@ -105,6 +105,7 @@ def as_on_a_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers = {
         each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGQUIT)
     }
+    monkeypatch.setattr(worker, "_foreign_version", None)
     yield
     sys.path[:], sys.argv[:] = path, argv
     os.chdir(cwd)
@@ -291,6 +292,34 @@ def test_another_python_keeps_its_own_modules(job: Job) -> None:
     worker.enter_context(job.context)
 
     assert sys.path == ["/home/me/project", *own]
+
+
+def test_functions_of_another_python_are_refused(job: Job) -> None:
+    """Their code might crash this one; those that can be imported work."""
+    job.context["version"] = (3, 2)
+    job.write(lambda: 1, os.getpid)
+
+    job.run()
+
+    by_value, imported = job.outcomes()
+    assert isinstance(by_value.exception, RuntimeError)
+    assert "The program runs on Python 3.2, the job on Python 3." in str(
+        by_value.exception
+    )
+    assert imported.value > 0
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_functions_for_another_python_are_not_sent(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client might crash as well."""
+    monkeypatch.setattr(worker, "_foreign_version", (3, 2))
+
+    with pytest.raises(RuntimeError, match=r"The program runs on Python 3\.2"):
+        worker.dump(lambda: 1)
+
+    assert pickle.loads(worker.dump(os.getpid)) is os.getpid
 
 
 @pytest.mark.usefixtures("as_on_a_node")
@@ -555,7 +584,8 @@ def test_run_may_lie_behind_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     job = Job(tmp_path / "link")
-    job.context["version"] = (0, 0)  # keeps the path with which Python has started
+    # Another installation keeps the path with which Python has started.
+    job.context |= {"prefix": "/opt/other", "base_prefix": "/usr/other"}
     job.write(lambda: sys.path)
 
     job.run()
