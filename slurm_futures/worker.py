@@ -386,10 +386,9 @@ def enter_context(context: dict[str, Any]) -> None:
     if here == (context["prefix"], context["version"]):
         sys.path[:] = context["path"]
     else:  # another Python: take over what is not the client's own installation
+        own = f"{context['prefix']}/", f"{context['base_prefix']}/"
         foreign = [
-            entry
-            for entry in context["path"]
-            if not entry.startswith((context["prefix"], context["base_prefix"]))
+            entry for entry in context["path"] if not f"{entry}/".startswith(own)
         ]
         sys.path[:] = foreign + [entry for entry in sys.path if entry not in foreign]
     sys.argv[:] = context["argv"]

@@ -286,12 +286,18 @@ def test_another_python_keeps_its_own_modules(job: Job) -> None:
     job.context |= {
         "prefix": "/opt/other",
         "base_prefix": "/usr/other",
-        "path": ["/home/me/project", "/opt/other/lib/site-packages", "/usr/other/lib"],
+        "path": [
+            "/home/me/project",
+            "/opt/other/lib/site-packages",
+            "/usr/other/lib",
+            "/opt/other_project",
+            "/opt/other",
+        ],
     }
 
     worker.enter_context(job.context)
 
-    assert sys.path == ["/home/me/project", *own]
+    assert sys.path == ["/home/me/project", "/opt/other_project", *own]
 
 
 def test_functions_of_another_python_are_refused(job: Job) -> None:
