@@ -22,7 +22,7 @@ except ImportError:  # not CPython
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 #: Releases of cloudpickle whose pickles are known to need nothing else.
@@ -33,11 +33,13 @@ class ByValueUnpickler(Unpickler):
     """Loads what the client has pickled.
 
     Attributes:
+        import_ours: imports cloudpickle, whatever else has such a name.
         objects: the large objects for the places from which the client took them.
         version: of Python on the client, (3, 11).
         without_cloudpickle: whether its release on the client is a known one.
     """
 
+    import_ours: Callable[[str], object] = staticmethod(__import__)
     objects: Sequence[Any] = ()
     version: tuple[int, ...] = sys.version_info[:2]
     without_cloudpickle = False
@@ -62,6 +64,8 @@ class ByValueUnpickler(Unpickler):
             and module not in sys.modules
         ):
             return _FUNCTIONS[name]
+        if module.startswith("cloudpickle"):
+            self.import_ours(module)
         return super().find_class(module, name)
 
 

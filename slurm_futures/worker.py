@@ -93,6 +93,9 @@ LOOK_INTERVAL, GIVE_UP_PAUSE = 0.2, 0.5
 #: A text in the place of a function: the job is a worker of a pool.
 SERVE_POOL = "serve_pool"
 
+#: Where Python itself looks for modules, before the client's path is entered.
+_start_path = sys.path[:]
+
 #: The submission and the index of the job that this process runs.
 _job: tuple[str, int] = "", 0
 
@@ -185,6 +188,7 @@ class CallsFile:
         by_value = module_beside("by_value")
         unpickler = by_value.ByValueUnpickler(BytesIO(blob))
         unpickler.objects = objects
+        unpickler.import_ours = import_ours
         unpickler.version = self.context["version"]
         release = by_value.release_of(self.context["cloudpickle"])
         unpickler.without_cloudpickle = release in by_value.KNOWN_RELEASES
@@ -211,9 +215,22 @@ def module_beside(name: str) -> Any:
         path = f"{os.path.dirname(__file__)}/{name}.py"
         code = SourceFileLoader(name, path).get_code(name)
         assert code is not None, "there is a file, so there is code"
+        import_ours("types")  # of the modules that they import the only one not there
         exec(code, vars(module))  # noqa: S102
         _beside[name] = module
     return _beside[name]
+
+
+def import_ours(name: str) -> Any:
+    """Import what this file needs late, whatever the calls' path has of that name."""
+    if name not in sys.modules:
+        path = sys.path[:]
+        sys.path[:0] = _start_path
+        try:
+            __import__(name)
+        finally:
+            sys.path[:] = path
+    return sys.modules[name]
 
 
 def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -507,9 +524,7 @@ def dump(value: Any) -> bytes:
     try:
         return dumps(value, PROTOCOL)
     except Exception:  # noqa: BLE001  (whatever a reducer may raise)
-        from cloudpickle import dumps as dumps_by_value
-
-        blob = bytes(dumps_by_value(value, PROTOCOL))
+        blob = bytes(import_ours("cloudpickle").dumps(value, PROTOCOL))
     if _foreign_version is not None and b"_make_function" in blob:
         foreign_code = module_beside("by_value").foreign_code
         raise RuntimeError(foreign_code(_foreign_version, sys.version_info[:2]))
@@ -531,8 +546,7 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
     a group's members instead; where it cannot even be pickled, both are None and the
     text has to do.
     """
-    import traceback
-
+    traceback = import_ours("traceback")
     # The frames of this file are of no use to the reader.
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:

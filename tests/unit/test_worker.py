@@ -600,6 +600,27 @@ def test_run_may_lie_behind_a_symbolic_link(tmp_path: Path) -> None:
     assert [entry for entry in path if str(tmp_path / "real") in entry] == []
 
 
+def test_modules_of_the_client_do_not_hide_those_that_the_job_needs(
+    job: Job, tmp_path: Path
+) -> None:
+    """What the program has put first in its path late, when it had them already."""
+    for name in ("types", "traceback", "cloudpickle", "typing", "copyreg"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('hidden')")
+    job.context["path"] = [str(tmp_path), *sys.path]
+
+    class Local:
+        def fail(self) -> None:
+            raise ValueError(sys.path[0])
+
+    job.write(lambda: 5, Local().fail)
+
+    job.run()
+
+    by_value, failed = job.outcomes()
+    assert by_value.value == 5
+    assert repr(failed.exception) == repr(ValueError(str(tmp_path)))
+
+
 def make_leaver(path: Path, module: str) -> Callable[[], None]:
     """Return a call that leaves an object which tells when it is deleted."""
     name = str(path)
