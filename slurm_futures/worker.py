@@ -93,6 +93,12 @@ LOOK_INTERVAL, GIVE_UP_PAUSE = 0.2, 0.5
 #: A text in the place of a function: the job is a worker of a pool.
 SERVE_POOL = "serve_pool"
 
+#: This module; in a job it was `__main__` at first.
+_this = sys.modules[__name__]
+#: What `__main__` is for the calls of this job, and what it was before.
+_main_of_calls: ModuleType | None = None
+_main_of_job: ModuleType | None = None
+
 #: Where Python itself looks for modules, before the client's path is entered.
 _start_path = sys.path[:]
 
@@ -118,7 +124,7 @@ class CallsFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._functions: dict[tuple[int, ...], Any] = {}
+        self._functions: dict[tuple[int, ...], tuple[Any, dict[str, Any]]] = {}
         try:
             self._read_end()
         except BaseException:
@@ -171,8 +177,10 @@ class CallsFile:
         """Return the function of a call; many calls have the same one."""
         place = entry[:2]
         if place not in self._functions:
-            self._functions[place] = self.load(self.read(*place))
-        return self._functions[place]
+            self._functions[place] = self._unpickle(self.read(*place), ())
+        function, names = self._functions[place]
+        _add_to_main(names)  # of those that other calls have put there since
+        return function
 
     def load_arguments(self, entry: tuple[int, ...]) -> Any:
         """Return args and kwargs of a call, no part of which another call has."""
@@ -181,18 +189,29 @@ class CallsFile:
 
     def load(self, blob: bytes, objects: Sequence[Any] = ()) -> Any:
         """Unpickle what the client has pickled."""
+        loaded, names = self._unpickle(blob, objects)
+        _add_to_main(names)
+        return loaded
+
+    def _unpickle(
+        self, blob: bytes, objects: Sequence[Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Unpickle; return also what `__main__` of the client has, by its name."""
         if not objects and b"cloudpickle" not in blob:
-            return loads(blob)
+            return loads(blob), {}
         from io import BytesIO
 
         by_value = module_beside("by_value")
         unpickler = by_value.ByValueUnpickler(BytesIO(blob))
+        made: list[Any] = []
+        unpickler.made = made
         unpickler.objects = objects
         unpickler.import_ours = import_ours
         unpickler.version = self.context["version"]
         release = by_value.release_of(self.context["cloudpickle"])
         unpickler.without_cloudpickle = release in by_value.KNOWN_RELEASES
-        return unpickler.load()
+        loaded = unpickler.load()
+        return loaded, by_value.names_in_main(made, loaded) if made else {}
 
     def shared(self, entry: tuple[int, ...]) -> Iterator[bytes]:
         """Yield the large objects that the arguments of a call refer to."""
@@ -337,6 +356,7 @@ def main(submission: str, index: str) -> int:
     outcomes = OutcomesFile(directory)
     calls = CallsFile(f"{submission}/calls.pkl")
     enter_context(calls.context)
+    _give_calls_a_main()
     failed = _run_calls(calls, int(index), outcomes)
     calls.close()
     outcomes.publish()
@@ -417,6 +437,24 @@ def enter_context(context: dict[str, Any]) -> None:
             f"the calls run in {os.getcwd()}",
             file=sys.stderr,
         )
+
+
+def _give_calls_a_main() -> None:
+    """Let `__main__` be a module for what the calls bring along from the client's.
+
+    So a call can import it, and pickle its functions and instances for processes that
+    it forks.
+    """
+    global _main_of_calls, _main_of_job  # noqa: PLW0603  (one process, one job)
+    _main_of_job = sys.modules["__main__"]
+    _main_of_calls = type(sys)("__main__")
+    _main_of_calls.__file__ = __file__  # some take a program without it for interactive
+    sys.modules["__main__"] = _main_of_calls
+
+
+def _add_to_main(names: dict[str, Any]) -> None:
+    if _main_of_calls is not None:
+        vars(_main_of_calls).update(names)
 
 
 def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
@@ -502,7 +540,7 @@ def _serve_pool(root: str, *settings: Any) -> int:
     """Be a worker of a pool; `SERVE_POOL` in the place of a function leads here."""
     name, index = _job
     workers = module_beside("pool_worker").PoolWorker(
-        sys.modules[__name__], root, f"{name}-{index}", index, *settings
+        _this, root, f"{name}-{index}", index, *settings
     )
     return int(workers.serve())
 
@@ -520,7 +558,30 @@ def _add_note(error: BaseException, note: str) -> None:
 
 
 def dump(value: Any) -> bytes:
-    """Pickle by reference where that works, else by value with cloudpickle."""
+    """Pickle by reference where that works, else by value with cloudpickle.
+
+    What belongs to `__main__` goes by value, and is the same there again: the client
+    may have another object of the name by now. Some of it cloudpickle cannot write
+    (caches of functions); that goes by reference.
+    """
+    main = sys.modules.get("__main__")
+    if main is None or main is not _main_of_calls:
+        return _dump(value)
+    assert _main_of_job is not None, "they are set together"
+    sys.modules["__main__"] = _main_of_job
+    try:
+        return _dump(value)
+    except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
+        sys.modules["__main__"] = main
+        try:
+            return dumps(value, PROTOCOL)
+        except Exception:  # noqa: BLE001  (the first one tells more)
+            raise error from error.__cause__
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _dump(value: Any) -> bytes:
     try:
         return dumps(value, PROTOCOL)
     except Exception:  # noqa: BLE001  (whatever a reducer may raise)

@@ -141,6 +141,66 @@ def test_script_can_submit_what_the_standard_library_decorates(
     assert ended.stdout == "6765 (6765, 21) 3 integer object 8 27\n"
 
 
+_PROCESSES = """
+import functools
+import multiprocessing
+import pickle
+import typing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from executors import make_executor
+
+fork = multiprocessing.get_context("fork")
+FACTOR = 10
+
+@dataclass
+class Node:
+    number: int
+    parent: "Node | None" = None
+
+@functools.cache
+def scale(number):
+    return number * FACTOR
+
+def grow(node):
+    return Node(scale(node.number), node)
+
+def use_pool(count):
+    with fork.Pool(2) as pool:
+        return pool.map(grow, map(Node, range(count)))
+
+def use_executor(function, count):
+    with ProcessPoolExecutor(2, mp_context=fork) as executor:
+        return list(executor.map(function, range(count)))
+
+def look(number):
+    import __main__
+    hints = typing.get_type_hints(Node)
+    again = pickle.loads(pickle.dumps(Node(number)))
+    return hints["parent"] == Node | None, again == Node(number), __main__.grow is grow
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        grown = executor.submit(use_pool, 3)
+        scaled = executor.submit(use_executor, scale, 3)
+        looked = executor.submit(look, 3)
+        again = executor.submit(use_pool, 2)
+        assert grown.result()[2] == Node(20, Node(2)), grown.result()
+        assert isinstance(grown.result()[2].parent, Node)
+        assert scaled.result() == [0, 10, 20]
+        assert looked.result() == (True, True, True), looked.result()
+        assert again.result() == grown.result()[:2]
+    print("fine")
+"""
+
+
+def test_call_finds_its_script_in_main(run_script: RunScript) -> None:
+    """So processes that it forks can run functions of `__main__`, as pickle wants."""
+    ended = run_script(_PROCESSES)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
+
+
 def test_script_can_submit_functions_of_a_neighbour_module(
     run_script: RunScript, tmp_path: Path
 ) -> None:

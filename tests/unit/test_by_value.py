@@ -30,6 +30,7 @@ def load_light(blob: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Unpickle as a job does that has not imported cloudpickle."""
     monkeypatch.delitem(sys.modules, "cloudpickle.cloudpickle")
     unpickler = by_value.ByValueUnpickler(io.BytesIO(blob))
+    unpickler.made = []
     unpickler.without_cloudpickle = True
     loaded = unpickler.load()
     assert "cloudpickle.cloudpickle" not in sys.modules
@@ -293,6 +294,7 @@ def test_the_release_of_cloudpickle_here_is_known() -> None:
 def test_other_releases_of_cloudpickle_load_their_own_pickles() -> None:
     """Nothing is assumed of them."""
     unpickler = by_value.ByValueUnpickler(io.BytesIO(dump(FUNCTIONS["lambda"])))
+    unpickler.made = []
 
     cloudpickle = __import__("cloudpickle.cloudpickle").cloudpickle
     found = unpickler.find_class("cloudpickle.cloudpickle", "_make_function")

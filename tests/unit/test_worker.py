@@ -105,7 +105,9 @@ def as_on_a_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers = {
         each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGQUIT)
     }
-    monkeypatch.setattr(worker, "_foreign_version", None)
+    for name in ("_foreign_version", "_main_of_calls", "_main_of_job"):
+        monkeypatch.setattr(worker, name, None)
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     yield
     sys.path[:], sys.argv[:] = path, argv
     os.chdir(cwd)
