@@ -42,5 +42,8 @@ def _import_pickle() -> None:
 if "functools" not in sys.modules:
     _import_pickle()
 __file__ = f"{_here}/worker.py"
+# PYTHONPYCACHEPREFIX is for code that stays; this is in the run, and goes with it.
+_prefix, sys.pycache_prefix = sys.pycache_prefix, None
 _code = SourceFileLoader("worker", __file__).get_code("worker")
+sys.pycache_prefix = _prefix
 exec(_code)  # type: ignore[arg-type]  # noqa: S102  (there is a file, so there is code)

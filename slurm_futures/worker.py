@@ -232,7 +232,9 @@ def module_beside(name: str) -> Any:
     if name not in _beside:
         module = type(sys)(name)
         path = f"{os.path.dirname(__file__)}/{name}.py"
+        prefix, sys.pycache_prefix = sys.pycache_prefix, None  # as in start.py
         code = SourceFileLoader(name, path).get_code(name)
+        sys.pycache_prefix = prefix
         assert code is not None, "there is a file, so there is code"
         import_ours("types")  # of the modules that they import the only one not there
         exec(code, vars(module))  # noqa: S102

@@ -623,6 +623,28 @@ def test_modules_of_the_client_do_not_hide_those_that_the_job_needs(
     assert repr(failed.exception) == repr(ValueError(str(tmp_path)))
 
 
+def test_cache_of_compiled_files_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With PYTHONPYCACHEPREFIX, here and on the node: our files go with the run."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(sys, "pycache_prefix", str(cache))
+    job = Job(tmp_path / "runs")
+    job.variables = {"PYTHONPYCACHEPREFIX": str(cache)}
+    job.write(lambda: sys.pycache_prefix)
+
+    job.run()
+
+    compiled = [path.name for path in cache.rglob("*.pyc") if "runs" in path.parts]
+    assert compiled == []
+    assert job.outcomes()[0].value == str(cache)
+    names = {path.name for path in job.run_directory.path.glob("__pycache__/*")}
+    tag = sys.implementation.cache_tag
+    assert names == {
+        f"{name}.{tag}.pyc" for name in ("worker", "by_value", "pool_worker")
+    }
+
+
 def make_leaver(path: Path, module: str) -> Callable[[], None]:
     """Return a call that leaves an object which tells when it is deleted."""
     name = str(path)
