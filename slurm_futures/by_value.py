@@ -22,7 +22,7 @@ except ImportError:  # not CPython
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 #: Releases of cloudpickle whose pickles are known to need nothing else.
@@ -33,11 +33,18 @@ class ByValueUnpickler(Unpickler):
     """Loads what the client has pickled.
 
     Attributes:
+        import_ours: imports cloudpickle, whatever else has such a name.
+        made: functions and classes that were not found by a name, in the order in
+            which they were complete; to be set.
         objects: the large objects for the places from which the client took them.
+        version: of Python on the client, (3, 11).
         without_cloudpickle: whether its release on the client is a known one.
     """
 
+    import_ours: Callable[[str], object] = staticmethod(__import__)
+    made: list[Any]
     objects: Sequence[Any] = ()
+    version: tuple[int, ...] = sys.version_info[:2]
     without_cloudpickle = False
 
     def persistent_load(self, pid: Any) -> Any:
@@ -45,15 +52,82 @@ class ByValueUnpickler(Unpickler):
         return self.objects[pid]
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle refers to by its name."""
-        if (
-            self.without_cloudpickle
-            and module == "cloudpickle.cloudpickle"
-            and name in _FUNCTIONS
-            and module not in sys.modules
-        ):
-            return _FUNCTIONS[name]
-        return super().find_class(module, name)
+        """Return what a pickle refers to by its name.
+
+        Raises:
+            RuntimeError: it is for making functions of another Python's code, which
+                might crash this one.
+        """
+        if name == "_make_function" and self.version != sys.version_info[:2]:
+            raise RuntimeError(foreign_code(self.version, sys.version_info[:2]))
+        if module != "cloudpickle.cloudpickle":
+            found = super().find_class(module, name)
+            is_cache = (module, name) == ("functools", "_lru_cache_wrapper")
+            return _noting_new(found, self.made) if is_cache else found
+        found = _FUNCTIONS.get(name)
+        if found is None or not self.without_cloudpickle or module in sys.modules:
+            self.import_ours(module)
+            found = super().find_class(module, name)
+        if name in {"_function_setstate", "_class_setstate"}:
+            return _noting(found, self.made)
+        return found
+
+
+def _noting(
+    set_state: Callable[[Any, Any], Any], made: list[Any]
+) -> Callable[[Any, Any], Any]:
+    """Return a function that fills what has been made, and adds it to the list."""
+
+    def set_state_and_note(obj: Any, state: Any) -> Any:
+        made.append(obj)
+        return set_state(obj, state)
+
+    return set_state_and_note
+
+
+def _noting_new(make: Callable[..., Any], made: list[Any]) -> Callable[..., Any]:
+    """Return a function that makes an object, and adds it to the list."""
+
+    def make_and_note(*args: Any) -> Any:
+        made.append(make(*args))
+        return made[-1]
+
+    return make_and_note
+
+
+def names_in_main(made: Sequence[Any], root: Any) -> dict[str, Any]:
+    """Return what `__main__` of the client is known to hold, by its name there.
+
+    Args:
+        made: functions and classes that were not found by a name; what decorates
+            another one comes after it.
+        root: the object that was loaded; a decorator may have made it.
+    """
+    names = {}
+    for each in (*made, root):
+        if getattr(each, "__module__", None) != "__main__":
+            continue
+        name = getattr(each, "__qualname__", None)
+        if name is not None and name == getattr(each, "__name__", None):
+            names[name] = each
+    for each in made:
+        if isinstance(each, types.FunctionType):
+            known = each.__globals__
+            if known.get("__name__") == "__main__":
+                names.update(item for item in known.items() if item[0][:2] != "__")
+    return names
+
+
+def foreign_code(theirs: Sequence[int], ours: Sequence[int]) -> str:
+    """Say why functions of the client do not run here, or the other way round."""
+    client, node = ("{}.{}".format(*version) for version in (theirs, ours))
+    return (
+        f"The program runs on Python {client}, the job on Python {node}. Lambdas, and "
+        "functions and classes of __main__, are sent as the code of one minor version "
+        "that another one cannot run. Give the nodes the same one, "
+        f'SlurmExecutor(python=".../python{client}"), or put the functions into a '
+        "module that both can import."
+    )
 
 
 def release_of(version: str) -> str:
@@ -100,7 +174,7 @@ def _function_setstate(
         setattr(function, name, value)
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Any] = {
     "_builtin_type": _builtin_type,
     "subimport": _subimport,
     "_make_empty_cell": types.CellType,

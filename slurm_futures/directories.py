@@ -30,6 +30,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,7 +91,10 @@ class RunDirectory:
         for name in _ON_NODES:
             # Unchecked: the copy never changes. Other releases of Python compile it.
             mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-            py_compile.compile(str(self.path / name), invalidation_mode=mode)
+            source = str(self.path / name)
+            # Not where PYTHONPYCACHEPREFIX says: start.py looks here.
+            compiled = self.path / "__pycache__" / Path(cache_from_source(source)).name
+            py_compile.compile(source, str(compiled), invalidation_mode=mode)
         self.logs.mkdir(0o700)
 
     @staticmethod

@@ -155,6 +155,8 @@ class PoolWorker:
         self._closed = False
         self._open_name = ""
         self._calls: Any = None
+        self._was_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        self._taken: set[int] = set()
 
     def serve(self) -> int:
         """Run calls until there are no more; return how many it were."""
@@ -186,7 +188,7 @@ class PoolWorker:
 
     def _run_left_over(self) -> int:
         """Run the calls that this job had begun when Slurm requeued it."""
-        if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        if not self._was_requeued:
             return 0
         self._list()
         count = 0
@@ -244,12 +246,29 @@ class PoolWorker:
         return bool(new)
 
     def _claim(self, number: int) -> bool:
-        block = self._worker.block_of(number)
+        claim = f"{self._root}/claims/{self._worker.block_of(number)}/{number}"
         try:
-            os.symlink(self._name, f"{self._root}/claims/{block}/{number}")
-        except (FileExistsError, FileNotFoundError):
+            os.symlink(self._name, claim)
+        except FileNotFoundError:
             return False
+        except FileExistsError:
+            if not self._is_own(claim, number):
+                return False
+        self._taken.add(number)
         return True
+
+    def _is_own(self, claim: str, number: int) -> bool:
+        """Whether we have made a claim that the system says was there already.
+
+        So it is where an NFS client sends a request once more, whose answer was lost.
+        In a job that Slurm has requeued the claim may be that of the attempt before.
+        """
+        if self._was_requeued or number in self._taken:
+            return False
+        try:
+            return os.readlink(claim) == self._name
+        except OSError:
+            return False
 
     def _run(self, batch: str, number: int) -> bool:
         """Run a call; return False if the client cancelled it, and so this job."""

@@ -7,12 +7,18 @@ by reference, as cloudpickle decides. The only module that imports cloudpickle.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import os
 import pickle
+import sys
+import typing
+import weakref
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar, cast
 
 import cloudpickle
 
@@ -52,8 +58,98 @@ class Outcome:
 PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
+#: What pickle's reducers return.
+_Reduced = str | tuple[Any, ...]
+
+
+def _is_importable(obj: Any) -> bool:
+    """Whether the nodes find the object under its name."""
+    name = getattr(obj, "__module__", None) or "__main__"
+    by_value = cloudpickle.list_registry_pickle_by_value()
+    parts = name.split(".")
+    parents = {".".join(parts[: end + 1]) for end in range(len(parts))}
+    if name == "__main__" or name not in sys.modules or parents & by_value:
+        return False
+    found: Any = sys.modules[name]
+    for part in getattr(obj, "__qualname__", getattr(obj, "__name__", "")).split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+def _by_value(
+    reduce: Callable[[Any], tuple[Any, ...]],
+) -> Callable[[Any], _Reduced]:
+    """Return a reducer for objects that pickle and cloudpickle write as names."""
+
+    def reduce_unless_importable(obj: Any) -> _Reduced:
+        if _is_importable(obj):
+            return cast("_Reduced", obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL))
+        return reduce(obj)
+
+    return reduce_unless_importable
+
+
+def _reduce_cache(cached: Any) -> tuple[Any, ...]:
+    settings = cached.cache_parameters()
+    arguments = settings["maxsize"], settings["typed"], _CacheInfo()
+    return type(cached), (cached.__wrapped__, *arguments), vars(cached)
+
+
+class _CacheInfo:
+    """Stands for functools._CacheInfo, which calls itself CacheInfo."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (functools, "_CacheInfo")
+
+
+def _reduce_cached_property(cached: Any) -> tuple[Any, ...]:
+    state = {name: each for name, each in vars(cached).items() if name != "lock"}
+    return type(cached), (cached.func,), state
+
+
+def _reduce_new_type(new: Any) -> tuple[Any, ...]:
+    return typing.NewType, (new.__qualname__, new.__supertype__), vars(new)
+
+
+def _reduce_parameters(parameters: Any) -> tuple[Any, ...]:
+    names = ("bound", "covariant", "contravariant")
+    options = {name: getattr(parameters, f"__{name}__", None) for name in names}
+    given = {name: each for name, each in options.items() if each}
+    kind: Callable[..., Any] = type(parameters)
+    return functools.partial(kind, **given), (parameters.__name__,)
+
+
+def _reduce_alias(alias: Any) -> tuple[Any, ...]:
+    kind: Callable[..., Any] = type(alias)
+    make = functools.partial(kind, type_params=alias.__type_params__)
+    return make, (alias.__name__, alias.__value__)
+
+
+def _reducers() -> dict[Any, Callable[[Any], _Reduced]]:
+    """Return what cloudpickle lacks; the types of some exist in newer Pythons only."""
+    cache = functools.lru_cache(abs)
+    found: dict[Any, Callable[[Any], _Reduced]] = {
+        type(cache): _by_value(_reduce_cache),
+        functools.cached_property: _reduce_cached_property,  # has a lock until 3.11
+        typing.NewType: _by_value(_reduce_new_type),
+        typing.ParamSpec: _by_value(_reduce_parameters),
+        typing.TypeVarTuple: _by_value(_reduce_parameters),
+        # functools.singledispatch has one.
+        weakref.WeakKeyDictionary: lambda each: (type(each), (dict(each),)),
+    }
+    if hasattr(typing, "TypeAliasType"):
+        found[typing.TypeAliasType] = _by_value(_reduce_alias)
+    return found
+
+
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """Pickles like `dump`; a class to derive from."""
+
+    # One map for both: each object that is pickled is looked up in all maps.
+    dispatch_table: ClassVar = ChainMap(
+        {**cloudpickle.Pickler.dispatch_table.maps[0], **_reducers()},
+        *cloudpickle.Pickler.dispatch_table.maps[1:],
+    )
 
 
 def dump(value: object) -> bytes:
@@ -62,7 +158,9 @@ def dump(value: object) -> bytes:
     Raises:
         Exception: whatever the reducers of the object raise.
     """
-    return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    buffer = io.BytesIO()
+    ByValuePickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
+    return buffer.getvalue()
 
 
 def dump_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
@@ -192,15 +290,27 @@ def _rebuild_exception(description: Mapping[str, Any]) -> BaseException:
             return exception
     if description["parts"] is None:
         raise pickle.UnpicklingError("the exception could not be pickled in the job")
-    cls, arguments, attributes = pickle.loads(description["parts"])
-    exception = cls.__new__(cls, *arguments)
-    # Not by assignment: the class may be a frozen dataclass.
-    BaseException.__setattr__(exception, "args", arguments)
-    for name, value in attributes.items():
+    cls, arguments, attributes, members = pickle.loads(description["parts"])
+    if members is not None:
+        arguments = (*arguments, [_rebuild_exception(each) for each in members])
+    exception = _make_exception(cls, arguments)
+    for name, value in {"args": arguments, **attributes}.items():
         with contextlib.suppress(AttributeError):
             BaseException.__setattr__(exception, name, value)
-    assert isinstance(exception, BaseException)
     return exception
+
+
+def _make_exception(
+    cls: type[BaseException], arguments: Sequence[Any]
+) -> BaseException:
+    """Make an exception without its constructor, which may want other arguments."""
+    try:
+        return cls.__new__(cls, *arguments)
+    except TypeError:
+        base = next(each for each in cls.__mro__ if each.__module__ == "builtins")
+        made = base.__new__(cls, *arguments)
+        assert isinstance(made, BaseException)
+        return made
 
 
 def _not_readable(what: str, error: BaseException, text: str) -> OutcomeNotReadable:

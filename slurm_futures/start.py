@@ -8,7 +8,9 @@ be searched for each module of the standard library: this is for avoiding both.
 
 import sys
 
-_here = sys.path.pop(0)  # before anything is imported that might be looked for in it
+_here = __file__.rpartition("/")[0]
+if not sys.flags.safe_path:  # with python -P, -I or PYTHONSAFEPATH it is not there
+    del sys.path[0]  # before anything is imported that might be looked for in it
 
 try:  # it is there already; importlib itself takes 0.6 ms
     from _frozen_importlib_external import SourceFileLoader
@@ -40,5 +42,8 @@ def _import_pickle() -> None:
 if "functools" not in sys.modules:
     _import_pickle()
 __file__ = f"{_here}/worker.py"
+# PYTHONPYCACHEPREFIX is for code that stays; this is in the run, and goes with it.
+_prefix, sys.pycache_prefix = sys.pycache_prefix, None
 _code = SourceFileLoader("worker", __file__).get_code("worker")
+sys.pycache_prefix = _prefix
 exec(_code)  # type: ignore[arg-type]  # noqa: S102  (there is a file, so there is code)

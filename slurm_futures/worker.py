@@ -96,8 +96,23 @@ LOOK_INTERVAL, GIVE_UP_PAUSE = 0.2, 0.5
 #: A text in the place of a function: the job is a worker of a pool.
 SERVE_POOL = "serve_pool"
 
+#: This module; in a job it was `__main__` at first.
+_this = sys.modules[__name__]
+#: What `__main__` is for the calls of this job, and what it was before.
+_main_of_calls: ModuleType | None = None
+_main_of_job: ModuleType | None = None
+
+#: Where Python itself looks for modules, before the client's path is entered.
+_start_path = sys.path[:]
+
 #: The submission and the index of the job that this process runs.
 _job: tuple[str, int] = "", 0
+
+#: Version of Python on the client, (3, 11); None: not known, or as here.
+_foreign_version: tuple[int, int] | None = None
+
+#: The files behind the descriptors 0, 1 and 2 of the job.
+_standard_files: tuple[str, ...] = ()
 
 
 class CallsFile:
@@ -112,7 +127,7 @@ class CallsFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._functions: dict[tuple[int, ...], Any] = {}
+        self._functions: dict[tuple[int, ...], tuple[Any, dict[str, Any]]] = {}
         try:
             self._read_end()
         except BaseException:
@@ -165,8 +180,10 @@ class CallsFile:
         """Return the function of a call; many calls have the same one."""
         place = entry[:2]
         if place not in self._functions:
-            self._functions[place] = self.load(self.read(*place))
-        return self._functions[place]
+            self._functions[place] = self._unpickle(self.read(*place), ())
+        function, names = self._functions[place]
+        _add_to_main(names)  # of those that other calls have put there since
+        return function
 
     def load_arguments(self, entry: tuple[int, ...]) -> Any:
         """Return args and kwargs of a call, no part of which another call has."""
@@ -175,16 +192,29 @@ class CallsFile:
 
     def load(self, blob: bytes, objects: Sequence[Any] = ()) -> Any:
         """Unpickle what the client has pickled."""
+        loaded, names = self._unpickle(blob, objects)
+        _add_to_main(names)
+        return loaded
+
+    def _unpickle(
+        self, blob: bytes, objects: Sequence[Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Unpickle; return also what `__main__` of the client has, by its name."""
         if not objects and b"cloudpickle" not in blob:
-            return loads(blob)
+            return loads(blob), {}
         from io import BytesIO
 
         by_value = module_beside("by_value")
         unpickler = by_value.ByValueUnpickler(BytesIO(blob))
+        made: list[Any] = []
+        unpickler.made = made
         unpickler.objects = objects
+        unpickler.import_ours = import_ours
+        unpickler.version = self.context["version"]
         release = by_value.release_of(self.context["cloudpickle"])
         unpickler.without_cloudpickle = release in by_value.KNOWN_RELEASES
-        return unpickler.load()
+        loaded = unpickler.load()
+        return loaded, by_value.names_in_main(made, loaded) if made else {}
 
     def shared(self, entry: tuple[int, ...]) -> Iterator[bytes]:
         """Yield the large objects that the arguments of a call refer to."""
@@ -209,11 +239,26 @@ def module_beside(name: str) -> Any:
     if name not in _beside:
         module = type(sys)(name)
         path = f"{os.path.dirname(__file__)}/{name}.py"
+        prefix, sys.pycache_prefix = sys.pycache_prefix, None  # as in start.py
         code = SourceFileLoader(name, path).get_code(name)
+        sys.pycache_prefix = prefix
         assert code is not None, "there is a file, so there is code"
+        import_ours("types")  # of the modules that they import the only one not there
         exec(code, vars(module))  # noqa: S102
         _beside[name] = module
     return _beside[name]
+
+
+def import_ours(name: str) -> Any:
+    """Import what this file needs late, whatever the calls' path has of that name."""
+    if name not in sys.modules:
+        path = sys.path[:]
+        sys.path[:0] = _start_path
+        try:
+            __import__(name)
+        finally:
+            sys.path[:] = path
+    return sys.modules[name]
 
 
 def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -320,6 +365,7 @@ def main(submission: str, index: str) -> int:
     outcomes = OutcomesFile(directory)
     calls = CallsFile(f"{submission}/calls.pkl")
     enter_context(calls.context)
+    _give_calls_a_main()
     failed = _run_calls(calls, int(index), outcomes)
     calls.close()
     outcomes.publish()
@@ -334,15 +380,40 @@ def _enter_job_directory(directory: str) -> None:
         os.mkdir(directory)
     except FileExistsError:  # an earlier attempt has made it
         pass
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        file = os.open(f"{directory}/{name}", flags, 0o666)
-        os.dup2(file, descriptor)
-        os.close(file)
+    global _standard_files  # noqa: PLW0603  (one process, one job)
+    _standard_files = os.devnull, f"{directory}/stdout", f"{directory}/stderr"
+    for descriptor in (1, 2):
+        _open_standard_file(descriptor)
+    _reopen_standard_files()
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:  # what is printed is there while the call runs
+        reconfigure(line_buffering=True)
     host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
     job_id = os.environ.get("SLURM_JOB_ID", "0")
     started = f"{host} {job_id} {os.environ.get('SLURM_RESTART_COUNT', '0')}"
     leave_mark(f"{directory}/started", started)
+
+
+def _open_standard_file(descriptor: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if descriptor else os.O_RDONLY
+    file = os.open(_standard_files[descriptor], flags, 0o666)
+    if file == descriptor:
+        os.set_inheritable(file, True)
+    else:
+        os.dup2(file, descriptor)
+        os.close(file)
+
+
+def _reopen_standard_files() -> None:
+    """Open those that a call has closed, before another file gets the number."""
+    for descriptor in range(len(_standard_files)):
+        try:
+            os.get_inheritable(descriptor)  # does not touch the file, as fstat may
+        except OSError:
+            try:
+                _open_standard_file(descriptor)
+            except OSError:  # the next call will find it closed, as it may be used to
+                return
 
 
 def _restore_interrupts() -> None:
@@ -355,14 +426,15 @@ def _restore_interrupts() -> None:
 
 def enter_context(context: dict[str, Any]) -> None:
     """Look at modules, arguments and files as the client does."""
+    global _foreign_version  # noqa: PLW0603  (one process, one client)
     here = (sys.prefix, sys.version_info[:2])
+    _foreign_version = None if here[1] == context["version"] else context["version"]
     if here == (context["prefix"], context["version"]):
         sys.path[:] = context["path"]
     else:  # another Python: take over what is not the client's own installation
+        own = f"{context['prefix']}/", f"{context['base_prefix']}/"
         foreign = [
-            entry
-            for entry in context["path"]
-            if not entry.startswith((context["prefix"], context["base_prefix"]))
+            entry for entry in context["path"] if not f"{entry}/".startswith(own)
         ]
         sys.path[:] = foreign + [entry for entry in sys.path if entry not in foreign]
     sys.argv[:] = context["argv"]
@@ -376,6 +448,24 @@ def enter_context(context: dict[str, Any]) -> None:
         )
 
 
+def _give_calls_a_main() -> None:
+    """Let `__main__` be a module for what the calls bring along from the client's.
+
+    So a call can import it, and pickle its functions and instances for processes that
+    it forks.
+    """
+    global _main_of_calls, _main_of_job  # noqa: PLW0603  (one process, one job)
+    _main_of_job = sys.modules["__main__"]
+    _main_of_calls = type(sys)("__main__")
+    _main_of_calls.__file__ = __file__  # some take a program without it for interactive
+    sys.modules["__main__"] = _main_of_calls
+
+
+def _add_to_main(names: dict[str, Any]) -> None:
+    if _main_of_calls is not None:
+        vars(_main_of_calls).update(names)
+
+
 def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
     """Run the calls one after another; return whether any of them failed."""
     initializer = calls.context["initializer"]
@@ -383,6 +473,7 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
         try:
             function, arguments = calls.load(calls.read(*initializer))
             function(*arguments)
+            _reopen_standard_files()
         except BaseException as error:  # noqa: BLE001  (SystemExit counts as well)
             _append_exception(outcomes, 0, INITIALIZER_FAILED, error)
             return True
@@ -449,26 +540,54 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
         raise
     if isinstance(function, str):
         return _serve_pool(*arguments)
-    return function(*arguments, **keywords)
+    try:
+        return function(*arguments, **keywords)
+    finally:
+        _reopen_standard_files()
 
 
 def _serve_pool(root: str, *settings: Any) -> int:
     """Be a worker of a pool; `SERVE_POOL` in the place of a function leads here."""
     name, index = _job
     workers = module_beside("pool_worker").PoolWorker(
-        sys.modules[__name__], root, f"{name}-{index}", index, *settings
+        _this, root, f"{name}-{index}", index, *settings
     )
     return int(workers.serve())
 
 
 def dump(value: Any) -> bytes:
-    """Pickle by reference where that works, else by value with cloudpickle."""
+    """Pickle by reference where that works, else by value with cloudpickle.
+
+    What belongs to `__main__` goes by value, and is the same there again: the client
+    may have another object of the name by now. Some of it cloudpickle cannot write
+    (caches of functions); that goes by reference.
+    """
+    main = sys.modules.get("__main__")
+    if main is None or main is not _main_of_calls:
+        return _dump(value)
+    assert _main_of_job is not None, "they are set together"
+    sys.modules["__main__"] = _main_of_job
+    try:
+        return _dump(value)
+    except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
+        sys.modules["__main__"] = main
+        try:
+            return dumps(value, PROTOCOL)
+        except Exception:  # noqa: BLE001  (the first one tells more)
+            raise error from error.__cause__
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _dump(value: Any) -> bytes:
     try:
         return dumps(value, PROTOCOL)
     except Exception:  # noqa: BLE001  (whatever a reducer may raise)
-        from cloudpickle import dumps as dumps_by_value
-
-        return bytes(dumps_by_value(value, PROTOCOL))
+        blob = bytes(import_ours("cloudpickle").dumps(value, PROTOCOL))
+    if _foreign_version is not None and b"_make_function" in blob:
+        foreign_code = module_beside("by_value").foreign_code
+        raise RuntimeError(foreign_code(_foreign_version, sys.version_info[:2]))
+    return blob
 
 
 def add_note(error: BaseException, note: str) -> None:
@@ -492,11 +611,11 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
     """Return what the client needs to raise this exception again, or to tell of it.
 
     `pickle` is the exception itself. Where it cannot be loaded (a constructor with
-    several arguments, say), `parts` is class, args and attributes instead; where it
-    cannot even be pickled, both are None and the text has to do.
+    several arguments, say), `parts` is class, args, attributes and the descriptions of
+    a group's members instead; where it cannot even be pickled, both are None and the
+    text has to do.
     """
-    import traceback
-
+    traceback = import_ours("traceback")
     # The frames of this file are of no use to the reader.
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
@@ -520,11 +639,23 @@ def _pickle_exception(error: BaseException) -> bytes:
 
 
 def _take_apart(error: BaseException) -> bytes:
-    arguments = tuple(_sendable(argument) for argument in error.args)
-    attributes = {name: _sendable(each) for name, each in vars(error).items()}
-    blob = dump((type(error), arguments, attributes))
+    members: list[dict[str, Any]] | None = None
+    arguments = error.args
+    if isinstance(error, BaseExceptionGroup):
+        members = [describe_exception(each) for each in error.exceptions]
+        arguments = (error.message,)
+    arguments = tuple(_sendable(argument) for argument in arguments)
+    attributes = {name: _sendable(each) for name, each in _attributes(error).items()}
+    blob = dump((type(error), arguments, attributes, members))
     loads(blob)
     return blob
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    from copyreg import _slotnames  # type: ignore[attr-defined]
+
+    slots = {name for name in _slotnames(type(error)) if hasattr(error, name)}
+    return {**vars(error), **{name: getattr(error, name) for name in slots}}
 
 
 def _sendable(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """What calls do besides computing: print, start threads and programs, make a mess."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -31,6 +32,21 @@ def close_streams() -> str:
     os.close(1)
     os.close(2)
     return "done"
+
+
+def close_standard_files() -> str:
+    """Close stdout and stderr as a daemon does."""
+    for descriptor in (1, 2):
+        os.close(descriptor)
+    return "closed"
+
+
+def write_to_standard_files() -> str:
+    """Write as a library in C does, if it can."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, b"written\n")
+    return "written"
 
 
 def read_stdin() -> str:

@@ -25,6 +25,17 @@ def test_call_may_close_its_streams(make_executor: MakeExecutor) -> None:
     assert executor.submit(activities.close_streams).result(PATIENCE) == "done"
 
 
+def test_call_may_close_the_standard_files(make_executor: MakeExecutor) -> None:
+    """What the next one writes does not get into files of the library."""
+    executor = make_executor(1)
+
+    closing = executor.submit(activities.close_standard_files)
+    assert closing.result(PATIENCE) == "closed"
+    for _ in range(2):
+        writing = executor.submit(activities.write_to_standard_files)
+        assert writing.result(PATIENCE) == "written"
+
+
 def test_call_finds_an_empty_stdin(executor: Executor) -> None:
     """It cannot hang at a question that nobody answers."""
     assert executor.submit(activities.read_stdin).result(PATIENCE) == ""

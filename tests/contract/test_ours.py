@@ -250,6 +250,40 @@ print(isinstance(moved, Point), moved.x, repr(error))
     assert ended.stdout == "True 2 CellError(2)\n"
 
 
+def test_result_has_the_class_that_the_call_was_given(run_script: RunScript) -> None:
+    """Also where the program has given its name to another one since, as notebooks do.
+
+    And what has no name in `__main__` comes back as well.
+    """
+    ended = run_script(
+        """
+from executors import make_executor
+import functools
+
+class Point:
+    pass
+
+@functools.cache
+def cached():
+    return 1
+
+def same(value):
+    return value
+
+old = Point
+with make_executor(1) as executor:
+    future = executor.submit(same, Point())
+    Point = None
+    print(type(future.result()) is old)
+    print(executor.submit(same, cached).result() is cached)
+    print(executor.submit(same, lambda: 5).result()())
+"""
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "True\nTrue\n5\n"
+
+
 def test_success_leaves_no_files(make_ours: MakeOurs, tmp_path: Path) -> None:
     """When all calls went well, shutdown removes what the run has written."""
     with make_ours(2) as executor:

@@ -73,6 +73,134 @@ def test_script_can_submit_its_own_functions_and_classes(
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
 
 
+_DECORATED = """
+import functools
+import typing
+from executors import make_executor
+
+UserId = typing.NewType("UserId", int)
+P = typing.ParamSpec("P")
+T = typing.TypeVar("T")
+Ts = typing.TypeVarTuple("Ts")
+
+@functools.cache
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def use_cache(n):
+    return fib(n), fib.cache_info().currsize
+
+def logged(fn: typing.Callable[P, T]) -> typing.Callable[P, T]:
+    @functools.wraps(fn)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        return fn(*args, **kwargs)
+    return wrapper
+
+@logged
+def typed(user: UserId, *rest: typing.Unpack[Ts]) -> int:
+    return user
+
+@functools.singledispatch
+def describe(value):
+    return "object"
+
+@describe.register
+def _(value: int):
+    return "integer"
+
+class Model:
+    def __init__(self, size):
+        self.size = size
+
+    @functools.cached_property
+    def volume(self):
+        return self.size ** 3
+
+def volume(size):
+    return Model(size).volume
+
+if __name__ == "__main__":
+    with make_executor(2) as executor:
+        calls = [
+            executor.submit(fib, 20), executor.submit(use_cache, 20),
+            executor.submit(typed, 3), executor.submit(describe, 3),
+            executor.submit(describe, "x"), executor.submit(volume, 2),
+            executor.submit(getattr, Model(3), "volume"),
+        ]
+        print(*[call.result() for call in calls])
+"""
+
+
+def test_script_can_submit_what_the_standard_library_decorates(
+    run_script: RunScript,
+) -> None:
+    """Caches, generic functions, cached properties, types with names."""
+    ended = run_script(_DECORATED)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "6765 (6765, 21) 3 integer object 8 27\n"
+
+
+_PROCESSES = """
+import functools
+import multiprocessing
+import pickle
+import typing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from executors import make_executor
+
+fork = multiprocessing.get_context("fork")
+FACTOR = 10
+
+@dataclass
+class Node:
+    number: int
+    parent: "Node | None" = None
+
+@functools.cache
+def scale(number):
+    return number * FACTOR
+
+def grow(node):
+    return Node(scale(node.number), node)
+
+def use_pool(count):
+    with fork.Pool(2) as pool:
+        return pool.map(grow, map(Node, range(count)))
+
+def use_executor(function, count):
+    with ProcessPoolExecutor(2, mp_context=fork) as executor:
+        return list(executor.map(function, range(count)))
+
+def look(number):
+    import __main__
+    hints = typing.get_type_hints(Node)
+    again = pickle.loads(pickle.dumps(Node(number)))
+    return hints["parent"] == Node | None, again == Node(number), __main__.grow is grow
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        grown = executor.submit(use_pool, 3)
+        scaled = executor.submit(use_executor, scale, 3)
+        looked = executor.submit(look, 3)
+        again = executor.submit(use_pool, 2)
+        assert grown.result()[2] == Node(20, Node(2)), grown.result()
+        assert isinstance(grown.result()[2].parent, Node)
+        assert scaled.result() == [0, 10, 20]
+        assert looked.result() == (True, True, True), looked.result()
+        assert again.result() == grown.result()[:2]
+    print("fine")
+"""
+
+
+def test_call_finds_its_script_in_main(run_script: RunScript) -> None:
+    """So processes that it forks can run functions of `__main__`, as pickle wants."""
+    ended = run_script(_PROCESSES)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
+
+
 def test_script_can_submit_functions_of_a_neighbour_module(
     run_script: RunScript, tmp_path: Path
 ) -> None:

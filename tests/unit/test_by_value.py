@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NewType, ParamSpec, TypeVarTuple
 
 import pytest
 
@@ -20,10 +20,17 @@ from slurm_futures.serialization import CLOUDPICKLE_VERSION, dump
 FACTOR = 3
 
 
+@functools.cache
+def cached_one() -> int:
+    """Have a name that the nodes find."""
+    return 1
+
+
 def load_light(blob: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Unpickle as a job does that has not imported cloudpickle."""
     monkeypatch.delitem(sys.modules, "cloudpickle.cloudpickle")
     unpickler = by_value.ByValueUnpickler(io.BytesIO(blob))
+    unpickler.made = []
     unpickler.without_cloudpickle = True
     loaded = unpickler.load()
     assert "cloudpickle.cloudpickle" not in sys.modules
@@ -148,6 +155,53 @@ def describe(function: Any) -> Any:
     )
 
 
+@by_value_only
+def count_ways(steps: int) -> int:
+    """Call itself through its cache."""
+    return 1 if steps < 2 else cached_ways(steps - 1) + cached_ways(steps - 2)
+
+
+cached_ways = functools.lru_cache(maxsize=50, typed=True)(count_ways)
+
+
+def test_cache_of_a_function_travels_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty, and without cloudpickle."""
+    found = load_light(dump(cached_ways), monkeypatch)
+
+    assert found(20) == 10946
+    assert found.cache_info().maxsize == 50
+    assert found.cache_info().hits == 18
+    assert found.cache_parameters() == {"maxsize": 50, "typed": True}
+    assert found.__doc__ == "Call itself through its cache."
+
+
+def test_cache_of_a_module_is_found_by_its_name() -> None:
+    """As the functions of modules are."""
+    assert pickle.loads(dump(functools.cache(textwrap.dedent))) is not None
+    assert dump(cached_one).count(b"__main__") == 0
+    assert pickle.loads(dump(cached_one)) is cached_one
+
+
+UserId = NewType("UserId", int)
+Length = NewType("Length", float)
+Length.__module__ = "__main__"
+P = ParamSpec("P")
+P.__module__ = "__main__"
+Shape = TypeVarTuple("Shape")
+Shape.__module__ = "__main__"
+
+
+def test_types_of_the_program_travel_by_value() -> None:
+    """Those of modules by their name."""
+    length = pickle.loads(dump(Length))
+
+    assert pickle.loads(dump(UserId)) is UserId
+    assert (length.__name__, length.__module__) == ("Length", "__main__")
+    assert length.__supertype__ is float
+    assert pickle.loads(dump(P)).__name__ == "P"
+    assert pickle.loads(dump(Shape)).__name__ == "Shape"
+
+
 def test_functions_that_share_globals_still_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of one module."""
     first, second = load_light(dump((use_globals, helper)), monkeypatch)
@@ -240,6 +294,7 @@ def test_the_release_of_cloudpickle_here_is_known() -> None:
 def test_other_releases_of_cloudpickle_load_their_own_pickles() -> None:
     """Nothing is assumed of them."""
     unpickler = by_value.ByValueUnpickler(io.BytesIO(dump(FUNCTIONS["lambda"])))
+    unpickler.made = []
 
     cloudpickle = __import__("cloudpickle.cloudpickle").cloudpickle
     found = unpickler.find_class("cloudpickle.cloudpickle", "_make_function")

@@ -95,6 +95,7 @@ class FakeWorker:
         self._harness = harness
         self._submission = harness.run.submission(number)
         self.name = f"{self._submission.path.name}-0"
+        self._taken: set[int] = set()
 
     def start(self) -> None:
         """Let the job exist."""
@@ -107,13 +108,16 @@ class FakeWorker:
         """Run calls till there are none."""
         root = str(self._harness.directory.path)
         module = sys.modules["slurm_futures.worker"]
-        return PoolWorker(module, root, self.name, 0, 1, 0.0, max_calls, None).serve()
+        serving = PoolWorker(module, root, self.name, 0, 1, 0.0, max_calls, None)
+        serving._taken |= self._taken
+        return serving.serve()
 
     def take(self, number: int) -> None:
         """Claim a call, and begin to run it."""
         directory = self._harness.directory
         block = worker.block_of(number)
         (directory.path / "claims" / block / str(number)).symlink_to(self.name)
+        self._taken.add(number)
         self.outcomes(number).touch()
 
     def outcomes(self, number: int) -> Path:
@@ -871,7 +875,8 @@ def test_withdrawing_a_part_of_a_chunk(harness: Harness) -> None:
 
     assert harness.pool.withdraw(chunk)
     assert harness.workers[1].serve() == 0
-    path.write_bytes(worker.pack_outcome(1, worker.VALUE, dump(2)))
+    failed_before = worker.pack_outcome(0, worker.VALUE, dump(1))
+    path.write_bytes(failed_before + worker.pack_outcome(1, worker.VALUE, dump(2)))
     path.rename(path.with_name("0"))
     harness.poll()
 

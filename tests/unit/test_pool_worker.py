@@ -291,9 +291,8 @@ def test_a_worker_ends_after_max_calls(queue: Queue) -> None:
     """What is left is for the next one."""
     queue.put(*[int] * 5)
 
-    assert queue.worker(max_calls=2).serve() == 2
-    assert queue.worker(max_calls=2).serve() == 2
-    assert queue.worker(max_calls=2).serve() == 1
+    counts = [queue.worker(me, max_calls=2).serve() for me in range(3)]
+    assert counts == [2, 2, 1]
 
 
 def test_a_worker_near_its_time_limit_takes_no_call(queue: Queue) -> None:
@@ -388,6 +387,24 @@ def test_a_call_whose_block_is_gone_is_left_out(queue: Queue) -> None:
     (queue.directory.path / "finished" / "0-999").rmdir()
 
     assert queue.worker().serve() == 1
+
+
+def test_a_claim_that_was_sent_twice_is_our_own(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS says that the link exists, when it lost the first answer."""
+    symlink = os.symlink
+
+    def send_twice(source: str, target: str) -> None:
+        symlink(source, target)
+        symlink(source, target)
+
+    queue.put(lambda: "a", lambda: "b", lambda: "c")
+    (queue.directory.path / "claims" / "0-999" / "1").symlink_to("0001-1")
+    monkeypatch.setattr(os, "symlink", send_twice)
+
+    assert queue.worker().serve() == 2
+    assert queue.results() == {0: ["a"], 2: ["c"]}
 
 
 def test_a_requeued_worker_runs_its_call_again(

@@ -136,14 +136,21 @@ def test_setup_may_be_one_text_or_lines() -> None:
 class Script:
     """A submission on disk, whose script runs a program of the test as its worker."""
 
-    def __init__(self, directory: Path, program: str, *, array: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        program: str,
+        *,
+        array: bool = False,
+        setup: tuple[str, ...] = ("echo set up",),
+    ) -> None:
         self.run_directory = RunDirectory.create(directory, "fit")
         self.submission = self.run_directory.submission(1)
         self.index = 1042 if array else 0
         self.submission.create(self.index + 1)
         self.submission.allow_attempt(1)
         (self.run_directory.path / "start.py").write_text(program)
-        template = ScriptTemplate((sys.executable,), ("echo set up",))
+        template = ScriptTemplate((sys.executable,), setup)
         text = template.render(
             name="fit",
             run=self.run_directory.path,
@@ -233,9 +240,75 @@ def test_worker_that_is_killed_has_died(tmp_path: Path, number: int) -> None:
     assert worker.read_mark(f"{script.mark}.died") == f"{128 + number} 0"
 
 
+#: Names that people give to variables of their own.
+COMMON_NAMES = (
+    "run submission index first block finished mark job code again worker signal i name"
+).split()
+
+
+def test_setup_lines_may_use_any_names(tmp_path: Path) -> None:
+    """A loop over `index` does not make the job run another one's calls."""
+    lines = [f"for {name} in 0 1 2; do :; done" for name in COMMON_NAMES]
+    lines += [f"{name}() {{ :; }}" for name in ("leave", "at_exit")]
+    script = Script(tmp_path, SUCCEED, array=True, setup=tuple(lines))
+
+    assert script.run() == 0
+    assert script.log.read_text() == "running 1042\n"
+    assert worker.read_mark(script.mark) == "0"
+
+
+SAY_ENVIRONMENT = "import os; print(*os.environ.items(), sep='\\n')"
+
+
+def test_environment_of_the_calls_is_that_of_the_user(tmp_path: Path) -> None:
+    """None of the script's variables takes the place of one of the user's."""
+    names = dict.fromkeys(COMMON_NAMES, "mine")
+    # All that the script sets and defines would be exported.
+    (tmp_path / "env").write_text("set -a\n")
+    script = Script(tmp_path, SAY_ENVIRONMENT)
+
+    script.run(**names, BASH_ENV=str(tmp_path / "env"))
+
+    printed = script.log.read_text()
+    assert [name for name in names if f"('{name}', 'mine')" not in printed] == []
+    assert "_slurm_futures_" not in printed
+
+
+@pytest.mark.parametrize("place", ["BASH_ENV", "setup"])
+@pytest.mark.parametrize("exit_code", [0, 3])
+def test_script_stands_strict_shells(
+    tmp_path: Path, place: str, exit_code: int
+) -> None:
+    """`set -euo pipefail` is what careful people write into their files."""
+    (tmp_path / "env").write_text("set -euo pipefail; set -C\n")
+    setup = (f". {tmp_path}/env",) if place == "setup" else ()
+    program = "raise SystemExit(3)" if exit_code else SUCCEED
+    script = Script(tmp_path, program, array=True, setup=setup)
+
+    ended = script.run(**{place: str(tmp_path / "env")})
+
+    death = script.submission.read_death(script.index)
+    assert ended == exit_code
+    assert (death.exit_code if death else 0) == exit_code
+
+
+def test_strict_script_passes_signals_on(tmp_path: Path) -> None:
+    """A wait that is cut short is no error of the script."""
+    script = Script(tmp_path, WAIT, setup=("set -euo pipefail",))
+    process = start_waiting(script)
+
+    process.send_signal(signal.SIGUSR1)
+
+    with process:
+        process.wait(30)
+    assert process.returncode == 42
+
+
 WAIT = """
 import signal, sys
-signal.signal(signal.SIGUSR1, lambda *_: sys.exit(42))
+for name in "HUP", "INT", "USR1", "USR2", "ALRM", "XCPU":
+    number = getattr(signal, "SIG" + name)
+    signal.signal(number, lambda *_: sys.exit(42))
 print("waiting", flush=True)
 signal.pause()
 """
@@ -324,12 +397,13 @@ def test_worker_that_finishes_after_sigterm_has_finished(tmp_path: Path) -> None
     assert script.submission.list_ends([worker.block_of(0)]) == ({0}, set(), set())
 
 
-def test_signal_to_the_script_is_for_the_worker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["HUP", "INT", "USR1", "USR2", "ALRM", "XCPU"])
+def test_signal_to_the_script_is_for_the_worker(tmp_path: Path, name: str) -> None:
     """`sbatch --signal=B:USR1@60` lets a call write its checkpoint."""
     script = Script(tmp_path, WAIT)
     process = start_waiting(script)
 
-    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.Signals[f"SIG{name}"])
 
     with process:
         process.wait(30)
@@ -425,7 +499,7 @@ def test_template_of_the_user_extends_ours(tmp_path: Path, array: bool) -> None:
     text = render(ScriptTemplate(("python3",), ("ulimit -c 0",), path), array=array)
 
     assert "export NAME=fit\nulimit -c 0\n" in text
-    assert ("index=$SLURM_ARRAY_TASK_ID" in text) is array
+    assert ("_index=$SLURM_ARRAY_TASK_ID" in text) is array
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from slurm_futures.serialization import (
 CONTEXT: dict[str, Any] = {
     "cwd": "/",
     "cloudpickle": CLOUDPICKLE_VERSION,
+    "version": sys.version_info[:2],
     "initializer": None,
 }
 
@@ -228,6 +230,36 @@ class Frozen(Exception):
     code: int = 1
 
 
+@dataclasses.dataclass(frozen=True)
+class FrozenFields(Exception):
+    """Refuses every assignment, also of its own fields."""
+
+    code: int
+    word: str = "none"
+
+
+class Slotted(Exception):
+    """Has an attribute that is not in its dict."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, word: str, code: int) -> None:
+        super().__init__(f"{word} {code}")
+        self.code = code
+
+
+class NewKeywords(Exception):
+    """Cannot even be made without its keyword."""
+
+    def __new__(cls, word: str, *, code: int) -> "NewKeywords":  # noqa: ARG004
+        """Take what the constructor takes."""
+        return super().__new__(cls, word)
+
+    def __init__(self, word: str, *, code: int) -> None:
+        super().__init__(word)
+        self.code = code
+
+
 class Silent(Exception):
     """Cannot even say what it is."""
 
@@ -256,6 +288,9 @@ def send(error: BaseException) -> Outcome:
         Custom("word", 7),
         KeywordOnly(code=7),
         Frozen(7),
+        FrozenFields(5),
+        FrozenFields(code=5, word="word"),
+        NewKeywords("word", code=7),
         ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
     ],
     ids=lambda error: type(error).__name__,
@@ -269,6 +304,29 @@ def test_exceptions_come_back_as_themselves(error: BaseException) -> None:
     assert vars(received) == vars(error)
     assert isinstance(received.__cause__, RemoteTraceback)
     assert "in send" in str(received.__cause__)
+
+
+def test_slots_of_an_exception_come_back() -> None:
+    """As other attributes do."""
+    received = send(Slotted("word", 7)).exception
+
+    assert isinstance(received, Slotted)
+    assert (str(received), received.code) == ("word 7", 7)
+
+
+def test_members_of_a_group_come_back_as_themselves() -> None:
+    """Also those that pickle cannot rebuild, in groups within the group."""
+    inner = ExceptionGroup("inner", [FrozenFields(5), KeyError("b")])
+    received = send(ExceptionGroup("outer", [Custom("word", 7), inner])).exception
+
+    assert isinstance(received, ExceptionGroup)
+    custom, group = received.exceptions
+    assert isinstance(custom, Custom)
+    assert (str(custom), custom.code) == ("word 7", 7)
+    assert isinstance(group, ExceptionGroup)
+    assert group.message == "inner"
+    assert group.exceptions[0] == FrozenFields(5)
+    assert received.message == "outer"
 
 
 def test_attributes_that_cannot_be_sent_become_their_repr() -> None:
@@ -308,7 +366,7 @@ def test_exception_that_cannot_be_sent_leaves_its_text() -> None:
 
 def test_pickle_that_is_no_exception_falls_back_to_its_parts() -> None:
     """A reducer may return anything."""
-    parts = dump((ValueError, ("text",), {"seed": 7}))
+    parts = dump((ValueError, ("text",), {"seed": 7}, None))
     description = {"text": "...", "pickle": dump(7), "parts": parts}
 
     error = load_outcome(worker.EXCEPTION, dump(description)).exception

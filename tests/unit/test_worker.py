@@ -1,6 +1,7 @@
 """The worker: what it does on a node, run here in process and as a program."""
 
 import dataclasses
+import math
 import os
 import pickle
 import signal
@@ -52,6 +53,8 @@ class Job:
             "cloudpickle": CLOUDPICKLE_VERSION,
             "initializer": None,
         }
+        self.flags: tuple[str, ...] = ()  # of Python
+        self.variables: dict[str, str] = {}  # of its environment
 
     def write(self, *functions: Callable[[], object]) -> None:
         """Write the calls file: each function is called without arguments."""
@@ -66,7 +69,10 @@ class Job:
     def start(self) -> subprocess.Popen[bytes]:
         """Run the worker as the script does."""
         start = self.run_directory.path / "start.py"
-        return subprocess.Popen([sys.executable, str(start), *self.words])
+        environment = {**os.environ, **self.variables}
+        environment.pop("PYTHONUNBUFFERED", None)
+        command = [sys.executable, *self.flags, str(start), *self.words]
+        return subprocess.Popen(command, env=environment)
 
     def run(self) -> str:
         """Run the worker to its end; return what it printed."""
@@ -99,6 +105,9 @@ def as_on_a_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers = {
         each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGQUIT)
     }
+    for name in ("_foreign_version", "_main_of_calls", "_main_of_job"):
+        monkeypatch.setattr(worker, name, None)
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     yield
     sys.path[:], sys.argv[:] = path, argv
     os.chdir(cwd)
@@ -203,6 +212,34 @@ def test_value_that_cannot_be_unpickled_is_noticed_on_the_node(job: Job) -> None
     assert isinstance(job.outcomes()[0].exception, ValueError)
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses attributes, and so `add_note`."""
+
+    code: int = 0
+
+
+class FrozenUnpicklable:
+    """Raises such an exception where it is pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Fail."""
+        raise Frozen(7)
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_exception_that_refuses_notes_is_an_outcome(job: Job) -> None:
+    """And has its note all the same."""
+    job.write(FrozenUnpicklable, lambda: "next")
+
+    worker.main(*job.words)
+
+    error, value = job.outcomes()
+    assert error.exception == Frozen(7)
+    assert "Return plain data" in str(error.exception.__cause__)
+    assert value.value == "next"
+
+
 @pytest.mark.usefixtures("as_on_a_node")
 def test_call_that_cannot_be_loaded_says_where_modules_were_looked_for(
     job: Job,
@@ -251,12 +288,46 @@ def test_another_python_keeps_its_own_modules(job: Job) -> None:
     job.context |= {
         "prefix": "/opt/other",
         "base_prefix": "/usr/other",
-        "path": ["/home/me/project", "/opt/other/lib/site-packages", "/usr/other/lib"],
+        "path": [
+            "/home/me/project",
+            "/opt/other/lib/site-packages",
+            "/usr/other/lib",
+            "/opt/other_project",
+            "/opt/other",
+        ],
     }
 
     worker.enter_context(job.context)
 
-    assert sys.path == ["/home/me/project", *own]
+    assert sys.path == ["/home/me/project", "/opt/other_project", *own]
+
+
+def test_functions_of_another_python_are_refused(job: Job) -> None:
+    """Their code might crash this one; those that can be imported work."""
+    job.context["version"] = (3, 2)
+    job.write(lambda: 1, os.getpid)
+
+    job.run()
+
+    by_value, imported = job.outcomes()
+    assert isinstance(by_value.exception, RuntimeError)
+    assert "The program runs on Python 3.2, the job on Python 3." in str(
+        by_value.exception
+    )
+    assert imported.value > 0
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_functions_for_another_python_are_not_sent(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client might crash as well."""
+    monkeypatch.setattr(worker, "_foreign_version", (3, 2))
+
+    with pytest.raises(RuntimeError, match=r"The program runs on Python 3\.2"):
+        worker.dump(lambda: 1)
+
+    assert pickle.loads(worker.dump(os.getpid)) is os.getpid
 
 
 @pytest.mark.usefixtures("as_on_a_node")
@@ -450,6 +521,18 @@ def test_what_calls_print_comes_before_their_outcome(job: Job) -> None:
     assert job.run() == "half a word"
 
 
+def test_what_calls_print_is_there_while_they_run(job: Job) -> None:
+    """Line by line; the last words of a process that is killed as well."""
+
+    def speak() -> None:
+        print("last words")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    job.write(speak)
+
+    assert job.run() == "last words\n"
+
+
 @pytest.mark.usefixtures("as_on_a_node")
 def test_call_may_close_its_stdout(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its value comes back."""
@@ -464,6 +547,28 @@ def test_call_may_close_its_stdout(job: Job, monkeypatch: pytest.MonkeyPatch) ->
     worker.main(*job.words)
 
     assert job.outcomes()[0].value == 3
+
+
+def test_standard_files_that_a_call_closes_are_open_for_the_next(job: Job) -> None:
+    """No other file gets their numbers, and child processes have them as well."""
+
+    def close() -> None:
+        for descriptor in (0, 1, 2):
+            os.close(descriptor)
+
+    def look() -> list[str]:
+        assert all(map(os.get_inheritable, range(3)))
+        os.write(2, b"heard")
+        return [os.readlink(f"/proc/self/fd/{each}") for each in range(3)]  # noqa: PTH115
+
+    job.context["initializer"] = dump((close, ()))
+    job.write(look, close, look)
+
+    printed = job.run()
+
+    files = ["/dev/null", *(str(job.directory / name) for name in ("stdout", "stderr"))]
+    assert [outcome.value for outcome in job.outcomes()] == [files, None, files]
+    assert printed == "heardheard"
 
 
 def test_start_imports_little(job: Job) -> None:
@@ -491,6 +596,79 @@ def test_start_imports_little(job: Job) -> None:
     heavy = {"cloudpickle", "collections", "enum", "functools", "pathlib", "typing"}
     assert heavy & loaded <= set(started)
     assert product == 42
+
+
+@pytest.mark.parametrize("flag", ["-P", "-I", "PYTHONSAFEPATH"])
+def test_python_may_be_started_safely(job: Job, flag: str) -> None:
+    """Without the directory of the script in its path, which the job never needs."""
+    if flag.startswith("-"):
+        job.flags = (flag,)
+    else:
+        job.variables = {flag: "1"}
+    job.context["path"] = [entry for entry in sys.path if entry]
+    job.write(lambda: (sys.path, math.sqrt(4)))
+
+    job.run()
+
+    assert job.outcomes()[0].value == (job.context["path"], 2)
+
+
+def test_run_may_lie_behind_a_symbolic_link(tmp_path: Path) -> None:
+    """As home directories do; Python resolves it in its path."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    job = Job(tmp_path / "link")
+    # Another installation keeps the path with which Python has started.
+    job.context |= {"prefix": "/opt/other", "base_prefix": "/usr/other"}
+    job.write(lambda: sys.path)
+
+    job.run()
+
+    path = job.outcomes()[0].value
+    assert [entry for entry in path if str(tmp_path / "real") in entry] == []
+
+
+def test_modules_of_the_client_do_not_hide_those_that_the_job_needs(
+    job: Job, tmp_path: Path
+) -> None:
+    """What the program has put first in its path late, when it had them already."""
+    for name in ("types", "traceback", "cloudpickle", "typing", "copyreg"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('hidden')")
+    job.context["path"] = [str(tmp_path), *sys.path]
+
+    class Local:
+        def fail(self) -> None:
+            raise ValueError(sys.path[0])
+
+    job.write(lambda: 5, Local().fail)
+
+    job.run()
+
+    by_value, failed = job.outcomes()
+    assert by_value.value == 5
+    assert repr(failed.exception) == repr(ValueError(str(tmp_path)))
+
+
+def test_cache_of_compiled_files_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With PYTHONPYCACHEPREFIX, here and on the node: our files go with the run."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(sys, "pycache_prefix", str(cache))
+    job = Job(tmp_path / "runs")
+    job.variables = {"PYTHONPYCACHEPREFIX": str(cache)}
+    job.write(lambda: sys.pycache_prefix)
+
+    job.run()
+
+    compiled = [path.name for path in cache.rglob("*.pyc") if "runs" in path.parts]
+    assert compiled == []
+    assert job.outcomes()[0].value == str(cache)
+    names = {path.name for path in job.run_directory.path.glob("__pycache__/*")}
+    tag = sys.implementation.cache_tag
+    assert names == {
+        f"{name}.{tag}.pyc" for name in ("worker", "by_value", "pool_worker")
+    }
 
 
 def make_leaver(path: Path, module: str) -> Callable[[], None]:
