@@ -39,7 +39,7 @@ from slurm_futures.tracking import Death
 from slurm_futures.worker import BLOCK_SIZE, GIVEN_UP, block_of, read_mark
 
 #: Modules that start.py and worker.py run on the nodes, from their compiled form.
-_ON_NODES = ("worker.py", "by_value.py", "pool_worker.py")
+_ON_NODES = ("worker.py", "by_value.py", "call_errors.py", "pool_worker.py")
 #: What a job leaves in its directory.
 _JOB_FILES = ("started", "stdout", "stderr", "outcomes")
 #: Bytes that a message quotes from the end of a file.

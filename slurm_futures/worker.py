@@ -608,63 +608,9 @@ def _append_exception(
 
 
 def describe_exception(error: BaseException) -> dict[str, Any]:
-    """Return what the client needs to raise this exception again, or to tell of it.
-
-    `pickle` is the exception itself. Where it cannot be loaded (a constructor with
-    several arguments, say), `parts` is class, args, attributes and the descriptions of
-    a group's members instead; where it cannot even be pickled, both are None and the
-    text has to do.
-    """
-    traceback = import_ours("traceback")
-    # The frames of this file are of no use to the reader.
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    description: dict[str, Any] = {"text": text, "pickle": None, "parts": None}
-    for part, make in (("pickle", _pickle_exception), ("parts", _take_apart)):
-        try:
-            description[part] = make(error)
-        except BaseException:  # noqa: BLE001, S112  (the next one is simpler)
-            continue
-        break
-    return description
-
-
-def _pickle_exception(error: BaseException) -> bytes:
-    blob = dump(error)
-    if type(loads(blob)) is not type(error):
-        raise TypeError("the exception does not survive pickling")
-    return blob
-
-
-def _take_apart(error: BaseException) -> bytes:
-    members: list[dict[str, Any]] | None = None
-    arguments = error.args
-    if isinstance(error, BaseExceptionGroup):
-        members = [describe_exception(each) for each in error.exceptions]
-        arguments = (error.message,)
-    arguments = tuple(_sendable(argument) for argument in arguments)
-    attributes = {name: _sendable(each) for name, each in _attributes(error).items()}
-    blob = dump((type(error), arguments, attributes, members))
-    loads(blob)
-    return blob
-
-
-def _attributes(error: BaseException) -> dict[str, Any]:
-    from copyreg import _slotnames  # type: ignore[attr-defined]
-
-    slots = {name for name in _slotnames(type(error)) if hasattr(error, name)}
-    return {**vars(error), **{name: getattr(error, name) for name in slots}}
-
-
-def _sendable(value: Any) -> Any:
-    """Return the value, or its repr where it cannot be pickled."""
-    try:
-        loads(dump(value))
-    except Exception:  # noqa: BLE001  (whatever a reducer may raise)
-        return repr(value)
-    return value
+    """Return what the client needs to raise this exception again; see call_errors."""
+    described: dict[str, Any] = module_beside("call_errors").describe(_this, error)
+    return described
 
 
 def _flush() -> None:

@@ -35,7 +35,7 @@ LAYERS = [
     "schedulers.local_submission",
     "errors threads",
     "schedulers.base",
-    "worker pool_worker by_value start __init__ schedulers.__init__",
+    "worker pool_worker by_value call_errors start __init__ schedulers.__init__",
 ]
 _LEVELS = {name: level for level, line in enumerate(LAYERS) for name in line.split()}
 
@@ -47,7 +47,7 @@ ONLY_IN = {
     "subprocess": {"schedulers.slurm", "schedulers.processes"},
 }
 #: They run on the nodes, as copies without the package.
-ON_NODES = ["worker", "pool_worker", "by_value"]
+ON_NODES = ["worker", "pool_worker", "by_value", "call_errors"]
 
 
 def find_modules() -> dict[str, ast.Module]:

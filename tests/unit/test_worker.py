@@ -667,7 +667,8 @@ def test_cache_of_compiled_files_is_left_alone(
     names = {path.name for path in job.run_directory.path.glob("__pycache__/*")}
     tag = sys.implementation.cache_tag
     assert names == {
-        f"{name}.{tag}.pyc" for name in ("worker", "by_value", "pool_worker")
+        f"{name}.{tag}.pyc"
+        for name in ("worker", "by_value", "call_errors", "pool_worker")
     }
 
 

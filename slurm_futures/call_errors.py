@@ -1,0 +1,74 @@
+"""Describes the exceptions of calls, so that the client can raise them again.
+
+Runs on the node like worker.py, beside which a copy of it lies; it is read only where
+a call raises. Standard library only.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+
+def describe(worker: ModuleType, error: BaseException) -> dict[str, Any]:
+    """Return what the client needs to raise this exception again, or to tell of it.
+
+    `pickle` is the exception itself. Where it cannot be loaded (a constructor with
+    several arguments, say), `parts` is class, args, attributes and the descriptions of
+    a group's members instead; where it cannot even be pickled, both are None and the
+    text has to do.
+    """
+    traceback = worker.import_ours("traceback")
+    # The frames of the worker are of no use to the reader.
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == worker.__file__:
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    description: dict[str, Any] = {"text": text, "pickle": None, "parts": None}
+    for part, make in (("pickle", _pickle), ("parts", _take_apart)):
+        try:
+            description[part] = make(worker, error)
+        except BaseException:  # noqa: BLE001, S112  (the next one is simpler)
+            continue
+        break
+    return description
+
+
+def _pickle(worker: ModuleType, error: BaseException) -> bytes:
+    blob: bytes = worker.dump(error)
+    if type(worker.loads(blob)) is not type(error):
+        raise TypeError("the exception does not survive pickling")
+    return blob
+
+
+def _take_apart(worker: ModuleType, error: BaseException) -> bytes:
+    members: list[dict[str, Any]] | None = None
+    arguments = error.args
+    if isinstance(error, BaseExceptionGroup):
+        members = [describe(worker, each) for each in error.exceptions]
+        arguments = (error.message,)
+    arguments = tuple(_sendable(worker, argument) for argument in arguments)
+    attributes = {
+        name: _sendable(worker, value) for name, value in _attributes(error).items()
+    }
+    blob: bytes = worker.dump((type(error), arguments, attributes, members))
+    worker.loads(blob)
+    return blob
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    from copyreg import _slotnames  # type: ignore[attr-defined]
+
+    slots = {name for name in _slotnames(type(error)) if hasattr(error, name)}
+    return {**vars(error), **{name: getattr(error, name) for name in slots}}
+
+
+def _sendable(worker: ModuleType, value: Any) -> Any:
+    """Return the value, or its repr where it cannot be pickled."""
+    try:
+        worker.loads(worker.dump(value))
+    except Exception:  # noqa: BLE001  (whatever a reducer may raise)
+        return repr(value)
+    return value
