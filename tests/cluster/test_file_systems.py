@@ -25,7 +25,7 @@ from slurm_futures import (
 from slurm_futures.schedulers.base import JobState
 from tests.cluster import SlurmCluster
 from tests.cluster.conftest import MakeExecutor, Noticed
-from tests.contract.calls import identity
+from tests.contract.calls import identity, outcomes_file_of_this_job
 from tests.contract.gate import Gate
 from tests.waiting import assert_soon
 
@@ -189,9 +189,8 @@ def test_damaged_outcomes(
 
 def damage_own_outcomes(gate: Gate, damage: str) -> str:
     """Let the worker publish damaged outcomes."""
-    import __main__
-
-    publish = __main__.OutcomesFile.publish
+    outcomes_file = outcomes_file_of_this_job()
+    publish = outcomes_file.publish
 
     def publish_damaged(outcomes: Any) -> None:
         own = Path(outcomes._own)
@@ -206,7 +205,7 @@ def damage_own_outcomes(gate: Gate, damage: str) -> str:
         if damage == "missing":
             Path(outcomes._final).unlink()
 
-    __main__.OutcomesFile.publish = publish_damaged
+    outcomes_file.publish = publish_damaged
     return gate.hold("a")
 
 

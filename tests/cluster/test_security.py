@@ -12,7 +12,7 @@ import pytest
 from slurm_futures import OptionError, OutcomeNotReadable, SlurmFuture, worker
 from tests.cluster import SlurmCluster
 from tests.cluster.conftest import MakeExecutor, Noticed
-from tests.contract.calls import identity
+from tests.contract.calls import identity, outcomes_file_of_this_job
 from tests.contract.gate import Gate
 from tests.waiting import assert_soon
 
@@ -101,9 +101,8 @@ class Exploit:
 
 def replace_own_outcomes(gate: Gate, file: Path) -> str:
     """Let the worker publish outcomes of another user."""
-    import __main__
-
-    publish = __main__.OutcomesFile.publish
+    outcomes_file = outcomes_file_of_this_job()
+    publish = outcomes_file.publish
 
     def publish_foreign(outcomes: Any) -> None:
         own = Path(outcomes._own)
@@ -112,7 +111,7 @@ def replace_own_outcomes(gate: Gate, file: Path) -> str:
         os.chown(own, 65534, 65534)
         publish(outcomes)
 
-    __main__.OutcomesFile.publish = publish_foreign
+    outcomes_file.publish = publish_foreign
     return gate.hold("a")
 
 

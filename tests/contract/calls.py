@@ -276,3 +276,11 @@ def count_up() -> Iterator[int]:
     while True:
         yield number
         number += 1
+
+
+def outcomes_file_of_this_job() -> Any:
+    """Return the class of the worker that writes what the calls of this job leave."""
+    frame: Any = sys._getframe()
+    while "OutcomesFile" not in frame.f_globals:
+        frame = frame.f_back
+    return frame.f_globals["OutcomesFile"]
