@@ -116,6 +116,7 @@ class Poller:
         # From here on: state of the thread.
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []
+        self._cancelled: list[Track] = []
         self._pace = Pace()
         self._inspector = Inspector(
             endings,
@@ -204,12 +205,11 @@ class Poller:
 
     def _receive(self, timeout: float) -> None:
         """Handle what is in the inbox; wait for something to be there."""
-        try:
+        with contextlib.suppress(queue.Empty):
             self._handle(self._inbox.get(timeout=timeout))
             while True:
                 self._handle(self._inbox.get_nowait())
-        except queue.Empty:
-            return
+        self._forget_cancelled()
 
     def _handle(self, message: _Message) -> None:
         match message:
@@ -218,7 +218,7 @@ class Poller:
                 self._pace.expect_change()
                 self._ask(self._scheduler.poll_interval)
             case Track():
-                self._forget_cancelled(message)
+                self._cancelled.append(message)
             case Snapshot():
                 self._absorb(message)
             case _Explained():
@@ -245,12 +245,19 @@ class Poller:
         """Pass a snapshot on; called in the thread of the cache."""
         self._inbox.put(snapshot)
 
-    def _forget_cancelled(self, track: Track) -> None:
-        for opened in self._open:
-            if opened.tracks.get(track.index) is track:
-                self._cancel_jobs([track])
+    def _forget_cancelled(self) -> None:
+        """Cancel the jobs of futures that were cancelled, all in one go."""
+        if not self._cancelled:
+            return
+        cancelled, self._cancelled = self._cancelled, []
+        submissions = {opened.submission.path: opened for opened in self._open}
+        found = []
+        for track in cancelled:
+            opened = submissions.get(track.submission.path)
+            if opened is not None and opened.tracks.get(track.index) is track:
+                found.append(track)
                 self._endings.close(opened, track)
-                break
+        self._cancel_jobs(found)
         self._sweep()
 
     def _sweep(self) -> None:

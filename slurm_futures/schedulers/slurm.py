@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from pathlib import Path
 
 from slurm_futures.errors import OptionError, SchedulerError, SubmitError
 from slurm_futures.schedulers import parsing
@@ -262,6 +263,7 @@ class SlurmScheduler:
                 errors="surrogateescape",
                 timeout=timeout,
                 env=self._environment(keep),
+                cwd=_directory_of_commands(),
                 # Ctrl-C in the terminal is for the program, not for a running sbatch.
                 start_new_session=True,
                 check=False,
@@ -293,6 +295,18 @@ class SlurmScheduler:
             # The environment of sbatch becomes that of the job: no changes there.
             environment |= {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}
         return environment
+
+
+def _directory_of_commands() -> str | None:
+    """Return None, the directory of this program; another one if it was deleted.
+
+    sbatch tells jobs of it (SLURM_SUBMIT_DIR), and fails where it is not there.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "/"
+    return None
 
 
 def _complaints(answer: subprocess.CompletedProcess[str]) -> set[str]:

@@ -300,22 +300,18 @@ def test_no_file_descriptor_is_left(
     assert executor.submit(identity, 5).result(PATIENCE) == 5
 
 
-def test_20000_open_futures(slurm: SlurmCluster, make_executor: MakeExecutor) -> None:
-    """They cost next to nothing while they wait, and one scancel at the end."""
+def test_20000_open_futures(
+    slurm: SlurmCluster, make_executor: MakeExecutor, shims: Shims
+) -> None:
+    """They are cancelled many at a time, and their results are not waited for."""
+    shims.put("scancel")
     executor = make_executor(hold=True)
     results = executor.map(identity, range(20_000))
     assert_soon(lambda: len(slurm.open_jobs()) == 20_000, PATIENCE)
 
-    cpu, began = time.process_time(), time.monotonic()
-    with pytest.raises(AssertionError):
-        assert_soon(lambda: False, 3)
-    share = (time.process_time() - cpu) / (time.monotonic() - began)
-
-    began = time.monotonic()
     executor.shutdown(wait=False, cancel_futures=True)
-    seconds = time.monotonic() - began
     executor.shutdown()
+
     assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
-    assert share < 0.3
-    assert seconds < 2
+    assert len(shims.calls("scancel")) <= 100
     del results
