@@ -112,7 +112,7 @@ class Poller:
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._explainer = Courier(self._explain, "slurm_futures-explainer")
         self._lock = threading.RLock()
-        self._thread = WorkThread(self._run, "slurm_futures-poller")
+        self._thread = WorkThread(self._run, "slurm_futures-poller", self._lock)
         # From here on: state of the thread.
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []

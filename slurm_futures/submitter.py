@@ -81,7 +81,7 @@ class Submitter:
         self._on_full = on_full
         self._changed = threading.Condition()
         self._outbox: dict[Kind, tuple[str, list[JobRequest]]] = {}
-        self._thread = WorkThread(self._run, "slurm_futures-submitter")
+        self._thread = WorkThread(self._run, "slurm_futures-submitter", self._changed)
         self._under_way: list[JobRequest] = []
         # From here on: state of the thread.
         self._limits_asked_at = -float("inf")

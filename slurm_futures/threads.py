@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 logger = logging.getLogger("slurm_futures")
@@ -34,14 +35,21 @@ class WorkThread:
     Args:
         work: what it does; it calls `end` once there is nothing left to do.
         name: of the thread.
+        lock: of the owner, a reentrant one, under which `start` and `end` are called.
         daemon: whether the end of the program does not wait for it.
     """
 
     def __init__(
-        self, work: Callable[[], None], name: str, *, daemon: bool = False
+        self,
+        work: Callable[[], None],
+        name: str,
+        lock: AbstractContextManager[object],
+        *,
+        daemon: bool = False,
     ) -> None:
         self._work = work
         self._name = name
+        self._lock = lock
         self._daemon = daemon
         self._runner: threading.Thread | None = None
         self._done_here: threading.Event | None = None
@@ -52,7 +60,7 @@ class WorkThread:
         return self._runner is not None
 
     def start(self) -> bool:
-        """Start the thread unless it is there; called under a lock of the owner.
+        """Start the thread unless it is there; called under the lock.
 
         Returns:
             False if none can be started. The caller does without, or calls `work_here`
@@ -89,7 +97,7 @@ class WorkThread:
             done.set()
 
     def end(self) -> None:
-        """Take that the work is over; called by it, under a lock of the owner."""
+        """Take that the work is over; called by it, under the lock."""
         self._runner = None
 
     def join(self) -> bool:
@@ -98,8 +106,11 @@ class WorkThread:
         Returns:
             Whether there was anything to wait for.
         """
-        runner, done = self._runner, self._done_here
+        with self._lock:  # of which nobody else is in `start`
+            runner, done = self._runner, self._done_here
         if runner is None or runner is threading.current_thread():
+            return False
+        if runner.ident is None:  # this thread is in `start`, and was interrupted
             return False
         if done is None:
             runner.join()
@@ -133,7 +144,7 @@ class Courier(Generic[Item]):
         self._pause = pause
         self._lock = threading.RLock()
         self._items: list[Item] = []
-        self._thread = WorkThread(self._run, name)
+        self._thread = WorkThread(self._run, name, self._lock)
 
     def put(self, items: list[Item]) -> None:
         """Let these items be delivered soon; called from any thread."""

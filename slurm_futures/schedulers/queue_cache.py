@@ -61,7 +61,9 @@ class QueueCache:
         self._scheduler = scheduler
         self._changed = threading.Condition()
         self._wishes: dict[Subscriber, float] = {}
-        self._thread = WorkThread(self._serve, "slurm_futures-queue", daemon=True)
+        self._thread = WorkThread(
+            self._serve, "slurm_futures-queue", self._changed, daemon=True
+        )
         self._asked_at = -float("inf")
         self._failures = 0
         self._warned_at = -float("inf")

@@ -146,10 +146,13 @@ import functools
 import multiprocessing
 import pickle
 import typing
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from executors import make_executor
 
+# The workers of ProcessPoolExecutor have threads.
+warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
 fork = multiprocessing.get_context("fork")
 FACTOR = 10
 

@@ -194,6 +194,33 @@ def test_ctrl_c_in_the_start_of_a_thread_loses_nothing(
     assert rounds == [[1, 2], [3, 4]]
 
 
+def test_joining_waits_for_a_thread_that_is_being_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is there, and cannot be joined yet."""
+    start = threading.Thread.start
+    starting, gate = threading.Event(), threading.Event()
+    delivered: list[int] = []
+    courier = Courier(delivered.extend, "courier")
+
+    def start_slowly(thread: threading.Thread) -> None:
+        if thread.name == "courier":
+            starting.set()
+            assert gate.wait(10)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
+    putting = threading.Thread(target=courier.put, args=([1],))
+    putting.start()
+    assert starting.wait(10)
+    opening = threading.Timer(0.05, gate.set)
+    opening.start()
+    courier.join()
+    assert delivered == [1]
+    putting.join()
+    opening.join()
+
+
 class _CancelsWhenCollected:
     """What the iterator of a map does when nobody holds it any more."""
 
