@@ -9,6 +9,7 @@ the job instead.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from slurm_futures.tracking import Track
 
 T = TypeVar("T")
+
+#: Seconds after which a thread that waits for a future looks around. CPython overlooks
+#: a signal that comes just before it begins to wait without a timeout, such as Ctrl-C.
+_LOOK_AROUND = 1.0
 
 
 class SlurmFuture(Future[T], Generic[T]):
@@ -55,6 +60,36 @@ class SlurmFuture(Future[T], Generic[T]):
         if first:
             self._on_cancel(self)
         return True
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the call returned, or raise what it raised.
+
+        Raises:
+            TimeoutError: it is not done after so many seconds.
+            CancelledError: it was cancelled.
+        """
+        try:
+            self._wait(timeout)
+            return super().result(0)
+        finally:
+            # As in the standard library: no cycle of exception, frame and future.
+            self = None  # type: ignore[assignment]  # noqa: PLW0642
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call raised, or None; the rest is as for `result`."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._condition:
+            while not self.done():
+                left = _LOOK_AROUND
+                if deadline is not None:
+                    left = min(left, deadline - time.monotonic())
+                if left <= 0:
+                    return
+                self._condition.wait(left)
 
     def running(self) -> bool:
         """Whether a job is known to have started and the call is not done.

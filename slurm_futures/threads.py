@@ -22,6 +22,8 @@ logger = logging.getLogger("slurm_futures")
 
 Item = TypeVar("Item")
 
+#: Seconds after which a thread that waits for another one looks around.
+_LOOK_AROUND = 1.0
 #: Seconds in which a thread begins whose start was interrupted.
 _BEGIN_TIMEOUT = 1.0
 
@@ -112,10 +114,13 @@ class WorkThread:
             return False
         if runner.ident is None:  # this thread is in `start`, and was interrupted
             return False
+        # With timeouts: CPython overlooks a Ctrl-C that comes just before a wait.
         if done is None:
-            runner.join()
+            while runner.is_alive():
+                runner.join(_LOOK_AROUND)
         else:
-            done.wait()
+            while not done.wait(_LOOK_AROUND):
+                pass
         return True
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from slurm_futures import future as future_module
 from slurm_futures.future import SlurmFuture
 from slurm_futures.schedulers.base import JobState
 from slurm_futures.serialization import Outcome
@@ -254,3 +255,25 @@ def test_cancelled_chunk_stays_cancelled() -> None:
     assert chunk.cancelled()
     with pytest.raises(InvalidStateError):
         chunk.set_result([])
+
+
+@pytest.mark.parametrize("ask", ["result", "exception"])
+def test_waiting_threads_look_around(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a Ctrl-C that came just before the wait is not overlooked for ever."""
+    monkeypatch.setattr(future_module, "_LOOK_AROUND", 0.01)
+    future = make_future()
+    waits: list[float | None] = []
+    wait_on = future._condition.wait
+
+    def count(timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        if len(waits) == 3:
+            future.set_result(5)
+        return wait_on(timeout)
+
+    monkeypatch.setattr(future._condition, "wait", count)
+    getattr(future, ask)()
+
+    assert waits == [0.01] * len(waits)
+    with pytest.raises(TimeoutError):
+        getattr(make_future(), ask)(0.02)
