@@ -76,7 +76,12 @@ class _Watch:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    function: Callable[[], None]
+    functions: list[Callable[[], None]]
+
+    def run(self) -> None:
+        """Call the function, once, though two threads may come to it."""
+        with contextlib.suppress(IndexError):
+            _run_guarded(self.functions.pop())
 
 
 _Message = (
@@ -143,16 +148,14 @@ class Poller:
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function in the poller's thread soon; called from any thread."""
-        if not self._put(_Call(function)):
-            function()  # nobody else does anything
+        call = _Call([function])
+        if not self._put(call):
+            call.run()  # nobody else does anything
 
     def _put(self, message: _Message) -> bool:
-        """Send a message; if no thread can be started for it, return False."""
-        with self._lock:
-            started = self._thread.start()
-            if started or isinstance(message, OpenSubmission):
-                self._inbox.put(message)
-            return started
+        """Send a message; return False if no thread can be started to read it."""
+        self._inbox.put(message)
+        return self._thread.start()
 
     def cancel(self, track: Track) -> None:
         """Cancel a job whose future was cancelled, and watch it no more.
@@ -200,8 +203,8 @@ class Poller:
         with self._lock:
             self._cache.forget(self._take_snapshot)
             self._thread.end()
-            if not self._inbox.empty():
-                self._thread.start()
+        if not self._inbox.empty():
+            self._thread.start()
 
     def _receive(self, timeout: float) -> None:
         """Handle what is in the inbox; wait for something to be there."""
@@ -230,7 +233,7 @@ class Poller:
                 if message.watched not in self._watched:
                     self._watched.append(message.watched)
             case _Call():
-                _run_guarded(message.function)
+                message.run()
 
     def _expect_change(self) -> None:
         """Look and ask often again: something has happened, or will soon."""
@@ -370,7 +373,7 @@ class Poller:
                 case _Watch() if message.watched not in self._watched:
                     self._watched.append(message.watched)
                 case _Call():
-                    _run_guarded(message.function)
+                    message.run()
         for opened in self._open:
             self._abandon(opened, error)
         self._open = []

@@ -137,9 +137,8 @@ class Submitter:
 
     def _wake(self) -> None:
         with self._changed:
-            started = self._thread.start()
             self._changed.notify_all()
-        if not started:
+        if not self._thread.start():
             self._thread.work_here()
 
     # The thread.

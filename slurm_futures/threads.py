@@ -5,8 +5,10 @@ ends: the interpreter waits for threads that still have work, as for any other, 
 work that nobody waits for any more ends by itself when the executor is dropped.
 
 Futures may be cancelled anywhere, by the garbage collector (it closes an iterator of
-results) or a signal handler, also while this thread holds one of our locks or one of a
-future. So all our locks are reentrant, and no method of a future is called under them.
+results) or a signal handler: also while this thread holds one of our locks or one of a
+future, and in a thread that is just beginning. So all our locks are reentrant, and
+under them no method of a future is called and no thread is started: `Thread.start`
+waits for the new thread, which may be collecting garbage and want the lock.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 logger = logging.getLogger("slurm_futures")
@@ -24,8 +27,19 @@ Item = TypeVar("Item")
 
 #: Seconds after which a thread that waits for another one looks around.
 _LOOK_AROUND = 1.0
-#: Seconds in which a thread begins whose start was interrupted.
+#: Seconds in which a thread begins, or does not begin since its start was interrupted.
 _BEGIN_TIMEOUT = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Runner:
+    """Who does the work."""
+
+    thread: threading.Thread
+    #: The identifier of the thread that starts it.
+    starter: int
+    #: Set when the work is done by a thread that goes on with something else.
+    done: threading.Event | None = None
 
 
 class WorkThread:
@@ -37,7 +51,8 @@ class WorkThread:
     Args:
         work: what it does; it calls `end` once there is nothing left to do.
         name: of the thread.
-        lock: of the owner, a reentrant one, under which `start` and `end` are called.
+        lock: of the owner, a reentrant one. `work` finds that nothing is left and calls
+            `end` without letting go of it in between.
         daemon: whether the end of the program does not wait for it.
     """
 
@@ -53,8 +68,7 @@ class WorkThread:
         self._name = name
         self._lock = lock
         self._daemon = daemon
-        self._runner: threading.Thread | None = None
-        self._done_here: threading.Event | None = None
+        self._runner: _Runner | None = None
 
     @property
     def exists(self) -> bool:
@@ -62,41 +76,83 @@ class WorkThread:
         return self._runner is not None
 
     def start(self) -> bool:
-        """Start the thread unless it is there; called under the lock.
+        """See that somebody does the work that is there now; called without the lock.
 
         Returns:
-            False if none can be started. The caller does without, or calls `work_here`
-            when it holds no lock any more.
+            False if no thread can be started. The caller does without, or calls
+            `work_here`.
         """
-        if self._runner is not None:
-            return True
-        thread = threading.Thread(
-            target=self._work, name=self._name, daemon=self._daemon
-        )
+        mine = None
         try:
-            self._runner = thread
-            thread.start()
+            with self._lock:
+                runner = self._runner
+                if runner is None:
+                    mine = self._new_runner()
+                    runner = self._appoint(mine)
+            if runner is mine:
+                mine.thread.start()
+                return True
         except RuntimeError as error:
             logger.info("%s: no thread for it: %s", self._name, error)
-            self._runner = None
+            self._dismiss(mine)
             return False
         except BaseException:  # Ctrl-C, mostly when the thread is about to begin
-            if not _begins(thread):
-                self._runner = None
+            if mine is not None and not self._begins(mine):
+                self._dismiss(mine)
             raise
+        if runner.starter == threading.get_ident():
+            return True  # we interrupt this thread where it starts the other
+        return self._begins(runner) or self._runner is runner
+
+    def _new_runner(self) -> _Runner:
+        thread = threading.Thread(
+            target=self._run, name=self._name, daemon=self._daemon
+        )
+        return _Runner(thread, threading.get_ident())
+
+    def _appoint(self, runner: _Runner) -> _Runner:
+        """Return who does the work from now on: this one, unless there is another."""
+        with self._lock:
+            if self._runner is None:  # no garbage collection between these lines
+                self._runner = runner
+            return self._runner
+
+    def _dismiss(self, runner: _Runner | None) -> None:
+        with self._lock:
+            if self._runner is runner:
+                self._runner = None
+
+    def _begins(self, runner: _Runner) -> bool:
+        """Whether a thread begins that is being started somewhere."""
+        deadline = time.monotonic() + _BEGIN_TIMEOUT
+        while runner.thread.ident is None:
+            if self._runner is not runner or time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
         return True
 
-    def work_here(self) -> None:
-        """Do the work in this thread, unless somebody does it."""
-        if self._runner is not None:
-            return
-        self._runner = threading.current_thread()
-        self._done_here = done = threading.Event()
+    def _run(self) -> None:
+        runner = self._runner
+        if runner is None or runner.thread is not threading.current_thread():
+            return  # it begins late, after an interrupted start: others do the work
         try:
             self._work()
         finally:
-            self._done_here = None
-            done.set()
+            self._dismiss(runner)  # after an error; otherwise `end` has done so
+
+    def work_here(self) -> None:
+        """Do the work in this thread, unless somebody does it."""
+        mine = _Runner(
+            threading.current_thread(), threading.get_ident(), threading.Event()
+        )
+        if self._appoint(mine) is not mine:
+            return
+        try:
+            self._work()
+        finally:
+            self._dismiss(mine)
+            assert mine.done is not None
+            mine.done.set()
 
     def end(self) -> None:
         """Take that the work is over; called by it, under the lock."""
@@ -108,29 +164,24 @@ class WorkThread:
         Returns:
             Whether there was anything to wait for.
         """
-        with self._lock:  # of which nobody else is in `start`
-            runner, done = self._runner, self._done_here
-        if runner is None or runner is threading.current_thread():
-            return False
-        if runner.ident is None:  # this thread is in `start`, and was interrupted
+        with self._lock:
+            runner = self._runner
+        if runner is None or runner.thread.ident == threading.get_ident():
             return False
         # With timeouts: CPython overlooks a Ctrl-C that comes just before a wait.
-        if done is None:
-            while runner.is_alive():
-                runner.join(_LOOK_AROUND)
-        else:
-            while not done.wait(_LOOK_AROUND):
+        if runner.done is not None:
+            while not runner.done.wait(_LOOK_AROUND):
                 pass
-        return True
-
-
-def _begins(thread: threading.Thread) -> bool:
-    deadline = time.monotonic() + _BEGIN_TIMEOUT
-    while time.monotonic() < deadline:
-        if thread.ident is not None:
             return True
-        time.sleep(0.001)
-    return False
+        while True:
+            if runner.thread.is_alive():
+                runner.thread.join(_LOOK_AROUND)
+            elif self._runner is not runner:
+                return True
+            elif runner.starter == threading.get_ident():
+                return False  # we interrupt this thread where it starts the other
+            else:
+                time.sleep(0.001)  # another thread is about to start it
 
 
 class Courier(Generic[Item]):
@@ -155,8 +206,7 @@ class Courier(Generic[Item]):
         """Let these items be delivered soon; called from any thread."""
         with self._lock:
             self._items += items
-            started = self._thread.start()
-        if not started:
+        if not self._thread.start():
             self._thread.work_here()
 
     def join(self) -> bool:

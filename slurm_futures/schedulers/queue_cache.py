@@ -76,8 +76,8 @@ class QueueCache:
         """
         with self._changed:
             self._wishes[subscriber] = min(at, self._wishes.get(subscriber, at))
-            self._thread.start()
             self._changed.notify()
+        self._thread.start()
 
     def revive(self) -> None:
         """Start the thread if wishes wait since there could be none.
@@ -85,8 +85,7 @@ class QueueCache:
         Results are found without the queue.
         """
         if self._wishes and not self._thread.exists:
-            with self._changed:
-                self._thread.start()
+            self._thread.start()
 
     def forget(self, subscriber: Subscriber) -> None:
         """Drop the wish of a subscriber that has no open jobs any more."""

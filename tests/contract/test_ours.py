@@ -1,5 +1,6 @@
 """Where SlurmExecutor goes beyond ProcessPoolExecutor, or differs on purpose."""
 
+import gc
 import multiprocessing
 import os
 from concurrent.futures import BrokenExecutor
@@ -35,6 +36,30 @@ def test_other_options_go_on_for_a_whole_buffered_map(make_ours: MakeOurs) -> No
     results = executor.options(comment="other").map(abs, range(-9, 0), buffersize=2)
 
     assert list(results) == list(range(9, 0, -1))
+
+
+class _Cycle:
+    """Garbage that only the collector finds, at some time and in some thread."""
+
+    def __init__(self, *held: object) -> None:
+        self.held = (*held, self)
+
+
+def test_garbage_collector_may_cancel_at_any_time(
+    make_ours: MakeOurs, gate: Gate
+) -> None:
+    """It closes iterators of results while other calls are sent and come back."""
+    executor = make_ours(2)
+    executor.submit(gate.hold, "call")
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for number in range(40):
+            _Cycle(executor.map(abs, [1, 2]))
+            if number % 10 == 0:
+                assert executor.submit(abs, -number).result(PATIENCE) == number
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 class _PressesCtrlC:

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -221,8 +222,8 @@ def test_joining_waits_for_a_thread_that_is_being_started(
     opening.join()
 
 
-class _CancelsWhenCollected:
-    """What the iterator of a map does when nobody holds it any more."""
+class _PutsWhenCollected:
+    """What garbage may do when it is collected."""
 
     def __init__(self, courier: Courier[int]) -> None:
         self._courier = courier
@@ -235,15 +236,151 @@ class _CancelsWhenCollected:
 def test_garbage_collection_may_come_at_any_time() -> None:
     """It puts more while this thread is putting something."""
     delivered: list[int] = []
-    courier = Courier(delivered.extend, "courier")
+    gate = threading.Event()
+
+    def deliver(items: list[int]) -> None:
+        assert gate.wait(10)
+        delivered.extend(items)
+
+    # No thread is started meanwhile: CPython cannot do that in the middle of a start.
+    courier = Courier(deliver, "courier")
+    courier.put([1])
     thresholds = gc.get_threshold()
     gc.set_threshold(1)
     try:
         for _ in range(200):
-            _CancelsWhenCollected(courier)
+            _PutsWhenCollected(courier)
             courier.put([1])
     finally:
         gc.set_threshold(*thresholds)
-    gc.collect()
+        gate.set()
+
+    def all_delivered() -> bool:
+        gc.collect()  # does nothing if another thread is at it
+        courier.join()
+        return sorted(delivered) == [0] * 200 + [1] * 201
+
+    assert_soon(all_delivered)
+
+
+def _patch_start(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) -> None:
+    """Let something happen when the next courier's thread is about to be started."""
+    start = threading.Thread.start
+
+    def patched(thread: threading.Thread) -> None:
+        if thread.name == "courier":
+            monkeypatch.setattr(threading.Thread, "start", start)
+            before()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", patched)
+
+
+def test_thread_that_begins_may_need_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It collects garbage first, as any thread may, and `start` waits for it."""
+    delivered: list[int] = []
+    courier = Courier(delivered.extend, "courier")
+    monkeypatch.setattr(threads, "_BEGIN_TIMEOUT", 0.01)
+
+    def put_in_another_thread() -> None:
+        putting = threading.Thread(target=courier.put, args=([2],))
+        putting.start()
+        putting.join(10)
+        assert not putting.is_alive()
+
+    _patch_start(monkeypatch, put_in_another_thread)
+    courier.put([1])
     courier.join()
-    assert sorted(delivered) == [0] * 200 + [1] * 200
+    assert delivered == [1, 2]
+
+
+def test_signal_in_the_start_of_a_thread_may_put_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And wait for the end, which cannot come before the handler returns."""
+    rounds: list[tuple[list[int], str]] = []
+    joined: list[bool] = []
+    courier = Courier[int](
+        lambda items: rounds.append((items, threading.current_thread().name)),
+        "courier",
+    )
+
+    def handle_signal() -> None:
+        courier.put([2])
+        joined.append(courier.join())
+
+    _patch_start(monkeypatch, handle_signal)
+    courier.put([1])
+    courier.join()
+    assert rounds == [([1, 2], "courier")]
+    assert joined == [False]
+
+
+def test_all_who_put_learn_that_no_thread_can_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody relies on the thread that another one failed to start."""
+    delivered: list[int] = []
+    courier = Courier(delivered.extend, "courier")
+    put_there = threading.Event()
+
+    def put_in_another_thread() -> None:
+        courier.put([2])
+        put_there.set()
+
+    def fail_while_another_thread_puts() -> None:
+        putting.start()
+        assert_soon(lambda: courier._items == [1, 2])
+        raise RuntimeError("can't start new thread")
+
+    putting = threading.Thread(target=put_in_another_thread)
+    _patch_start(monkeypatch, fail_while_another_thread_puts)
+    courier.put([1])
+    putting.join()
+    courier.join()
+    assert put_there.is_set()
+    assert sorted(delivered) == [1, 2]
+
+
+def test_thread_that_begins_too_late_does_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its start was interrupted, and another one has taken its place."""
+    rounds: list[list[int]] = []
+    late: list[threading.Thread] = []
+    courier = Courier(rounds.append, "courier")
+    monkeypatch.setattr(threads, "_BEGIN_TIMEOUT", 0.01)
+
+    def interrupt(thread: threading.Thread) -> None:
+        late.append(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            courier.put([1])
+    late[0].start()
+    late[0].join()
+    assert rounds == []
+
+    courier.put([2])
+    courier.join()
+    assert rounds == [[1, 2]]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_work_that_ends_the_thread_can_be_started_again() -> None:
+    """Whatever it raises, the next item finds a thread."""
+    delivered: list[int] = []
+
+    def deliver(items: list[int]) -> None:
+        delivered.extend(items)
+        if items == [1]:
+            raise SystemExit
+
+    courier = Courier(deliver, "courier")
+    courier.put([1])
+    courier.join()
+    courier.put([2])
+    courier.join()
+    assert delivered == [1, 2]
