@@ -76,7 +76,7 @@ def slurm_cluster(
     options = ClusterOptions(tick_ms=50 if tick else None, accounting=accounting)
     before, here = dict(os.environ), Path.cwd()
     # The calls are in modules that the nodes find from the root of the repository.
-    sys.path[:] = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
+    sys.path[:] = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  (keeps ..)
     with SlurmCluster(options) as cluster:
         os.environ.update(cluster.environment)
         os.chdir(cluster.work)

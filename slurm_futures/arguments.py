@@ -83,8 +83,9 @@ def check_seconds(
     """
     if optional and value is None:
         return
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    seconds = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    seconds = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
     if (positive and 0 < seconds < math.inf) or (not positive and seconds >= 0):
         return
     raise OptionError(

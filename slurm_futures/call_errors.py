@@ -59,7 +59,7 @@ def _take_apart(worker: ModuleType, error: BaseException) -> bytes:
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:
-    from copyreg import _slotnames  # type: ignore[attr-defined]
+    from copyreg import _slotnames  # type: ignore[attr-defined]  # as pickle does
 
     slots = {name for name in _slotnames(type(error)) if hasattr(error, name)}
     return {**vars(error), **{name: getattr(error, name) for name in slots}}

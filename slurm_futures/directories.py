@@ -23,7 +23,6 @@ that may not exist yet: NFS may go on to say "not there" for minutes.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import py_compile
 import random
@@ -35,6 +34,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slurm_futures.errors import OptionError
+from slurm_futures.files import (
+    ForeignFileError,
+    read_own,
+    read_tail,
+    read_text,
+    write_file,
+    write_json,
+)
 from slurm_futures.tracking import Death
 from slurm_futures.worker import BLOCK_SIZE, GIVEN_UP, block_of, read_mark
 
@@ -42,8 +49,6 @@ from slurm_futures.worker import BLOCK_SIZE, GIVEN_UP, block_of, read_mark
 _ON_NODES = ("worker.py", "by_value.py", "call_errors.py", "pool_worker.py")
 #: What a job leaves in its directory.
 _JOB_FILES = ("started", "stdout", "stderr", "outcomes")
-#: Bytes that a message quotes from the end of a file.
-_TAIL = 4096
 
 
 class Ends(NamedTuple):
@@ -285,10 +290,6 @@ class Submission:
                     os.close(descriptor)
 
 
-class ForeignFileError(PermissionError):
-    """A file that would be unpickled belongs to somebody else."""
-
-
 class JobDirectory:
     """Where one job leaves its files. It need not exist."""
 
@@ -370,46 +371,3 @@ def _remove_job(name: str, block: int) -> None:
         for file in _JOB_FILES:
             os.unlink(f"{name}/{file}", dir_fd=block)
         os.rmdir(name, dir_fd=block)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Let a complete file appear under its name, in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def write_json(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write facts for people and for other programs."""
-    write_file(path, json.dumps(facts, indent=2, default=str).encode() + b"\n")
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file that a job may not have made: then it is empty."""
-    try:
-        return path.read_text("utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def read_tail(path: Path) -> str:
-    """Return the last lines of a file, or nothing where it cannot be read."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL))
-        return file.read().decode("utf-8", errors="replace").rstrip()
-    return ""
-
-
-def read_own(path: Path) -> bytes:
-    """Read a file that will be unpickled: it must be our own."""
-    with open(path, "rb") as file:  # noqa: PTH123  (once for each job)
-        owner = os.fstat(file.fileno()).st_uid
-        if owner != os.geteuid():
-            raise ForeignFileError(
-                f"{path} belongs to user {owner}; only your own files are unpickled"
-            )
-        return file.read()

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slurm_futures.directories import ForeignFileError
 from slurm_futures.errors import JobFailed, OutcomeNotReadable, SlurmFuturesError
+from slurm_futures.files import ForeignFileError
 from slurm_futures.post_mortem import Remains, diagnose
 from slurm_futures.schedulers.base import Ending, JobState
 from slurm_futures.settling import Settler, first_line, is_complete

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from slurm_futures.threads import LOOK_AROUND
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
     from slurm_futures.tracking import Track
 
 T = TypeVar("T")
-
-#: Seconds after which a thread that waits for a future looks around. CPython overlooks
-#: a signal that comes just before it begins to wait without a timeout, such as Ctrl-C.
-_LOOK_AROUND = 1.0
 
 
 class SlurmFuture(Future[T], Generic[T]):
@@ -84,7 +82,7 @@ class SlurmFuture(Future[T], Generic[T]):
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             while not self.done():
-                left = _LOOK_AROUND
+                left = LOOK_AROUND
                 if deadline is not None:
                     left = min(left, deadline - time.monotonic())
                 if left <= 0:

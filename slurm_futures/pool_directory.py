@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from slurm_futures.directories import ForeignFileError, read_own
+from slurm_futures.files import ForeignFileError, read_own
 from slurm_futures.pool_worker import CLOSED
 from slurm_futures.worker import BLOCK_SIZE, block_of
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from slurm_futures.directories import RunDirectory, Submission, write_file
+from slurm_futures.directories import RunDirectory, Submission
 from slurm_futures.errors import OptionError, SubmitError
+from slurm_futures.files import write_file
 from slurm_futures.pool_directory import PoolDirectory
 from slurm_futures.schedulers.base import BatchScript
 from slurm_futures.script import SbatchOptions, ScriptTemplate

@@ -25,8 +25,9 @@ logger = logging.getLogger("slurm_futures")
 
 Item = TypeVar("Item")
 
-#: Seconds after which a thread that waits for another one looks around.
-_LOOK_AROUND = 1.0
+#: Seconds after which a thread that waits looks around. CPython overlooks a signal that
+#: comes just before it begins to wait without a timeout, such as Ctrl-C.
+LOOK_AROUND = 1.0
 #: Seconds in which a thread begins, or does not begin since its start was interrupted.
 _BEGIN_TIMEOUT = 1.0
 
@@ -168,14 +169,13 @@ class WorkThread:
             runner = self._runner
         if runner is None or runner.thread.ident == threading.get_ident():
             return False
-        # With timeouts: CPython overlooks a Ctrl-C that comes just before a wait.
         if runner.done is not None:
-            while not runner.done.wait(_LOOK_AROUND):
+            while not runner.done.wait(LOOK_AROUND):
                 pass
             return True
         while True:
             if runner.thread.is_alive():
-                runner.thread.join(_LOOK_AROUND)
+                runner.thread.join(LOOK_AROUND)
             elif self._runner is not runner:
                 return True
             elif runner.starter == threading.get_ident():

@@ -12,15 +12,12 @@ import pytest
 
 from slurm_futures import worker
 from slurm_futures.directories import (
-    ForeignFileError,
     JobDirectory,
     RunDirectory,
     Submission,
-    read_tail,
-    read_text,
-    write_file,
 )
 from slurm_futures.errors import OptionError
+from slurm_futures.files import ForeignFileError
 from slurm_futures.tracking import Death
 from slurm_futures.worker import leave_mark
 from tests.unit.fakes import finished_path
@@ -261,17 +258,6 @@ def test_facts_are_written_for_people(
     }
 
 
-def test_file_appears_complete(tmp_path: Path) -> None:
-    """Under its name, in one step, in the place of an older one."""
-    path = tmp_path / "run.json"
-    path.write_text("old")
-
-    write_file(path, b"new")
-
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.fixture
 def job(submission: Submission) -> JobDirectory:
     """Give the directory of a job that has begun."""
@@ -359,9 +345,3 @@ def test_output_is_text_whatever_was_printed(job: JobDirectory) -> None:
     assert job.stderr() == "one\nepoch 3\N{REPLACEMENT CHARACTER}\n"
     assert job.stderr_tail() == "one\nepoch 3\N{REPLACEMENT CHARACTER}"
     assert job.stdout() == ""
-
-
-def test_files_that_are_not_there_are_empty(tmp_path: Path) -> None:
-    """A job may not have begun."""
-    assert read_text(tmp_path / "none") == ""
-    assert read_tail(tmp_path / "none") == ""

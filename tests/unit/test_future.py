@@ -260,7 +260,7 @@ def test_cancelled_chunk_stays_cancelled() -> None:
 @pytest.mark.parametrize("ask", ["result", "exception"])
 def test_waiting_threads_look_around(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So a Ctrl-C that came just before the wait is not overlooked for ever."""
-    monkeypatch.setattr(future_module, "_LOOK_AROUND", 0.01)
+    monkeypatch.setattr(future_module, "LOOK_AROUND", 0.01)
     future = make_future()
     waits: list[float | None] = []
     wait_on = future._condition.wait

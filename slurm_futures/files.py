@@ -1,0 +1,62 @@
+"""Files that appear whole, and files that need not be there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+#: Bytes that a message quotes from the end of a file.
+_TAIL = 4096
+
+
+class ForeignFileError(PermissionError):
+    """A file that would be unpickled belongs to somebody else."""
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Let a complete file appear under its name, in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write facts for people and for other programs."""
+    write_file(path, json.dumps(facts, indent=2, default=str).encode() + b"\n")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that a job may not have made: then it is empty."""
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def read_tail(path: Path) -> str:
+    """Return the last lines of a file, or nothing where it cannot be read."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL))
+        return file.read().decode("utf-8", errors="replace").rstrip()
+    return ""
+
+
+def read_own(path: Path) -> bytes:
+    """Read a file that will be unpickled: it must be our own."""
+    with open(path, "rb") as file:  # noqa: PTH123  (once for each job)
+        owner = os.fstat(file.fileno()).st_uid
+        if owner != os.geteuid():
+            raise ForeignFileError(
+                f"{path} belongs to user {owner}; only your own files are unpickled"
+            )
+        return file.read()
