@@ -16,9 +16,9 @@ import sys
 import types
 
 try:
-    from _pickle import Unpickler
+    from _pickle import Unpickler, loads
 except ImportError:  # not CPython
-    from pickle import Unpickler
+    from pickle import Unpickler, loads
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
@@ -29,7 +29,76 @@ if TYPE_CHECKING:
 KNOWN_RELEASES = frozenset({"3.0", "3.1"})
 
 
-class ByValueUnpickler(Unpickler):
+class _ClassFinder(Unpickler):
+    """Finds the classes that cloudpickle has seen in this process, or made there.
+
+    cloudpickle finds them too, but makes them once more before it looks, which calls
+    metaclasses and `__init_subclass__`.
+    """
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        #: The classes of this pickle that were here before.
+        self.known: list[type] = []
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle refers to by its name."""
+        found = super().find_class(module, name)
+        makes_class = name in {"_make_skeleton_class", "_make_skeleton_enum"}
+        if module == "cloudpickle.cloudpickle" and makes_class:
+            return self._finding(found)
+        return found
+
+    def _finding(self, make: Callable[..., type]) -> Callable[..., type]:
+        tracked = vars(sys.modules["cloudpickle.cloudpickle"]).get(
+            "_DYNAMIC_CLASS_TRACKER_BY_ID", {}
+        )
+
+        def find_or_make(*args: Any) -> type:
+            known: type | None = tracked.get(args[-2])
+            if known is None:
+                return make(*args)
+            self.known.append(known)
+            return known
+
+        return find_or_make
+
+
+class OutcomeUnpickler(_ClassFinder):
+    """Loads what a call has left, and leaves the classes that are here as they are.
+
+    With an instance of a class that travels by value comes the class, as it was in the
+    job. cloudpickle gives what comes to the class that is here: its attributes would go
+    back to what they were when the call was submitted, and its methods would not see
+    what becomes of the global variables of the program.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle refers to by its name."""
+        found = super().find_class(module, name)
+        if (module, name) == ("cloudpickle.cloudpickle", "_class_setstate"):
+            return self._leaving(found)
+        return found
+
+    def _leaving(self, set_state: Callable[[type, Any], type]) -> Callable[..., type]:
+        def set_state_of_new(cls: type, state: Any) -> type:
+            if any(cls is known for known in self.known):
+                return cls
+            return set_state(cls, state)
+
+        return set_state_of_new
+
+
+def load_outcome(blob: bytes) -> Any:
+    """Unpickle what a call has left; see OutcomeUnpickler."""
+    if b"cloudpickle" not in blob:
+        return loads(blob)
+    from io import BytesIO
+
+    return OutcomeUnpickler(BytesIO(blob)).load()
+
+
+class ByValueUnpickler(_ClassFinder):
     """Loads what the client has pickled.
 
     Attributes:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 import cloudpickle
 
-from slurm_futures import worker
+from slurm_futures import by_value, worker
 from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback, words_of
 
 CLOUDPICKLE_VERSION = str(cloudpickle.__version__)
@@ -65,10 +65,10 @@ _Reduced = str | tuple[Any, ...]
 def _is_importable(obj: Any) -> bool:
     """Whether the nodes find the object under its name."""
     name = getattr(obj, "__module__", None) or "__main__"
-    by_value = cloudpickle.list_registry_pickle_by_value()
+    registered = cloudpickle.list_registry_pickle_by_value()
     parts = name.split(".")
     parents = {".".join(parts[: end + 1]) for end in range(len(parts))}
-    if name == "__main__" or name not in sys.modules or parents & by_value:
+    if name == "__main__" or name not in sys.modules or parents & registered:
         return False
     found: Any = sys.modules[name]
     for part in getattr(obj, "__qualname__", getattr(obj, "__name__", "")).split("."):
@@ -262,7 +262,7 @@ def load_outcome(kind: int, payload: bytes) -> Outcome:
     """Unpickle what a call left. Never raises: what cannot be loaded says so."""
     if kind == worker.VALUE:
         try:
-            return Outcome(value=pickle.loads(payload))
+            return Outcome(value=by_value.load_outcome(payload))
         except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
             return Outcome(exception=_not_readable("value", error, ""))
     exception = _load_exception(payload)
@@ -285,12 +285,12 @@ def _load_exception(payload: bytes) -> BaseException:
 
 def _rebuild_exception(description: Mapping[str, Any]) -> BaseException:
     if description["pickle"] is not None:
-        exception = pickle.loads(description["pickle"])
+        exception = by_value.load_outcome(description["pickle"])
         if isinstance(exception, BaseException):
             return exception
     if description["parts"] is None:
         raise pickle.UnpicklingError("the exception could not be pickled in the job")
-    cls, arguments, attributes, members = pickle.loads(description["parts"])
+    cls, arguments, attributes, members = by_value.load_outcome(description["parts"])
     if members is not None:
         arguments = (*arguments, [_rebuild_exception(each) for each in members])
     exception = _make_exception(cls, arguments)

@@ -73,6 +73,63 @@ def test_script_can_submit_its_own_functions_and_classes(
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
 
 
+_CLASS_STATE = """
+from executors import make_executor
+
+FACTOR = 1
+
+class Plugin:
+    known = []
+
+    def __init_subclass__(cls):
+        Plugin.known.append(cls)
+
+class Model(Plugin):
+    made = 0
+
+    def __init__(self):
+        Model.made += 1
+
+    def scaled(self):
+        return 2 * FACTOR
+
+class ModelError(Exception):
+    code = 1
+
+def make():
+    return Model()
+
+def fail():
+    raise ModelError("of the call")
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        made = executor.submit(make)
+        failed = executor.submit(fail)
+        scaled, known = Model.scaled, Plugin.known
+        Model.made = 5
+        FACTOR = 10
+        ModelError.code = 2
+        model = made.result()
+        error = failed.exception()
+    assert type(model) is Model
+    assert Model.made == 5, Model.made
+    assert Model.scaled is scaled
+    assert (model.scaled(), Model().scaled()) == (20, 20)
+    assert Plugin.known is known
+    assert known == [Model], known
+    assert (type(error), error.code) == (ModelError, 2)
+    print("fine")
+"""
+
+
+def test_result_leaves_the_classes_of_the_script_alone(run_script: RunScript) -> None:
+    """What comes back is an instance of them, and changes nothing in them."""
+    ended = run_script(_CLASS_STATE)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
+
+
 _DECORATED = """
 import functools
 import typing
