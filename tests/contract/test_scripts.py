@@ -130,6 +130,106 @@ def test_result_leaves_the_classes_of_the_script_alone(run_script: RunScript) ->
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
 
 
+_INITIALIZED = """
+from executors import make_executor
+
+MODEL = None
+CACHE = {}
+FACTOR = 1
+
+class Settings:
+    size = 0
+    names = []
+    factor = 1
+
+def prepare(size):
+    global MODEL, UNDECLARED
+    MODEL = [size]
+    UNDECLARED = FACTOR
+    CACHE["size"] = size
+    Settings.size = Settings.factor * size
+    Settings.names.append("prepared")
+
+def look():
+    return MODEL, UNDECLARED, CACHE, Settings.size, Settings.names
+
+class Reader:
+    def read(self):
+        return MODEL, CACHE
+
+def read(reader):
+    return reader.read()
+
+def factors():
+    return FACTOR, Settings.factor
+
+if __name__ == "__main__":
+    with make_executor(1, initializer=prepare, initargs=(5,)) as executor:
+        FACTOR = Settings.factor = 2
+        print(executor.submit(look).result())
+        print(*executor.map(read, [Reader(), Reader()], chunksize=2))
+        print(executor.submit(Reader().read).result())
+        print(executor.submit(factors).result())
+"""
+
+
+def test_calls_find_what_an_initializer_of_the_script_has_done(
+    run_script: RunScript, kind: str
+) -> None:
+    """It assigns global variables, and changes objects and classes of the script."""
+    ended = run_script(_INITIALIZED)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    looked, read, method, factors = ended.stdout.splitlines()
+    assert looked == "([5], 1, {'size': 5}, 5, ['prepared'])"
+    assert read == "([5], {'size': 5}) ([5], {'size': 5})"
+    # A process that imports the script knows of no assignment in `if __name__ ...`.
+    assert method == "([5], {'size': 5})"
+    assert factors == ("(1, 1)" if kind == "process_pool" else "(2, 2)")
+
+
+_SHARED_GLOBALS = """
+from executors import make_executor
+
+CACHE = {}
+count = 0
+
+class Model:
+    def fit(self):
+        global count
+        CACHE["fitted"] = True
+        count += 1
+        return self
+
+def fit(model):
+    return CACHE is model.fit().fit().cache(), CACHE, count
+
+Model.cache = lambda self: CACHE
+
+def call(function, *args):
+    return function(*args), CACHE
+
+def change():
+    CACHE["changed"] = True
+
+if __name__ == "__main__":
+    with make_executor(1, max_tasks_per_child=1) as executor:
+        print(executor.submit(fit, Model()).result())
+        print(executor.submit(call, change).result())
+"""
+
+
+def test_arguments_and_function_share_global_variables(run_script: RunScript) -> None:
+    """A method of an argument changes what the function of the call sees."""
+    ended = run_script(_SHARED_GLOBALS)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [
+        "(True, {'fitted': True}, 2)",
+        "(None, {'changed': True})",
+    ]
+
+
 _DECORATED = """
 import functools
 import typing
