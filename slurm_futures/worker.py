@@ -93,8 +93,9 @@ GIVEN_UP = "given-up"
 #: job that lives on has seen it, or will see it before its next call.
 LOOK_INTERVAL, GIVE_UP_PAUSE = 0.2, 0.5
 
-#: A text in the place of a function: the job is a worker of a pool.
-SERVE_POOL = "serve_pool"
+#: In the place of a function, and not one that somebody may submit by mistake: the job
+#: is a worker of a pool.
+SERVE_POOL = ("slurm_futures", "serve_pool")
 
 #: This module; in a job it was `__main__` at first.
 _this = sys.modules[__name__]
@@ -588,7 +589,7 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
             f"run. The job looked for modules in {sys.path}.",
         )
         raise
-    if isinstance(function, str):
+    if type(function) is tuple and function == SERVE_POOL:
         return _serve_pool(*arguments)
     try:
         return function(*arguments, **keywords)
