@@ -327,6 +327,9 @@ def _not_readable(what: str, error: BaseException, text: str) -> OutcomeNotReada
 
 def function_name(fn: Callable[..., Any]) -> str:
     """Return a name for people: of the function, or of what it is a partial of."""
-    inner = getattr(fn, "func", fn)
-    name = getattr(inner, "__name__", None) or type(inner).__name__
-    return str(name)
+    try:
+        inner = getattr(fn, "func", fn)
+        name = getattr(inner, "__name__", None) or type(inner).__name__
+        return str(name)
+    except Exception:  # noqa: BLE001  (a proxy may raise anything)
+        return type(fn).__name__
