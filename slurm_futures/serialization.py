@@ -12,6 +12,7 @@ import io
 import os
 import pickle
 import sys
+import types
 import typing
 import weakref
 from collections import ChainMap
@@ -57,6 +58,8 @@ class Outcome:
 #: Types that the C pickler knows by itself: eight times as fast as cloudpickle.
 PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
+
+_MAKE_CLASS = cloudpickle.cloudpickle._make_skeleton_class
 
 #: What pickle's reducers return.
 _Reduced = str | tuple[Any, ...]
@@ -150,6 +153,28 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         {**cloudpickle.Pickler.dispatch_table.maps[0], **_reducers()},
         *cloudpickle.Pickler.dispatch_table.maps[1:],
     )
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce classes with their slots; cloudpickle sends them without.
+
+        Instances would have a `__dict__` in the job, and could not come back.
+        """
+        reduced = super().reducer_override(obj)
+        if not isinstance(obj, type) or "__slots__" not in vars(obj):
+            return reduced
+        if not isinstance(reduced, tuple) or reduced[0] is not _MAKE_CLASS:
+            return reduced
+        _, (*head, namespace, tracker_id, extra), (attributes, _), *_ = reduced
+        bases = types.resolve_bases(head[2])
+        if not all(issubclass(type(obj), type(base)) for base in bases):
+            return reduced  # of typing.NamedTuple, which makes its classes otherwise
+        attributes.pop("__slots__", None)
+        namespace["__slots__"] = vars(obj)["__slots__"]
+        for name, value in list(attributes.items()):
+            own = getattr(value, "__objclass__", None) is obj
+            if own and isinstance(value, types.MemberDescriptorType):
+                del attributes[name]  # of a slot with a private name
+        return reduced[0], (*head, namespace, tracker_id, extra), *reduced[2:]
 
 
 def dump(value: object) -> bytes:

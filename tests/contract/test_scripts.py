@@ -230,6 +230,67 @@ def test_arguments_and_function_share_global_variables(run_script: RunScript) ->
     ]
 
 
+_SLOTS = """
+from dataclasses import dataclass
+from typing import NamedTuple
+from executors import make_executor
+
+@dataclass(slots=True)
+class Point:
+    x: int
+
+class Named(Point):
+    __slots__ = ("__name", "__weakref__")
+
+    def __init__(self, x, name):
+        super().__init__(x)
+        self.__name = name
+
+    def name(self):
+        return self.__name
+
+class Open(Named):
+    pass
+
+class Empty:
+    __slots__ = ()
+
+class AlsoEmpty(Empty):
+    __slots__ = ()
+
+class Pair(NamedTuple):
+    first: int
+    second: int = 2
+
+def make(cls, *args):
+    made = cls(*args)
+    return made, hasattr(made, "__dict__")
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        point = executor.submit(make, Point, 1)
+        named = executor.submit(make, Named, 2, "n")
+        opened = executor.submit(make, Open, 3, "o")
+        pair = executor.submit(make, Pair, 1)
+        assert pair.result() == (Pair(1), False), pair.result()
+        empty = executor.submit(make, AlsoEmpty)
+        assert type(empty.result()[0]) is AlsoEmpty
+        assert not empty.result()[1]
+        assert point.result() == (Point(1), False), point.result()
+        assert named.result()[0].name() == "n"
+        assert not named.result()[1]
+        assert (opened.result()[0].name(), opened.result()[1]) == ("o", True)
+    print("fine")
+"""
+
+
+def test_classes_with_slots_travel_in_both_directions(run_script: RunScript) -> None:
+    """They have them in the job, so that instances come back."""
+    ended = run_script(_SLOTS)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
+
+
 _DECORATED = """
 import functools
 import typing
