@@ -16,9 +16,9 @@ import sys
 import types
 
 try:
-    from _pickle import Unpickler
+    from _pickle import Unpickler, loads
 except ImportError:  # not CPython
-    from pickle import Unpickler
+    from pickle import Unpickler, loads
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
@@ -29,7 +29,76 @@ if TYPE_CHECKING:
 KNOWN_RELEASES = frozenset({"3.0", "3.1"})
 
 
-class ByValueUnpickler(Unpickler):
+class _ClassFinder(Unpickler):
+    """Finds the classes that cloudpickle has seen in this process, or made there.
+
+    cloudpickle finds them too, but makes them once more before it looks, which calls
+    metaclasses and `__init_subclass__`.
+    """
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        #: The classes of this pickle that were here before.
+        self.known: list[type] = []
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle refers to by its name."""
+        found = super().find_class(module, name)
+        makes_class = name in {"_make_skeleton_class", "_make_skeleton_enum"}
+        if module == "cloudpickle.cloudpickle" and makes_class:
+            return self._finding(found)
+        return found
+
+    def _finding(self, make: Callable[..., type]) -> Callable[..., type]:
+        tracked = vars(sys.modules["cloudpickle.cloudpickle"]).get(
+            "_DYNAMIC_CLASS_TRACKER_BY_ID", {}
+        )
+
+        def find_or_make(*args: Any) -> type:
+            known: type | None = tracked.get(args[-2])
+            if known is None:
+                return make(*args)
+            self.known.append(known)
+            return known
+
+        return find_or_make
+
+
+class OutcomeUnpickler(_ClassFinder):
+    """Loads what a call has left, and leaves the classes that are here as they are.
+
+    With an instance of a class that travels by value comes the class, as it was in the
+    job. cloudpickle gives what comes to the class that is here: its attributes would go
+    back to what they were when the call was submitted, and its methods would not see
+    what becomes of the global variables of the program.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle refers to by its name."""
+        found = super().find_class(module, name)
+        if (module, name) == ("cloudpickle.cloudpickle", "_class_setstate"):
+            return self._leaving(found)
+        return found
+
+    def _leaving(self, set_state: Callable[[type, Any], type]) -> Callable[..., type]:
+        def set_state_of_new(cls: type, state: Any) -> type:
+            if any(cls is known for known in self.known):
+                return cls
+            return set_state(cls, state)
+
+        return set_state_of_new
+
+
+def load_outcome(blob: bytes) -> Any:
+    """Unpickle what a call has left; see OutcomeUnpickler."""
+    if b"cloudpickle" not in blob:
+        return loads(blob)
+    from io import BytesIO
+
+    return OutcomeUnpickler(BytesIO(blob)).load()
+
+
+class ByValueUnpickler(_ClassFinder):
     """Loads what the client has pickled.
 
     Attributes:
@@ -37,6 +106,7 @@ class ByValueUnpickler(Unpickler):
         made: functions and classes that were not found by a name, in the order in
             which they were complete; to be set.
         objects: the large objects for the places from which the client took them.
+        main: the global variables of `__main__` for the functions of this pickle.
         version: of Python on the client, (3, 11).
         without_cloudpickle: whether its release on the client is a known one.
     """
@@ -46,6 +116,11 @@ class ByValueUnpickler(Unpickler):
     objects: Sequence[Any] = ()
     version: tuple[int, ...] = sys.version_info[:2]
     without_cloudpickle = False
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.main: dict[str, Any] = dict(kept.names)
+        self._namespace: dict[str, Any] | None = None
 
     def persistent_load(self, pid: Any) -> Any:
         """Return the object for a place."""
@@ -68,18 +143,110 @@ class ByValueUnpickler(Unpickler):
         if found is None or not self.without_cloudpickle or module in sys.modules:
             self.import_ours(module)
             found = super().find_class(module, name)
+        if name == "_make_function":
+            return self._making_in_main(found)
         if name in {"_function_setstate", "_class_setstate"}:
-            return _noting(found, self.made)
+            keep = kept.in_class if name == "_class_setstate" else kept.in_function
+            return _noting(found, self.made, keep)
         return found
+
+    def _making_in_main(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that makes functions which share their global variables.
+
+        One pickle has the same `namespace` for all functions of a module. Another one
+        of the name is, say, that of a doctest, and stays what it is.
+        """
+
+        def make_in_main(code: Any, namespace: dict[str, Any], *rest: Any) -> Any:
+            if namespace.get("__name__") == "__main__":
+                if self._namespace is None:
+                    self._namespace = namespace
+                    self.main.update(namespace)
+                if namespace is self._namespace:
+                    namespace = self.main
+            return make(code, namespace, *rest)
+
+        return make_in_main
+
+
+class Kept:
+    """What an initializer has left in `__main__`: calls find it as it is.
+
+    The client sends the global variables of `__main__` and the attributes of its
+    classes with the initializer and again with each call. What the initializer has
+    assigned, and objects that it may have changed, hide what is sent with calls.
+    """
+
+    def __init__(self) -> None:
+        #: Global variables.
+        self.names: dict[str, Any] = {}
+        self._classes: list[tuple[type, dict[str, Any]]] = []
+
+    def keep(
+        self,
+        sent: dict[str, Any],
+        main: dict[str, Any],
+        classes: Sequence[tuple[type, dict[str, Any]]],
+    ) -> None:
+        """Take what there is after the initializer has run.
+
+        Args:
+            sent: the global variables as they were before it ran.
+            main: these variables now.
+            classes: of the initializer, with their attributes before it ran.
+        """
+        self.names = _changed(sent, main)
+        self._classes = [
+            (cls, _changed(before, dict(vars(cls)))) for cls, before in classes
+        ]
+
+    def in_function(self, _: Any, state: Any) -> None:
+        """Take what is kept out of the state of a function."""
+        names = state[1]["__globals__"]
+        for name in names.keys() & self.names.keys():
+            names[name] = self.names[name]
+
+    def in_class(self, cls: type, state: Any) -> None:
+        """Take what is kept out of the state of a class."""
+        for known, attributes in self._classes:
+            if known is cls:
+                for name in state[0].keys() & attributes.keys():
+                    del state[0][name]
+
+
+#: Of this job.
+kept = Kept()
+
+#: Types of which no object can be changed.
+_CONSTANT = (int, float, complex, str, bytes, type(None), type, types.ModuleType)
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return what is new, or may have been changed."""
+    missing = object()
+    found = {}
+    for name, value in after.items():
+        if name[:2] == "__":
+            continue
+        same = value is before.get(name, missing)
+        # Functions, properties and so on count as constant.
+        if not same or (
+            not isinstance(value, _CONSTANT) and not hasattr(type(value), "__get__")
+        ):
+            found[name] = value
+    return found
 
 
 def _noting(
-    set_state: Callable[[Any, Any], Any], made: list[Any]
+    set_state: Callable[[Any, Any], Any],
+    made: list[Any],
+    keep: Callable[[Any, Any], None],
 ) -> Callable[[Any, Any], Any]:
     """Return a function that fills what has been made, and adds it to the list."""
 
     def set_state_and_note(obj: Any, state: Any) -> Any:
         made.append(obj)
+        keep(obj, state)
         return set_state(obj, state)
 
     return set_state_and_note

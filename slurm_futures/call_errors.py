@@ -38,7 +38,7 @@ def describe(worker: ModuleType, error: BaseException) -> dict[str, Any]:
 
 def _pickle(worker: ModuleType, error: BaseException) -> bytes:
     blob: bytes = worker.dump(error)
-    if type(worker.loads(blob)) is not type(error):
+    if type(worker.load_outcome(blob)) is not type(error):
         raise TypeError("the exception does not survive pickling")
     return blob
 
@@ -54,7 +54,7 @@ def _take_apart(worker: ModuleType, error: BaseException) -> bytes:
         name: _sendable(worker, value) for name, value in _attributes(error).items()
     }
     blob: bytes = worker.dump((type(error), arguments, attributes, members))
-    worker.loads(blob)
+    worker.load_outcome(blob)
     return blob
 
 
@@ -68,7 +68,7 @@ def _attributes(error: BaseException) -> dict[str, Any]:
 def _sendable(worker: ModuleType, value: Any) -> Any:
     """Return the value, or its repr where it cannot be pickled."""
     try:
-        worker.loads(worker.dump(value))
+        worker.load_outcome(worker.dump(value))
     except Exception:  # noqa: BLE001  (whatever a reducer may raise)
         return repr(value)
     return value

@@ -12,6 +12,7 @@ import io
 import os
 import pickle
 import sys
+import types
 import typing
 import weakref
 from collections import ChainMap
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 import cloudpickle
 
-from slurm_futures import worker
+from slurm_futures import by_value, worker
 from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback, words_of
 
 CLOUDPICKLE_VERSION = str(cloudpickle.__version__)
@@ -58,6 +59,8 @@ class Outcome:
 PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
+_MAKE_CLASS = cloudpickle.cloudpickle._make_skeleton_class
+
 #: What pickle's reducers return.
 _Reduced = str | tuple[Any, ...]
 
@@ -65,10 +68,10 @@ _Reduced = str | tuple[Any, ...]
 def _is_importable(obj: Any) -> bool:
     """Whether the nodes find the object under its name."""
     name = getattr(obj, "__module__", None) or "__main__"
-    by_value = cloudpickle.list_registry_pickle_by_value()
+    registered = cloudpickle.list_registry_pickle_by_value()
     parts = name.split(".")
     parents = {".".join(parts[: end + 1]) for end in range(len(parts))}
-    if name == "__main__" or name not in sys.modules or parents & by_value:
+    if name == "__main__" or name not in sys.modules or parents & registered:
         return False
     found: Any = sys.modules[name]
     for part in getattr(obj, "__qualname__", getattr(obj, "__name__", "")).split("."):
@@ -150,6 +153,28 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         {**cloudpickle.Pickler.dispatch_table.maps[0], **_reducers()},
         *cloudpickle.Pickler.dispatch_table.maps[1:],
     )
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce classes with their slots; cloudpickle sends them without.
+
+        Instances would have a `__dict__` in the job, and could not come back.
+        """
+        reduced = super().reducer_override(obj)
+        if not isinstance(obj, type) or "__slots__" not in vars(obj):
+            return reduced
+        if not isinstance(reduced, tuple) or reduced[0] is not _MAKE_CLASS:
+            return reduced
+        _, (*head, namespace, tracker_id, extra), (attributes, _), *_ = reduced
+        bases = types.resolve_bases(head[2])
+        if not all(issubclass(type(obj), type(base)) for base in bases):
+            return reduced  # of typing.NamedTuple, which makes its classes otherwise
+        attributes.pop("__slots__", None)
+        namespace["__slots__"] = vars(obj)["__slots__"]
+        for name, value in list(attributes.items()):
+            own = getattr(value, "__objclass__", None) is obj
+            if own and isinstance(value, types.MemberDescriptorType):
+                del attributes[name]  # of a slot with a private name
+        return reduced[0], (*head, namespace, tracker_id, extra), *reduced[2:]
 
 
 def dump(value: object) -> bytes:
@@ -262,7 +287,7 @@ def load_outcome(kind: int, payload: bytes) -> Outcome:
     """Unpickle what a call left. Never raises: what cannot be loaded says so."""
     if kind == worker.VALUE:
         try:
-            return Outcome(value=pickle.loads(payload))
+            return Outcome(value=by_value.load_outcome(payload))
         except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
             return Outcome(exception=_not_readable("value", error, ""))
     exception = _load_exception(payload)
@@ -285,12 +310,12 @@ def _load_exception(payload: bytes) -> BaseException:
 
 def _rebuild_exception(description: Mapping[str, Any]) -> BaseException:
     if description["pickle"] is not None:
-        exception = pickle.loads(description["pickle"])
+        exception = by_value.load_outcome(description["pickle"])
         if isinstance(exception, BaseException):
             return exception
     if description["parts"] is None:
         raise pickle.UnpicklingError("the exception could not be pickled in the job")
-    cls, arguments, attributes, members = pickle.loads(description["parts"])
+    cls, arguments, attributes, members = by_value.load_outcome(description["parts"])
     if members is not None:
         arguments = (*arguments, [_rebuild_exception(each) for each in members])
     exception = _make_exception(cls, arguments)
@@ -327,6 +352,9 @@ def _not_readable(what: str, error: BaseException, text: str) -> OutcomeNotReada
 
 def function_name(fn: Callable[..., Any]) -> str:
     """Return a name for people: of the function, or of what it is a partial of."""
-    inner = getattr(fn, "func", fn)
-    name = getattr(inner, "__name__", None) or type(inner).__name__
-    return str(name)
+    try:
+        inner = getattr(fn, "func", fn)
+        name = getattr(inner, "__name__", None) or type(inner).__name__
+        return str(name)
+    except Exception:  # noqa: BLE001  (a proxy may raise anything)
+        return type(fn).__name__

@@ -93,8 +93,9 @@ GIVEN_UP = "given-up"
 #: job that lives on has seen it, or will see it before its next call.
 LOOK_INTERVAL, GIVE_UP_PAUSE = 0.2, 0.5
 
-#: A text in the place of a function: the job is a worker of a pool.
-SERVE_POOL = "serve_pool"
+#: In the place of a function, and not one that somebody may submit by mistake: the job
+#: is a worker of a pool.
+SERVE_POOL = ("slurm_futures", "serve_pool")
 
 #: This module; in a job it was `__main__` at first.
 _this = sys.modules[__name__]
@@ -115,6 +116,24 @@ _foreign_version: tuple[int, int] | None = None
 _standard_files: tuple[str, ...] = ()
 
 
+class _Loaded:
+    """What has been unpickled.
+
+    Attributes:
+        names: what `__main__` of the client is known to have, by its name.
+        made: functions and classes that were made for it.
+        main: the global variables of those functions that are of `__main__`.
+    """
+
+    def __init__(
+        self, value: Any, made: Sequence[Any] = (), main: dict[str, Any] | None = None
+    ) -> None:
+        self.value = value
+        self.made = made
+        self.main = main
+        self.names: dict[str, Any] = {}
+
+
 class CallsFile:
     """Reads the calls of one job out of a calls file.
 
@@ -127,7 +146,7 @@ class CallsFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._functions: dict[tuple[int, ...], tuple[Any, dict[str, Any]]] = {}
+        self._functions: dict[tuple[int, ...], _Loaded] = {}
         try:
             self._read_end()
         except BaseException:
@@ -180,28 +199,57 @@ class CallsFile:
         """Return the function of a call; many calls have the same one."""
         place = entry[:2]
         if place not in self._functions:
-            self._functions[place] = self._unpickle(self.read(*place), ())
-        function, names = self._functions[place]
-        _add_to_main(names)  # of those that other calls have put there since
-        return function
+            self._functions[place] = self._unpickle(self.read(*place))
+        loaded = self._functions[place]
+        _add_to_main(loaded.names)  # of those that other calls have put there since
+        return loaded.value
 
     def load_arguments(self, entry: tuple[int, ...]) -> Any:
-        """Return args and kwargs of a call, no part of which another call has."""
-        objects = [self.load(blob) for blob in self.shared(entry)]
-        return self.load(self.read(*entry[2:4]), objects)
+        """Return args and kwargs of a call, no part of which another call has.
 
-    def load(self, blob: bytes, objects: Sequence[Any] = ()) -> Any:
+        Functions of `__main__` among them see the global variables of that of the call.
+        """
+        function = self._functions.get(entry[:2])
+        main = None if function is None else function.main
+        objects = [self.load(blob, main=main) for blob in self.shared(entry)]
+        return self.load(self.read(*entry[2:4]), objects, main)
+
+    def load(
+        self,
+        blob: bytes,
+        objects: Sequence[Any] = (),
+        main: dict[str, Any] | None = None,
+    ) -> Any:
         """Unpickle what the client has pickled."""
-        loaded, names = self._unpickle(blob, objects)
-        _add_to_main(names)
-        return loaded
+        loaded = self._unpickle(blob, objects, main)
+        _add_to_main(loaded.names)
+        return loaded.value
+
+    def run_initializer(self, place: tuple[int, int]) -> None:
+        """Call the initializer, and keep for the calls what it does to `__main__`."""
+        loaded = self._unpickle(self.read(*place))
+        _add_to_main(loaded.names)
+        function, arguments = loaded.value
+        if loaded.main is None:  # importable: it changes what the calls import
+            function(*arguments)
+            return
+        by_value = module_beside("by_value")
+        before = dict(loaded.main)
+        classes = [
+            (each, dict(vars(each))) for each in loaded.made if isinstance(each, type)
+        ]
+        function(*arguments)
+        by_value.kept.keep(before, loaded.main, classes)
+        _add_to_main(by_value.kept.names)
 
     def _unpickle(
-        self, blob: bytes, objects: Sequence[Any]
-    ) -> tuple[Any, dict[str, Any]]:
-        """Unpickle; return also what `__main__` of the client has, by its name."""
+        self,
+        blob: bytes,
+        objects: Sequence[Any] = (),
+        main: dict[str, Any] | None = None,
+    ) -> _Loaded:
         if not objects and b"cloudpickle" not in blob:
-            return loads(blob), {}
+            return _Loaded(loads(blob))
         from io import BytesIO
 
         by_value = module_beside("by_value")
@@ -213,8 +261,12 @@ class CallsFile:
         unpickler.version = self.context["version"]
         release = by_value.release_of(self.context["cloudpickle"])
         unpickler.without_cloudpickle = release in by_value.KNOWN_RELEASES
-        loaded = unpickler.load()
-        return loaded, by_value.names_in_main(made, loaded) if made else {}
+        if main is not None:
+            unpickler.main = main
+        loaded = _Loaded(unpickler.load(), made, unpickler.main)
+        if made:
+            loaded.names = by_value.names_in_main(made, loaded.value)
+        return loaded
 
     def shared(self, entry: tuple[int, ...]) -> Iterator[bytes]:
         """Yield the large objects that the arguments of a call refer to."""
@@ -471,8 +523,7 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile) -> bool:
     initializer = calls.context["initializer"]
     if initializer is not None:
         try:
-            function, arguments = calls.load(calls.read(*initializer))
-            function(*arguments)
+            calls.run_initializer(initializer)
             _reopen_standard_files()
         except BaseException as error:  # noqa: BLE001  (SystemExit counts as well)
             _append_exception(outcomes, 0, INITIALIZER_FAILED, error)
@@ -501,7 +552,7 @@ def run_call(
     try:
         payload = dump(value)
         if len(payload) < TEST_LOAD_LIMIT:
-            loads(payload)
+            load_outcome(payload)
     except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
         add_note(
             error,
@@ -538,7 +589,7 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
             f"run. The job looked for modules in {sys.path}.",
         )
         raise
-    if isinstance(function, str):
+    if type(function) is tuple and function == SERVE_POOL:
         return _serve_pool(*arguments)
     try:
         return function(*arguments, **keywords)
@@ -588,6 +639,13 @@ def _dump(value: Any) -> bytes:
         foreign_code = module_beside("by_value").foreign_code
         raise RuntimeError(foreign_code(_foreign_version, sys.version_info[:2]))
     return blob
+
+
+def load_outcome(blob: bytes) -> Any:
+    """Unpickle what a call has left, to see whether the client can."""
+    if b"cloudpickle" not in blob:
+        return loads(blob)
+    return module_beside("by_value").load_outcome(blob)
 
 
 def add_note(error: BaseException, note: str) -> None:

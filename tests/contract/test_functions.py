@@ -52,6 +52,15 @@ def test_callable_of_every_kind_can_be_submitted(
     assert results_of_callables[name].result(PATIENCE) == _CALLABLES[name][2]
 
 
+@pytest.mark.parametrize("wrong", ["text", 5, None, ("serve_pool",)])
+def test_what_cannot_be_called_is_a_type_error(executor: Executor, wrong: Any) -> None:
+    """The error is that of the call, as Python words it."""
+    future = executor.submit(wrong, "argument")
+
+    with pytest.raises(TypeError, match=f"{type(wrong).__name__}.*not callable"):
+        future.result(PATIENCE)
+
+
 @pytest.mark.oracle_differs("pickle cannot send them; we send them by value")
 def test_lambda_closure_and_local_class_can_be_submitted(
     make_executor: MakeExecutor,

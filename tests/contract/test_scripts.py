@@ -73,6 +73,224 @@ def test_script_can_submit_its_own_functions_and_classes(
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
 
 
+_CLASS_STATE = """
+from executors import make_executor
+
+FACTOR = 1
+
+class Plugin:
+    known = []
+
+    def __init_subclass__(cls):
+        Plugin.known.append(cls)
+
+class Model(Plugin):
+    made = 0
+
+    def __init__(self):
+        Model.made += 1
+
+    def scaled(self):
+        return 2 * FACTOR
+
+class ModelError(Exception):
+    code = 1
+
+def make():
+    return Model()
+
+def fail():
+    raise ModelError("of the call")
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        made = executor.submit(make)
+        failed = executor.submit(fail)
+        scaled, known = Model.scaled, Plugin.known
+        Model.made = 5
+        FACTOR = 10
+        ModelError.code = 2
+        model = made.result()
+        error = failed.exception()
+    assert type(model) is Model
+    assert Model.made == 5, Model.made
+    assert Model.scaled is scaled
+    assert (model.scaled(), Model().scaled()) == (20, 20)
+    assert Plugin.known is known
+    assert known == [Model], known
+    assert (type(error), error.code) == (ModelError, 2)
+    print("fine")
+"""
+
+
+def test_result_leaves_the_classes_of_the_script_alone(run_script: RunScript) -> None:
+    """What comes back is an instance of them, and changes nothing in them."""
+    ended = run_script(_CLASS_STATE)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
+
+
+_INITIALIZED = """
+from executors import make_executor
+
+MODEL = None
+CACHE = {}
+FACTOR = 1
+
+class Settings:
+    size = 0
+    names = []
+    factor = 1
+
+def prepare(size):
+    global MODEL, UNDECLARED
+    MODEL = [size]
+    UNDECLARED = FACTOR
+    CACHE["size"] = size
+    Settings.size = Settings.factor * size
+    Settings.names.append("prepared")
+
+def look():
+    return MODEL, UNDECLARED, CACHE, Settings.size, Settings.names
+
+class Reader:
+    def read(self):
+        return MODEL, CACHE
+
+def read(reader):
+    return reader.read()
+
+def factors():
+    return FACTOR, Settings.factor
+
+if __name__ == "__main__":
+    with make_executor(1, initializer=prepare, initargs=(5,)) as executor:
+        FACTOR = Settings.factor = 2
+        print(executor.submit(look).result())
+        print(*executor.map(read, [Reader(), Reader()], chunksize=2))
+        print(executor.submit(Reader().read).result())
+        print(executor.submit(factors).result())
+"""
+
+
+def test_calls_find_what_an_initializer_of_the_script_has_done(
+    run_script: RunScript, kind: str
+) -> None:
+    """It assigns global variables, and changes objects and classes of the script."""
+    ended = run_script(_INITIALIZED)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    looked, read, method, factors = ended.stdout.splitlines()
+    assert looked == "([5], 1, {'size': 5}, 5, ['prepared'])"
+    assert read == "([5], {'size': 5}) ([5], {'size': 5})"
+    # A process that imports the script knows of no assignment in `if __name__ ...`.
+    assert method == "([5], {'size': 5})"
+    assert factors == ("(1, 1)" if kind == "process_pool" else "(2, 2)")
+
+
+_SHARED_GLOBALS = """
+from executors import make_executor
+
+CACHE = {}
+count = 0
+
+class Model:
+    def fit(self):
+        global count
+        CACHE["fitted"] = True
+        count += 1
+        return self
+
+def fit(model):
+    return CACHE is model.fit().fit().cache(), CACHE, count
+
+Model.cache = lambda self: CACHE
+
+def call(function, *args):
+    return function(*args), CACHE
+
+def change():
+    CACHE["changed"] = True
+
+if __name__ == "__main__":
+    with make_executor(1, max_tasks_per_child=1) as executor:
+        print(executor.submit(fit, Model()).result())
+        print(executor.submit(call, change).result())
+"""
+
+
+def test_arguments_and_function_share_global_variables(run_script: RunScript) -> None:
+    """A method of an argument changes what the function of the call sees."""
+    ended = run_script(_SHARED_GLOBALS)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [
+        "(True, {'fitted': True}, 2)",
+        "(None, {'changed': True})",
+    ]
+
+
+_SLOTS = """
+from dataclasses import dataclass
+from typing import NamedTuple
+from executors import make_executor
+
+@dataclass(slots=True)
+class Point:
+    x: int
+
+class Named(Point):
+    __slots__ = ("__name", "__weakref__")
+
+    def __init__(self, x, name):
+        super().__init__(x)
+        self.__name = name
+
+    def name(self):
+        return self.__name
+
+class Open(Named):
+    pass
+
+class Empty:
+    __slots__ = ()
+
+class AlsoEmpty(Empty):
+    __slots__ = ()
+
+class Pair(NamedTuple):
+    first: int
+    second: int = 2
+
+def make(cls, *args):
+    made = cls(*args)
+    return made, hasattr(made, "__dict__")
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        point = executor.submit(make, Point, 1)
+        named = executor.submit(make, Named, 2, "n")
+        opened = executor.submit(make, Open, 3, "o")
+        pair = executor.submit(make, Pair, 1)
+        assert pair.result() == (Pair(1), False), pair.result()
+        empty = executor.submit(make, AlsoEmpty)
+        assert type(empty.result()[0]) is AlsoEmpty
+        assert not empty.result()[1]
+        assert point.result() == (Point(1), False), point.result()
+        assert named.result()[0].name() == "n"
+        assert not named.result()[1]
+        assert (opened.result()[0].name(), opened.result()[1]) == ("o", True)
+    print("fine")
+"""
+
+
+def test_classes_with_slots_travel_in_both_directions(run_script: RunScript) -> None:
+    """They have them in the job, so that instances come back."""
+    ended = run_script(_SLOTS)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
+
+
 _DECORATED = """
 import functools
 import typing

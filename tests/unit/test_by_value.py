@@ -297,6 +297,6 @@ def test_other_releases_of_cloudpickle_load_their_own_pickles() -> None:
     unpickler.made = []
 
     cloudpickle = __import__("cloudpickle.cloudpickle").cloudpickle
-    found = unpickler.find_class("cloudpickle.cloudpickle", "_make_function")
+    found = unpickler.find_class("cloudpickle.cloudpickle", "_make_cell")
 
-    assert found is cloudpickle._make_function
+    assert found is cloudpickle._make_cell

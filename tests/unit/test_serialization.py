@@ -419,6 +419,17 @@ def test_value_that_cannot_be_loaded_here_says_so() -> None:
     assert isinstance(outcome.exception.__cause__, ModuleNotFoundError)
 
 
+class _Proxy:
+    """Stands for something that is not there now."""
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Fail as a proxy of a web framework does outside of a request."""
+        raise RuntimeError(f"there is no request with a {name}")
+
+
 class _Callable:
     def __call__(self) -> None:
         """Do nothing."""
@@ -431,8 +442,9 @@ class _Callable:
         (functools.partial(make_call, 1), "make_call"),
         (_Callable(), "_Callable"),
         ("".join, "join"),
+        (_Proxy(), "_Proxy"),
     ],
-    ids=["function", "partial", "object", "method"],
+    ids=["function", "partial", "object", "method", "proxy"],
 )
 def test_function_has_a_name_for_people(function: Any, name: str) -> None:
     """It becomes the name of the jobs."""
