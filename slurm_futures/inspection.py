@@ -244,8 +244,9 @@ class Inspector:
             track.begin_anew()
         if track.closed:
             return
-        if ending.state in UNLISTED:
-            track.see(ending.state, opened.snapshot_at)
+        alive = _find_alive(track, ending)
+        if alive is not None:
+            track.see(alive, opened.snapshot_at)
         verdict = judge(track, time.monotonic(), opened.snapshot_at, self._grace)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
@@ -253,6 +254,18 @@ class Inspector:
             self._endings.bury(opened, track, ending)
         else:
             self._endings.take_back(track)
+
+
+def _find_alive(track: Track, ending: Ending) -> JobState | None:
+    """Return the state of a job that squeue left out, if it has not ended.
+
+    At some sites squeue answers from a cache, and is behind: slurmctld knows better.
+    """
+    if ending.state is None or ending.state in UNLISTED:
+        return ending.state
+    is_ours = ending.directory == str(track.submission.path)
+    is_missed = track.absences > 0 and not track.left_mark
+    return ending.state if is_ours and is_missed and not ending.state.ended else None
 
 
 def _not_readable(track: Track, error: OSError) -> JobLost:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from slurm_futures.staging import Kind, Staged
 
 
+#: States of jobs that wait for something; squeue shows what it is.
+_WAITING = frozenset({JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT})
+
+
 @dataclass(slots=True)
 class OpenSubmission:
     """The open jobs of one submission. Owned by the poller, but for `throttle`.
@@ -152,7 +156,7 @@ class OpenSubmission:
             self.suspects.discard(index)
 
     def _note_reason(self, row: Row, indices: range) -> None:
-        if row.state is JobState.PENDING:
+        if row.state in _WAITING:
             self.reasons.setdefault(row.reason, []).append(indices)
 
 

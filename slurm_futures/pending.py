@@ -57,7 +57,10 @@ _STUCK: tuple[tuple[str, str], ...] = (
         "launch failed requeued held|JobHoldMaxRequeue",
         "a node could not start it; 'scontrol release {job}' lets it try again",
     ),
-    ("JobHeldUser|JobHeldAdmin", "it is held; 'scontrol release {job}' lets it go on"),
+    (
+        "JobHeldUser|JobHeldAdmin|job requeued in held state",
+        "it is held; 'scontrol release {job}' lets it go on",
+    ),
     (
         "PartitionDown|PartitionInactive|NodeDown|ReqNodeNotAvail|ReservationDeleted",
         "what it needs is out of service; 'sinfo -R' tells more",

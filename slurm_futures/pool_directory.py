@@ -146,10 +146,19 @@ class PoolDirectory:
         self.batch(numbers).unlink(missing_ok=True)
 
     def remove_block(self, block: str) -> None:
-        """Delete what is left of calls that are all over."""
-        for kind in ("claims", "finished"):
-            shutil.rmtree(self.path / kind / block, ignore_errors=True)
+        """Delete what is left of calls that are all over.
+
+        A worker that comes late can take a call whose claim has just been deleted, but
+        not run it where there is no place for its outcomes any more. So the claims come
+        last, and stay until the end of the pool where that place could not be deleted.
+        """
+        finished = self.path / "finished" / block
+        shutil.rmtree(finished, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if block not in os.listdir(finished.parent):
+                shutil.rmtree(self.path / "claims" / block, ignore_errors=True)
 
     def remove(self) -> None:
-        """Delete the pool."""
+        """Delete the pool, in the same order."""
+        shutil.rmtree(self.path / "finished", ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)

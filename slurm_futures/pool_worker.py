@@ -203,13 +203,16 @@ class PoolWorker:
         found = []
         for block in os.listdir(f"{self._root}/claims"):
             claims = f"{self._root}/claims/{block}"
-            open_ones = set(os.listdir(claims))
-            open_ones -= set(os.listdir(f"{self._root}/finished/{block}"))
-            found += [
-                int(number)
-                for number in open_ones
-                if os.readlink(f"{claims}/{number}") == self._name
-            ]
+            try:
+                open_ones = set(os.listdir(claims))
+                open_ones -= set(os.listdir(f"{self._root}/finished/{block}"))
+                found += [
+                    int(number)
+                    for number in open_ones
+                    if os.readlink(f"{claims}/{number}") == self._name
+                ]
+            except FileNotFoundError:  # all of its calls are over
+                continue
         return sorted(found)
 
     def _may_go_on(self) -> bool:

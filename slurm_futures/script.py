@@ -148,7 +148,14 @@ class ScriptTemplate:
     srun: bool = False
 
     def render(
-        self, *, name: str, run: Path, submission: Path, block_size: int, array: bool
+        self,
+        *,
+        name: str,
+        run: Path,
+        submission: Path,
+        block_size: int,
+        array: bool,
+        requeue: bool = False,
     ) -> str:
         """Return the text of the script."""
         base = "array.sh.j2" if array else "job.sh.j2"
@@ -164,6 +171,7 @@ class ScriptTemplate:
             run=str(run),
             submission=str(submission),
             block_size=block_size,
+            requeue=requeue,
             setup=self.setup,
             command=shlex.join(words),
         )

@@ -112,6 +112,7 @@ class Staging:
                 submission=submission.path,
                 block_size=BLOCK_SIZE,
                 array=batch.array_size is not None,
+                requeue="requeue" in batch.options,
             )
             write_file(submission.script, script.encode("utf-8", "surrogateescape"))
             write_calls(submission.calls, jobs, self._context(kind))

@@ -14,7 +14,7 @@
     no              ended                        grace for this state, then fail
     no              not listed                   wait
     no              not listed, twice running    grace, then fail, unless scontrol says
-                                                 that it is alive (see `UNLISTED`)
+                                                 that it is alive
 
 A snapshot says nothing about a job that was submitted after it was asked for. Time
 passes in good snapshots only: while squeue fails, every clock stands still. A job

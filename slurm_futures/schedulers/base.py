@@ -182,13 +182,18 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a job ended: what squeue, scontrol or sacct still told, else None."""
+    """How a job ended: what squeue, scontrol or sacct still told, else None.
+
+    `directory` is where the job works, if slurmctld itself knows the job: by that it
+    is told from others, and only then can its state say that it has not ended.
+    """
 
     state: JobState | None = None
     exit_code: int | None = None
     signal: int | None = None
     node: str | None = None
     reason: str | None = None
+    directory: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ a banner or a new release of Slurm must not make all jobs look lost.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterator
 
@@ -176,21 +177,33 @@ def parse_limits(text: str) -> Limits:
 
 
 def parse_job_records(text: str, cluster: str | None) -> dict[JobId, Ending]:
-    """Read the answer of `scontrol -o show job`: one record in each line."""
+    """Read the answer of `scontrol -o show job`: one record in each line.
+
+    The tasks of an array that are pending share one.
+    """
     endings: dict[JobId, Ending] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields: dict[str, str] = dict(re.findall(r"(\w+)=(\S*)", line))
-        index = fields.get("ArrayTaskId")
         number = fields.get("ArrayJobId") or fields.get("JobId", "")
-        if not number.isdigit() or not (index is None or index.isdigit()):
+        if not number.isdigit():
             continue
-        job = JobId(int(number), None if index is None else int(index), cluster)
-        endings[job] = _ending(
+        try:
+            ranges = parse_indices(fields.get("ArrayTaskId", "N/A"))
+        except ValueError:
+            continue
+        directory = re.search(r" WorkDir=(.*?)(?: \w+=|$)", line)
+        ending = _ending(
             fields.get("JobState", ""),
             fields.get("ExitCode", ""),
             fields.get("BatchHost") or fields.get("NodeList"),
             fields.get("Reason"),
+            None if directory is None else directory[1],
         )
+        array = JobId(int(number), None, cluster)
+        if ranges is None:
+            endings[array] = ending
+        for index in itertools.chain(*(ranges or ())):
+            endings[array.task(index)] = ending
     return endings
 
 
@@ -208,7 +221,13 @@ def parse_accounting(text: str, cluster: str | None) -> dict[JobId, Ending]:
     return endings
 
 
-def _ending(state: str, exit_code: str, node: str | None, reason: str | None) -> Ending:
+def _ending(
+    state: str,
+    exit_code: str,
+    node: str | None,
+    reason: str | None,
+    directory: str | None = None,
+) -> Ending:
     match = re.fullmatch(r"(\d+):(\d+)", exit_code)
     code, signal = (int(match[1]), int(match[2])) if match else (None, None)
     return Ending(
@@ -218,4 +237,5 @@ def _ending(state: str, exit_code: str, node: str | None, reason: str | None) ->
         signal=signal if signal is not None and 0 < signal < 32 else None,
         node=None if node in {None, "", "(null)", "None assigned"} else node,
         reason=None if reason in {None, "", "None"} else reason,
+        directory=directory,
     )

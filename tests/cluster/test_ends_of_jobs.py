@@ -61,6 +61,13 @@ def count_runs(gate: Gate, file: Path, value: str) -> str:
     return gate.hold(value)
 
 
+def run_and_exit(file: Path) -> None:
+    """Add a line to a file, then leave the process."""
+    with file.open("a") as stream:
+        stream.write(f"{os.environ.get('SLURM_RESTART_COUNT', '0')}\n")
+    os._exit(3)
+
+
 def segfault() -> None:
     """Read from address 0."""
     import ctypes
@@ -457,6 +464,21 @@ def test_requeue_of_a_running_job(
 
     assert future.result(PATIENCE) == "a"
     assert runs.read_text().split() == ["0", "1"]
+
+
+def test_requeue_by_the_exit_code(
+    start_cluster: StartCluster, make_executor: MakeExecutor, tmp_path: Path
+) -> None:
+    """A call that may run once runs once, whatever slurm.conf says (RequeueExit)."""
+    cluster = start_cluster(nodes=1, extra_lines=("RequeueExit=3",))
+    runs = tmp_path / "runs.txt"
+    future = make_executor().submit(run_and_exit, runs)
+    assert isinstance(future.exception(PATIENCE), JobFailed)
+
+    start_again(cluster, future.job_id)
+
+    assert_soon(lambda: not cluster.open_jobs(), PATIENCE)
+    assert runs.read_text().split() == ["0"]
 
 
 def test_requeue_after_the_result_exists(

@@ -90,6 +90,24 @@ def test_a_job_that_asks_for_too_much_time(
     assert 'for less, as with SlurmExecutor(time="...")' in warnings()[0].getMessage()
 
 
+@pytest.mark.parametrize("state", [[], ["State=SpecialExit"]], ids=["held", "special"])
+def test_a_job_that_is_requeued_and_held(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    gate: Gate,
+    caplog: pytest.LogCaptureFixture,
+    state: list[str],
+) -> None:
+    """By hand or by RequeueExitHold: it waits until somebody releases it."""
+    future = make_executor(requeue=True).submit(gate.hold, "a")
+    gate.await_arrivals("a")
+
+    slurm.run("scontrol", "requeuehold", *state, future.job_id)
+
+    assert_soon(lambda: "waits, and may do so for ever" in caplog.text, PATIENCE)
+    assert f"'scontrol release {future.job_id}' lets it go on" in caplog.text
+
+
 def _flap(first: str, second: str) -> str:
     """Let squeue name one reason and the other by turns."""
     to, back = f"s/|{first}|/|{second}|/", f"s/|{second}|/|{first}|/"

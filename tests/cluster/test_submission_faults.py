@@ -125,6 +125,27 @@ def test_a_squeue_that_fails_is_no_news(
     assert future.result(PATIENCE) == "a"
 
 
+def test_a_squeue_that_is_behind(
+    slurm: SlurmCluster, make_executor: MakeExecutor, shims: Shims, gate: Gate
+) -> None:
+    """It answers from a cache of the site, which does not know the jobs yet."""
+    shims.put("squeue", "exit 0")
+    executor = make_executor(poll_interval=0.1, grace=0.1)
+    running = executor.submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    pending = executor.options(hold=True).map(identity, range(3))
+    assert_soon(lambda: len(shims.calls("squeue")) >= 20, PATIENCE)
+    assert not running.done()
+
+    shims.remove("squeue")
+    (held,) = {job.split("_")[0] for job in slurm.open_jobs() if "PENDING" in job}
+    slurm.run("scontrol", "release", held)
+    gate.open()
+
+    assert running.result(PATIENCE) == "a"
+    assert list(pending) == [0, 1, 2]
+
+
 def test_a_scancel_that_fails_is_repeated(
     slurm: SlurmCluster, make_executor: MakeExecutor, shims: Shims, gate: Gate
 ) -> None:

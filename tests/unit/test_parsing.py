@@ -319,7 +319,15 @@ _RECORD = (
             "JobId=9 JobName=x JobState=COMPLETED Reason=None NodeList=c[1-2]",
             {JobId(9): Ending(JobState.COMPLETED, None, None, "c[1-2]", None)},
         ),
-        ("JobId=9 ArrayJobId=9 ArrayTaskId=0-9%4 JobState=PENDING", {}),
+        (
+            "JobId=9 ArrayJobId=9 ArrayTaskId=0,2-3%4 JobState=PENDING",
+            {JobId(9, index): Ending(JobState.PENDING) for index in (0, 2, 3)},
+        ),
+        ("JobId=9 ArrayJobId=9 ArrayTaskId=0-... JobState=PENDING", {}),
+        (
+            "JobId=9 JobState=RUNNING WorkDir=/home/me/my runs StdErr=/dev/null",
+            {JobId(9): Ending(JobState.RUNNING, directory="/home/me/my runs")},
+        ),
         ("slurm_load_jobs error: Invalid job id specified", {}),
     ],
     ids=[
@@ -329,6 +337,8 @@ _RECORD = (
         "stopped",
         "plain job",
         "pending rest",
+        "pending rest that is cut short",
+        "directory",
         "error",
     ],
 )

@@ -196,6 +196,37 @@ def test_job_that_squeue_cannot_list_is_waited_for(
     end(watched, jobs)
 
 
+@pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING])
+def test_job_that_squeue_leaves_out_lives_as_slurmctld_says(
+    watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler, state: JobState
+) -> None:
+    """A squeue that answers from a cache of the site is behind."""
+    job_id, directory = jobs.job_id.task(0), str(jobs.submission.path)
+    scheduler.endings[job_id] = Ending(state, directory=directory)
+    scheduler.show(jobs, jobs.row(JobState.PENDING, 1))
+    watched.poller.watch(jobs.opened)
+
+    assert_soon(lambda: scheduler.explained.count(job_id) >= 2)
+    jobs.finish(0, "late")
+
+    assert jobs.futures[0].result(5) == "late"
+    end(watched, jobs)
+
+
+def test_job_of_somebody_else_with_our_id_keeps_nobody_waiting(
+    watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
+) -> None:
+    """The controller has lost its state; squeue shows our user's jobs alone."""
+    jobs.begin(0)
+    job_id = jobs.job_id.task(0)
+    scheduler.endings[job_id] = Ending(JobState.RUNNING, directory="/elsewhere")
+    scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
+    watched.poller.watch(jobs.opened)
+
+    assert isinstance(jobs.futures[0].exception(5), JobLost)
+    end(watched, jobs)
+
+
 def test_pending_task_that_vanishes_alone_was_cancelled(
     watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
 ) -> None:

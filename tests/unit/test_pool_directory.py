@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,50 @@ def test_a_directory_that_is_gone_cannot_be_listed(directory: PoolDirectory) -> 
     """An error, not "nothing is finished"."""
     with pytest.raises(FileNotFoundError):
         directory.list_finished(["0-999"])
+
+
+@pytest.mark.parametrize("remove", ["block", "pool"])
+def test_no_call_can_begin_again_while_it_is_deleted(
+    directory: PoolDirectory, monkeypatch: pytest.MonkeyPatch, remove: str
+) -> None:
+    """A worker that comes late finds claims that are gone already."""
+    directory.add_blocks(range(1000))
+    begin(directory, 7).rename(directory.path / "finished/0-999/7")
+    rmtree, tried = shutil.rmtree, []
+
+    def begin_midway(path: Path, *, ignore_errors: bool) -> None:
+        if path.name != "finished" and path.parent.name != "finished":
+            (directory.path / "claims/0-999/7").unlink()
+            with pytest.raises(FileNotFoundError):
+                begin(directory, 7)
+            tried.append(path)
+        rmtree(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", begin_midway)
+    if remove == "block":
+        directory.remove_block("0-999")
+    else:
+        directory.remove()
+
+    assert len(tried) == 1
+
+
+def test_claims_stay_while_there_is_a_place_for_outcomes(
+    directory: PoolDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that somebody has open keeps its directory alive (NFS)."""
+    directory.add_blocks(range(1000))
+    begin(directory, 7)
+    rmtree = shutil.rmtree
+
+    def keep_finished(path: Path, *, ignore_errors: bool) -> None:
+        if path.parent.name != "finished":
+            rmtree(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", keep_finished)
+    directory.remove_block("0-999")
+
+    assert directory.list_claims(["0-999"]) == {7}
 
 
 def test_removal_is_quiet(directory: PoolDirectory) -> None:

@@ -422,6 +422,19 @@ def test_a_requeued_worker_runs_its_call_again(
     assert queue.results() == {0: ["a"], 1: ["b"], 3: ["d"]}
 
 
+def test_a_requeued_worker_passes_over_what_is_being_deleted(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that are all over: their claims are deleted last."""
+    queue.put(lambda: "a")
+    claims = queue.directory.path / "claims" / "1000-1999"
+    claims.mkdir()
+    (claims / "1000").symlink_to("0001-0")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+
+    assert queue.worker().serve() == 1
+
+
 # What it costs.
 
 

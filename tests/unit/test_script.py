@@ -143,6 +143,7 @@ class Script:
         *,
         array: bool = False,
         setup: tuple[str, ...] = ("echo set up",),
+        requeue: bool = False,
     ) -> None:
         self.run_directory = RunDirectory.create(directory, "fit")
         self.submission = self.run_directory.submission(1)
@@ -157,6 +158,7 @@ class Script:
             submission=self.submission.path,
             block_size=1000,
             array=array,
+            requeue=requeue,
         )
         self.submission.script.write_text(text)
         self.log = directory / "log"
@@ -373,13 +375,23 @@ def test_worker_that_sends_itself_sigterm_has_died(tmp_path: Path) -> None:
 
 def test_requeued_job_forgets_how_it_ended_before(tmp_path: Path) -> None:
     """What the client sees from now on is the new attempt."""
-    script = Script(tmp_path, SUCCEED)
+    script = Script(tmp_path, SUCCEED, requeue=True)
     for name in ("died", "ending"):
         worker.leave_mark(f"{script.mark}.{name}", "143")
 
     assert script.run(SLURM_RESTART_COUNT="1") == 0
 
     assert [path.name for path in script.mark.parent.iterdir()] == ["0"]
+
+
+def test_job_that_died_and_may_run_once_is_not_run_again(tmp_path: Path) -> None:
+    """Slurm requeues it all the same if its exit code says so (RequeueExit)."""
+    script = Script(tmp_path, SUCCEED)
+    worker.leave_mark(f"{script.mark}.died", "3 0")
+
+    assert script.run(SLURM_RESTART_COUNT="1") == 0
+
+    assert [path.name for path in script.mark.parent.iterdir()] == ["0.died"]
 
 
 def test_worker_that_finishes_after_sigterm_has_finished(tmp_path: Path) -> None:
