@@ -50,6 +50,7 @@ from slurm_futures.mapping import (
     pickle_function,
     results,
 )
+from slurm_futures.pickler import dump
 from slurm_futures.retries import Retries
 from slurm_futures.schedulers.base import Scheduler
 from slurm_futures.script import (
@@ -59,7 +60,7 @@ from slurm_futures.script import (
     python_words,
     setup_lines,
 )
-from slurm_futures.serialization import dump, function_name
+from slurm_futures.serialization import function_name
 from slurm_futures.session import Session, Settings
 from slurm_futures.sharing import CallPickler
 from slurm_futures.staging import (

@@ -14,7 +14,8 @@ from typing import Any
 
 from slurm_futures.future import ChunkFuture, SlurmFuture
 from slurm_futures.job_requests import JobRequest
-from slurm_futures.serialization import Outcome, dump
+from slurm_futures.pickler import dump
+from slurm_futures.serialization import Outcome
 from slurm_futures.sharing import CallPickler
 
 Chunk = tuple[tuple[Any, ...], ...]

@@ -19,8 +19,9 @@ from slurm_futures import worker
 from slurm_futures.errors import JobCancelled, PendingTimeout
 from slurm_futures.future import SlurmFuture
 from slurm_futures.job_requests import JobRequest
+from slurm_futures.pickler import dump
 from slurm_futures.schedulers.local_launch import parse_time
-from slurm_futures.serialization import Outcome, PickledCall, dump, dump_arguments
+from slurm_futures.serialization import Outcome, PickledCall, dump_arguments
 
 if TYPE_CHECKING:
     from slurm_futures.pool_directory import PoolDirectory

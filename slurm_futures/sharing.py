@@ -21,14 +21,8 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from slurm_futures.serialization import (
-    PLAIN,
-    Blob,
-    ByValuePickler,
-    PickledCall,
-    dump,
-    dump_arguments,
-)
+from slurm_futures.pickler import ByValuePickler, dump
+from slurm_futures.serialization import PLAIN, Blob, PickledCall, dump_arguments
 
 #: Bytes; what is smaller travels with its call.
 _LARGE = 1 << 20

@@ -22,14 +22,11 @@ from typing import Any, Literal
 from slurm_futures.directories import RunDirectory, Submission
 from slurm_futures.errors import OptionError, SubmitError
 from slurm_futures.files import write_file
+from slurm_futures.pickler import CLOUDPICKLE_VERSION
 from slurm_futures.pool_directory import PoolDirectory
 from slurm_futures.schedulers.base import BatchScript
 from slurm_futures.script import SbatchOptions, ScriptTemplate
-from slurm_futures.serialization import (
-    CLOUDPICKLE_VERSION,
-    PickledCall,
-    write_calls,
-)
+from slurm_futures.serialization import PickledCall, write_calls
 from slurm_futures.worker import BLOCK_SIZE
 
 logger = logging.getLogger("slurm_futures")

@@ -16,6 +16,7 @@ from slurm_futures.errors import InitializerFailed, SchedulerError, SubmitError
 from slurm_futures.future import ChunkFuture, SlurmFuture
 from slurm_futures.job_requests import JobRequest
 from slurm_futures.open_submission import OpenSubmission
+from slurm_futures.pickler import CLOUDPICKLE_VERSION, dump
 from slurm_futures.poller import Poller
 from slurm_futures.retries import Retries
 from slurm_futures.schedulers.base import (
@@ -29,13 +30,7 @@ from slurm_futures.schedulers.base import (
     Snapshot,
 )
 from slurm_futures.script import SbatchOptions
-from slurm_futures.serialization import (
-    CLOUDPICKLE_VERSION,
-    PickledCall,
-    dump,
-    dump_arguments,
-    write_calls,
-)
+from slurm_futures.serialization import PickledCall, dump_arguments, write_calls
 from slurm_futures.settling import Settler
 from slurm_futures.staging import Kind
 from slurm_futures.tracking import Track, Work

@@ -15,7 +15,7 @@ from typing import Any, NewType, ParamSpec, TypeVarTuple
 import pytest
 
 from slurm_futures import by_value
-from slurm_futures.serialization import CLOUDPICKLE_VERSION, dump
+from slurm_futures.pickler import CLOUDPICKLE_VERSION, dump
 
 FACTOR = 3
 

@@ -33,7 +33,7 @@ LAYERS = [
     "schedulers.queue_cache schedulers.local_launch schedulers.local_queue "
     "schedulers.parsing schedulers.processes",
     "schedulers.local_submission",
-    "errors threads files",
+    "errors threads files pickler",
     "schedulers.base",
     "worker pool_worker by_value call_errors start __init__ schedulers.__init__",
 ]
@@ -43,7 +43,7 @@ _LEVELS = {name: level for level, line in enumerate(LAYERS) for name in line.spl
 ONLY_IN = {
     "jinja2": {"script"},
     # The worker does so when a value cannot be pickled by reference.
-    "cloudpickle": {"serialization", "worker", "by_value"},
+    "cloudpickle": {"pickler", "worker", "by_value"},
     "subprocess": {"schedulers.slurm", "schedulers.processes"},
 }
 #: They run on the nodes, as copies without the package.

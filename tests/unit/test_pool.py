@@ -37,6 +37,7 @@ from slurm_futures.errors import (
 )
 from slurm_futures.future import ChunkFuture, SlurmFuture
 from slurm_futures.job_requests import JobRequest
+from slurm_futures.pickler import dump
 from slurm_futures.pool import Pool
 from slurm_futures.pool_directory import PoolDirectory
 from slurm_futures.pool_worker import PoolWorker
@@ -47,7 +48,6 @@ from slurm_futures.script import SbatchOptions
 from slurm_futures.serialization import (
     Outcome,
     PickledCall,
-    dump,
     dump_arguments,
     write_calls,
 )

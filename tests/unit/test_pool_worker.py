@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from slurm_futures import pool_worker, worker
+from slurm_futures.pickler import dump
 from slurm_futures.pool_directory import PoolDirectory
 from slurm_futures.pool_worker import Batch, Outcomes, PoolWorker
 from slurm_futures.serialization import (
     PickledCall,
-    dump,
     dump_arguments,
     load_outcome,
     write_calls,

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from slurm_futures import serialization, worker
+from slurm_futures import worker
 from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback
+from slurm_futures.pickler import CLOUDPICKLE_VERSION, dump
 from slurm_futures.serialization import (
-    CLOUDPICKLE_VERSION,
     Blob,
     Outcome,
     PickledCall,
-    dump,
     dump_arguments,
     function_name,
     load_outcome,
@@ -449,8 +448,3 @@ class _Callable:
 def test_function_has_a_name_for_people(function: Any, name: str) -> None:
     """It becomes the name of the jobs."""
     assert function_name(function) == name
-
-
-def test_only_serialization_is_asked_for_pickles() -> None:
-    """Protocol and pickler are chosen in one place."""
-    assert pickle.loads(serialization.dump({"a": 1})) == {"a": 1}

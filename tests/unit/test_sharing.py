@@ -12,11 +12,8 @@ import numpy as np
 import pytest
 
 from slurm_futures import worker
-from slurm_futures.serialization import (
-    PickledCall,
-    dump,
-    write_calls,
-)
+from slurm_futures.pickler import dump
+from slurm_futures.serialization import PickledCall, write_calls
 from slurm_futures.sharing import CallPickler
 from tests.unit.fakes import CONTEXT
 

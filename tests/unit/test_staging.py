@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from slurm_futures.directories import RunDirectory
+from slurm_futures.pickler import dump
 from slurm_futures.script import SbatchOptions, ScriptTemplate
-from slurm_futures.serialization import PickledCall, dump, dump_arguments
+from slurm_futures.serialization import PickledCall, dump_arguments
 from slurm_futures.staging import Kind, Staged, Staging
 
 

@@ -15,11 +15,10 @@ import pytest
 
 from slurm_futures import worker
 from slurm_futures.directories import JobDirectory, RunDirectory
+from slurm_futures.pickler import CLOUDPICKLE_VERSION, dump
 from slurm_futures.serialization import (
-    CLOUDPICKLE_VERSION,
     Outcome,
     PickledCall,
-    dump,
     dump_arguments,
     load_outcome,
     write_calls,
