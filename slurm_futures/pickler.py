@@ -6,22 +6,28 @@ by reference, as cloudpickle decides.
 
 from __future__ import annotations
 
+import _thread
+import contextlib
+import contextvars
 import functools
 import io
+import multiprocessing.connection
 import pickle
+import queue
 import sys
+import threading
 import types
 import typing
 import weakref
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
 import cloudpickle
 
-CLOUDPICKLE_VERSION = str(cloudpickle.__version__)
+from slurm_futures import worker
 
-_MAKE_CLASS = cloudpickle.cloudpickle._make_skeleton_class
+CLOUDPICKLE_VERSION = str(cloudpickle.__version__)
 
 #: What pickle's reducers return.
 _Reduced = str | tuple[Any, ...]
@@ -90,6 +96,14 @@ def _reduce_alias(alias: Any) -> tuple[Any, ...]:
     return make, (alias.__name__, alias.__value__)
 
 
+def _reduce_connection(_: Any) -> _Reduced:
+    # Its own reducer writes the number of a descriptor, which means another file there.
+    raise TypeError(
+        "a connection of multiprocessing is a descriptor of this process: a job, which "
+        "may run on another machine, cannot use it"
+    )
+
+
 def _reducers() -> dict[Any, Callable[[Any], _Reduced]]:
     """Return what cloudpickle lacks; the types of some exist in newer Pythons only."""
     cache = functools.lru_cache(abs)
@@ -99,12 +113,39 @@ def _reducers() -> dict[Any, Callable[[Any], _Reduced]]:
         typing.NewType: _by_value(_reduce_new_type),
         typing.ParamSpec: _by_value(_reduce_parameters),
         typing.TypeVarTuple: _by_value(_reduce_parameters),
+        multiprocessing.connection.Connection: _reduce_connection,
         # functools.singledispatch has one.
         weakref.WeakKeyDictionary: lambda each: (type(each), (dict(each),)),
     }
     if hasattr(typing, "TypeAliasType"):
         found[typing.TypeAliasType] = _by_value(_reduce_alias)
     return found
+
+
+def _reduce_context_variable(variable: Any) -> _Reduced:
+    kind: Callable[..., Any] = contextvars.ContextVar
+    with contextlib.suppress(LookupError):
+        default = contextvars.Context().run(variable.get)
+        kind = functools.partial(contextvars.ContextVar, default=default)
+    return kind, (variable.name,)
+
+
+#: What functions and classes may use as global variables and attributes though it
+#: cannot be copied: the job gets a new one, as from a module that is imported there.
+_MADE_ANEW: dict[type, Callable[[Any], _Reduced]] = {
+    type(threading.Lock()): lambda _: (_thread.allocate_lock, ()),
+    type(threading.RLock()): lambda each: (type(each), ()),
+    threading.local: lambda each: (type(each), ()),
+    queue.SimpleQueue: lambda each: (type(each), ()),
+    weakref.WeakValueDictionary: lambda each: (type(each), ()),
+    contextvars.ContextVar: _reduce_context_variable,
+}
+#: How deep it is looked for in such an object: one with a queue, its condition, a lock.
+_DEPTH = 3
+_NO_INSTANCES = (type, types.ModuleType, types.FunctionType)
+
+_MAKE_CLASS = cloudpickle.cloudpickle._make_skeleton_class
+_MAKE_FUNCTION = cloudpickle.cloudpickle._make_function
 
 
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
@@ -116,27 +157,88 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         *cloudpickle.Pickler.dispatch_table.maps[1:],
     )
 
-    def reducer_override(self, obj: Any) -> Any:
-        """Reduce classes with their slots; cloudpickle sends them without.
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        #: Functions and classes that travel by value, with what they use, by its name.
+        self._used: list[tuple[Any, Mapping[str, Any]]] = []
+        self._made_anew: set[int] = set()
 
-        Instances would have a `__dict__` in the job, and could not come back.
-        """
+    def dump(self, obj: object) -> None:
+        """Pickle; an error says which global variable is to blame for it."""
+        try:
+            super().dump(obj)
+        except Exception as error:
+            self._blame(error)
+            raise
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce functions, classes, and what they use that cannot be copied."""
         reduced = super().reducer_override(obj)
-        if not isinstance(obj, type) or "__slots__" not in vars(obj):
-            return reduced
-        if not isinstance(reduced, tuple) or reduced[0] is not _MAKE_CLASS:
-            return reduced
-        _, (*head, namespace, tracker_id, extra), (attributes, _), *_ = reduced
-        bases = types.resolve_bases(head[2])
-        if not all(issubclass(type(obj), type(base)) for base in bases):
-            return reduced  # of typing.NamedTuple, which makes its classes otherwise
-        attributes.pop("__slots__", None)
-        namespace["__slots__"] = vars(obj)["__slots__"]
-        for name, value in list(attributes.items()):
-            own = getattr(value, "__objclass__", None) is obj
-            if own and isinstance(value, types.MemberDescriptorType):
-                del attributes[name]  # of a slot with a private name
-        return reduced[0], (*head, namespace, tracker_id, extra), *reduced[2:]
+        if reduced is NotImplemented:
+            make_anew = _MADE_ANEW.get(type(obj))
+            if make_anew is not None and id(obj) in self._made_anew:
+                return make_anew(obj)
+        elif isinstance(reduced, tuple):
+            if reduced[0] is _MAKE_FUNCTION:
+                self._note_use(obj, {**reduced[2][1]["__globals__"], **_closure(obj)})
+            elif reduced[0] is _MAKE_CLASS:
+                self._note_use(obj, reduced[2][0])
+                if "__slots__" in vars(obj):
+                    return _keep_slots(obj, reduced)
+        return reduced
+
+    def _note_use(self, user: Any, names: Mapping[str, Any]) -> None:
+        self._used.append((user, names))
+        for value in names.values():
+            self._note_made_anew(value, _DEPTH)
+
+    def _note_made_anew(self, value: Any, depth: int) -> None:
+        if type(value) in _MADE_ANEW:
+            self._made_anew.add(id(value))
+        elif depth and not isinstance(value, _NO_INSTANCES):
+            with contextlib.suppress(Exception):  # a proxy may raise anything
+                for each in tuple(vars(value).values()):
+                    self._note_made_anew(each, depth - 1)
+
+    def _blame(self, error: Exception) -> None:
+        """Note which variable cannot be pickled, of the innermost user of one."""
+        for user, names in reversed(self._used):
+            for name, value in names.items():
+                probe = ByValuePickler(io.BytesIO())
+                probe._made_anew = self._made_anew
+                try:
+                    super(ByValuePickler, probe).dump(value)
+                except Exception:  # noqa: BLE001  (whatever a reducer may raise)
+                    note = f"{user.__qualname__} uses {name!r}, which cannot be sent"
+                    worker.add_note(error, note)
+                    return
+
+
+def _closure(function: types.FunctionType) -> dict[str, Any]:
+    found = {}
+    cells = function.__closure__ or ()
+    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
+        with contextlib.suppress(ValueError):  # it is empty
+            found[name] = cell.cell_contents
+    return found
+
+
+def _keep_slots(cls: Any, reduced: Any) -> Any:
+    """Send a class with its slots; cloudpickle sends it without.
+
+    Instances would have a `__dict__` in the job, and could not come back.
+    """
+    _, (*head, namespace, tracker_id, extra), (attributes, _), *_ = reduced
+    bases = types.resolve_bases(head[2])
+    if not all(issubclass(type(cls), type(base)) for base in bases):
+        return reduced  # of typing.NamedTuple, which makes its classes otherwise
+    attributes.pop("__slots__", None)
+    namespace["__slots__"] = vars(cls)["__slots__"]
+    for name, value in list(attributes.items()):
+        own = getattr(value, "__objclass__", None) is cls
+        if own and isinstance(value, types.MemberDescriptorType):
+            del attributes[name]  # of a slot with a private name
+    return reduced[0], (*head, namespace, tracker_id, extra), *reduced[2:]
 
 
 def dump(value: object) -> bytes:
@@ -146,5 +248,5 @@ def dump(value: object) -> bytes:
         Exception: whatever the reducers of the object raise.
     """
     buffer = io.BytesIO()
-    ByValuePickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
+    ByValuePickler(buffer).dump(value)
     return buffer.getvalue()

@@ -16,7 +16,6 @@ import gc
 import hashlib
 import io
 import itertools
-import pickle
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -109,7 +108,7 @@ class _SharingPickler(ByValuePickler):
     def __init__(
         self, file: io.BytesIO, calls: CallPickler, single: object | None
     ) -> None:
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        super().__init__(file)
         self._calls = calls
         self._single = single
         # With the object, so that no other one can take its place in memory, and so id.

@@ -495,3 +495,50 @@ if __name__ == "__main__":
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "['--seed', '5']\n"
+
+
+_LOCKS = """
+import functools
+import queue
+import threading
+from executors import make_executor
+
+lock = threading.Lock()
+found = queue.Queue()
+
+def synchronized(function):
+    own = threading.RLock()
+
+    @functools.wraps(function)
+    def locked(*args):
+        with own:
+            return function(*args)
+
+    return locked
+
+class Registry:
+    _lock = threading.Condition()
+
+    @classmethod
+    def get(cls):
+        with cls._lock:
+            return 1
+
+@synchronized
+def work(number):
+    with lock:
+        found.put(number)
+        return found.get() + Registry.get()
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        assert list(executor.map(work, [1, 2])) == [2, 3]
+    print("fine")
+"""
+
+
+def test_script_may_use_locks_and_queues(run_script: RunScript) -> None:
+    """Each job has its own, as each process that imports the script."""
+    done = run_script(_LOCKS)
+
+    assert done.stdout == "fine\n", done.stderr
