@@ -39,6 +39,10 @@ _LOG_WORDS: tuple[tuple[JobState | None, str], ...] = (
     (JobState.CANCELLED, r"JOB \d+ .*CANCELLED AT"),
 )
 
+#: The same where the prolog of a node fails; by 22.05 only if it runs with the script.
+#: Slurm then cancels a job that must not be requeued, as if somebody had done so.
+_PROLOG_FAILED = r"running slurm prolog"
+
 #: States that name a cause. FAILED and COMPLETED do not: memory enforcement by polling
 #: ends in FAILED, and the other witnesses know more.
 _SPECIFIC = frozenset(
@@ -135,6 +139,8 @@ def _find_state(remains: Remains) -> JobState | None:
     for state in known:
         if state in _SPECIFIC:
             return state
+    if _is_prolog_to_blame(remains):
+        return JobState.NODE_FAIL
     cause = find_cause(remains.log)
     if cause is not None:
         return cause
@@ -148,6 +154,10 @@ def _find_state(remains: Remains) -> JobState | None:
         # A pending array task that is cancelled alone leaves no record at all.
         return JobState.CANCELLED
     return next((state for state in known if state is not None and state.ended), None)
+
+
+def _is_prolog_to_blame(remains: Remains) -> bool:
+    return not remains.started and bool(re.search(_PROLOG_FAILED, remains.log))
 
 
 def _find_exit(remains: Remains) -> tuple[int | None, int | None]:
@@ -174,11 +184,19 @@ def _what(
         case JobState.OUT_OF_MEMORY:
             asked = "" if remains.memory is None else f" ({remains.memory})"
             return f"{job} was killed for taking more memory than it asked for{asked}."
+        case JobState.NODE_FAIL if _is_prolog_to_blame(remains):
+            return f"{job} could not begin: the prolog of its node failed."
         case JobState.NODE_FAIL | JobState.BOOT_FAIL:
             return f"{job} ended with its node ({state.name}) and left no result."
         case JobState.PREEMPTED:
             return (
                 f"{job} was preempted by a job of higher priority; it left no result."
+            )
+        case JobState.CANCELLED if _may_have_been_refused(remains):
+            return (
+                f"{job} was cancelled before its script began: with scancel, or by "
+                f"Slurm, since node {remains.ending.node} could not start it "
+                "('sinfo -R' tells)."
             )
         case JobState.CANCELLED:
             return f"{job} was cancelled with scancel, not by this program."
@@ -205,6 +223,12 @@ def _what(
                 f"{job} is not known to Slurm any more, and its result did not appear "
                 f"within {remains.grace:g} s."
             )
+
+
+def _may_have_been_refused(remains: Remains) -> bool:
+    """Whether a cancelled job had a node, and slurmstepd tells of no scancel."""
+    is_unheard_of = not remains.started and find_cause(remains.log) is None
+    return is_unheard_of and remains.ending.node is not None
 
 
 def _signal_name(number: int) -> str:

@@ -411,6 +411,25 @@ def test_a_node_that_never_boots(
     assert executor.submit(identity, 5).result(PATIENCE) == 5
 
 
+def test_a_node_whose_prolog_fails(
+    start_cluster: StartCluster, make_executor: MakeExecutor, tmp_path: Path
+) -> None:
+    """Slurm drains it, and cancels the job, which must not be requeued."""
+    prolog = tmp_path / "prolog.sh"
+    prolog.write_text("#!/bin/sh\nexit 1\n")
+    prolog.chmod(0o755)
+    start_cluster(nodes=1, extra_lines=(f"Prolog={prolog}",))
+
+    error = make_executor().submit(identity, 1).exception(PATIENCE)
+
+    # From 24.11 on nothing is in the log of the job.
+    if isinstance(error, NodeFailed):
+        assert "the prolog of its node failed" in str(error)
+    else:
+        assert isinstance(error, JobCancelled)
+        assert "or by Slurm, since node n1 could not start it" in str(error)
+
+
 # Preemption, requeue, suspension.
 
 

@@ -35,6 +35,7 @@ BEGAN = Remains(
 )
 STEP = "slurmstepd: error: *** JOB 4218 ON c17 CANCELLED AT 2026-11-22T15:00:00"
 OOM = "slurmstepd: error: Detected 1 oom_kill event in StepId=4218.batch."
+PROLOG = "Error running slurm prolog: 1"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,16 @@ def test_cause_in_the_log(log: str, state: JobState | None) -> None:
             JobCancelled,
             JobState.CANCELLED,
         ),
+        (
+            replace(BEGAN, started=False, state=JobState.CANCELLED, log=PROLOG),
+            NodeFailed,
+            JobState.NODE_FAIL,
+        ),
+        (
+            replace(BEGAN, state=JobState.CANCELLED, log=f"{PROLOG}\n{STEP} ***"),
+            JobCancelled,
+            JobState.CANCELLED,
+        ),
         (replace(BEGAN, started=False, array_listed=False), JobLost, None),
         (replace(BEGAN, state=JobState.COMPLETED), JobLost, JobState.COMPLETED),
         (
@@ -139,6 +150,8 @@ def test_cause_in_the_log(log: str, state: JobState | None) -> None:
         "cancelled, by the log",
         "worker died",
         "pending task vanished alone",
+        "prolog",
+        "prolog, then another attempt that was cancelled",
         "pending array vanished",
         "completed without outcome",
         "outcome not readable",
@@ -219,6 +232,19 @@ def test_facts_of_the_scheduler_fill_the_gaps() -> None:
             "Its script never began.\nSubmit the call again.",
         ),
         (
+            replace(BEGAN, started=False, state=JobState.CANCELLED, log=PROLOG),
+            "job 4211_7 could not begin: the prolog of its node failed.\n"
+            "Its script never began.\nSubmit the call again.",
+        ),
+        (
+            replace(
+                BEGAN, started=False, ending=Ending(JobState.CANCELLED, node="c17")
+            ),
+            "job 4211_7 was cancelled before its script began: with scancel, or by "
+            "Slurm, since node c17 could not start it ('sinfo -R' tells).\n"
+            "Its script never began.\nSubmit the call again.",
+        ),
+        (
             replace(
                 BEGAN,
                 worker_started=False,
@@ -238,6 +264,8 @@ def test_facts_of_the_scheduler_fill_the_gaps() -> None:
         "signal",
         "never began",
         "cancelled while pending",
+        "prolog",
+        "cancelled on a node",
         "no Python",
     ],
 )
