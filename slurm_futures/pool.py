@@ -61,6 +61,7 @@ class Pool:
         settings: how they live.
         staging: writes the files.
         settler: settles the futures of the calls.
+        grace: seconds to wait for the files of calls that are over.
         start: takes the requests that become workers.
         watch: lets the poller look at this pool from now on; may be called often.
         cancel_job: ends the job of a worker whose future was cancelled.
@@ -74,6 +75,7 @@ class Pool:
         settings: PoolSettings,
         staging: Staging,
         settler: Settler,
+        grace: float,
         *,
         start: Callable[[Kind, str, list[JobRequest]], None],
         watch: Callable[[Pool], None],
@@ -106,7 +108,7 @@ class Pool:
             cancel_job=cancel_job,
             on_end=self._hear_of_end,
         )
-        self._inspector = PoolInspector(self._units, self._workers, settler)
+        self._inspector = PoolInspector(self._units, self._workers, settler, grace)
         self._gone_since: float | None = None
 
     # From any thread.

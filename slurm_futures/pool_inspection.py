@@ -23,17 +23,25 @@ logger = logging.getLogger("slurm_futures")
 
 #: Seconds between two listings of the claims, which tell what runs.
 _CLAIMS_INTERVAL = 0.5
-#: Seconds to wait until outcomes that were announced can be read.
-_GRACE = 60.0
 
 
 class PoolInspector:
-    """Looks at the calls of a pool that are not over, and ends them."""
+    """Looks at the calls of a pool that are not over, and ends them.
 
-    def __init__(self, units: Units, workers: PoolWorkers, settler: Settler) -> None:
+    Args:
+        units: the calls.
+        workers: who runs them.
+        settler: settles their futures.
+        grace: seconds to wait until outcomes that should be there can be read.
+    """
+
+    def __init__(
+        self, units: Units, workers: PoolWorkers, settler: Settler, grace: float
+    ) -> None:
         self._units = units
         self._workers = workers
         self._settler = settler
+        self._grace = grace
         self._claims_at = 0.0
 
     def look(self, directory: PoolDirectory) -> bool:
@@ -71,19 +79,24 @@ class PoolInspector:
         if unit.owner is None:
             self._note_owner(directory, number, unit)
         size = len(unit.work.positions)
-        content, problem = b"", "it is cut short or damaged"
+        path = directory.outcomes(number)
+        content, problem = b"", f"{path} is cut short or damaged"
         try:
             content = directory.read_outcomes(number)
         except OSError as error:
-            problem = str(error)
+            problem = f"{path}: {error}"
         if not is_complete(content, size):
             now = time.monotonic()
             unit.finished_at = unit.finished_at or now
-            if now - unit.finished_at < _GRACE:
+            if now - unit.finished_at < self._grace:
                 return False
         missing, _ = self._settler.deliver(unit.work, [content])
         if missing:
-            lost = JobLost(f"The outcome of a call cannot be read: {problem}.")
+            lost = JobLost(
+                f"The outcome of a call cannot be read: {problem}.",
+                job_id=unit.work.future.job_id,
+                directory=unit.work.future.directory,
+            )
             self._settler.fail(unit.work, missing, lost)
         self._units.forget(number)
         return True
@@ -135,7 +148,7 @@ class PoolInspector:
             logger.debug("call %d is settled later: %s", number, error)
         now = time.monotonic()
         unit.unreadable_since = unit.unreadable_since or now
-        return None if now - unit.unreadable_since < _GRACE else []
+        return None if now - unit.unreadable_since < self._grace else []
 
     def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         """Take a chunk back from a worker that may live on where Slurm cannot see it.

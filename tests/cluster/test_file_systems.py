@@ -156,6 +156,12 @@ def finished_of(future: SlurmFuture[Any]) -> Path:
     return future.directory.parents[2] / "finished"
 
 
+def finished_of_pool(executor: SlurmExecutor) -> Path:
+    """The directory in which jobs that live on leave outcomes."""
+    (pool,) = executor.directory.glob("pool-*")
+    return pool / "finished"
+
+
 def hide(directory: Path) -> Path:
     """Put a file into the place of a directory; return where that is now."""
     hidden = directory.rename(directory.with_name("hidden"))
@@ -184,6 +190,23 @@ def test_damaged_outcomes(
 
     assert "its result is not readable" in str(error)
     assert f"{future.directory}/outcomes" in str(error)
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+def test_damaged_outcomes_of_jobs_that_live_on(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """The same, with the grace of the executor."""
+    executor = make_executor(grace=2, max_workers=1, max_tasks_per_child=None)
+    future = executor.submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    outcomes = finished_of_pool(executor) / "0-999" / "0"
+    outcomes.write_bytes(b"nonsense")
+
+    error = noticed(future, JobLost, within=10)
+
+    assert f"{outcomes} is cut short or damaged" in str(error)
+    gate.open()
     assert executor.submit(identity, 5).result(PATIENCE) == 5
 
 

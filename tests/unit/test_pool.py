@@ -22,7 +22,6 @@ from slurm_futures import (
     JobFailed,
     SlurmFuturesError,
     pool_directory,
-    pool_inspection,
     pool_workers,
     worker,
 )
@@ -156,6 +155,7 @@ class Harness:
             PoolSettings(max_workers, max_calls, 60.0),
             self.staging,  # type: ignore[arg-type]  # the part that a pool needs
             self.settler,
+            60.0,
             start=self._start,
             watch=lambda _: None,
             cancel_job=self.cancelled.append,
@@ -1354,9 +1354,12 @@ def test_an_outcome_that_is_damaged_is_lost_in_the_end(
     harness.poll()
     assert not future.done()
 
-    monkeypatch.setattr(pool_inspection, "_GRACE", 0.0)
+    monkeypatch.setattr(harness.pool._inspector, "_grace", 0.0)
     harness.poll()
-    assert "cannot be read" in str(future.exception(0))
+    error = future.exception(0)
+    assert isinstance(error, JobLost)
+    assert f"{harness.directory.path}/finished/0-999/0 is cut short" in str(error)
+    assert error.job_id == "7"
 
 
 def test_a_damaged_chunk_is_settled_once(
@@ -1380,7 +1383,7 @@ def test_a_damaged_chunk_is_settled_once(
     harness.poll()
     harness.poll()
     assert not delivered
-    monkeypatch.setattr(pool_inspection, "_GRACE", 0.0)
+    monkeypatch.setattr(harness.pool._inspector, "_grace", 0.0)
     harness.poll()
 
     first, second = chunk.result(0)
