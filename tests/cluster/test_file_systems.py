@@ -150,6 +150,26 @@ def test_a_directory_that_cannot_be_listed_for_a_while(
     assert future.result(PATIENCE) == "a"
 
 
+def test_the_directory_of_jobs_that_live_on_can_never_be_listed_again(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """The same for all calls; no jobs are submitted in vain, but for later calls."""
+    executor = make_executor(grace=2, max_workers=1, max_tasks_per_child=None)
+    running, waiting = (executor.submit(gate.hold, name) for name in "ab")
+    gate.await_arrivals("a")
+    assert_soon(running.running)
+    hide(finished_of_pool(executor))
+
+    gate.open()
+    for future in (running, waiting):
+        error = noticed(future, JobLost, within=20)
+        assert "cannot be read: [Errno 20] Not a directory" in str(error)
+
+    runs = [each for each in executor.directory.iterdir() if each.name.isdigit()]
+    assert len(runs) == 1
+    assert executor.submit(identity, 6).result(PATIENCE) == 6
+
+
 def finished_of(future: SlurmFuture[Any]) -> Path:
     """The directory in which the jobs of a submission say that they are over."""
     assert future.directory is not None
