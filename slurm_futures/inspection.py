@@ -6,7 +6,6 @@ Used in the poller's thread, which says when. What happens to calls is the part 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -23,12 +22,7 @@ if TYPE_CHECKING:
     from slurm_futures.open_submission import OpenSubmission
     from slurm_futures.pace import Pace
 
-logger = logging.getLogger("slurm_futures")
-
 _SIGTERM_EXIT_CODE = 128 + 15
-#: Seconds for which a directory cannot be listed before somebody hears of it, and
-#: until the next time.
-_WARN_AFTER, _WARN_AGAIN = 60.0, 600.0
 #: Seconds until files that could not be read are read again.
 _PUT_OFF = 1.0
 
@@ -108,7 +102,7 @@ class Inspector:
             return None
         finally:
             self._pace.note_cost(time.monotonic() - began)
-        opened.unlisted_since = None
+        opened.outage.end()
         return found
 
     def _note_unlisted(
@@ -119,21 +113,10 @@ class Inspector:
         That may pass: only jobs fail of which the scheduler has said, in good snapshots
         of all this time, that they are over for longer than the grace.
         """
-        if opened.unlisted_since is None:
-            opened.unlisted_since = now
-            opened.warn_at = now + _WARN_AFTER
-        if now >= opened.warn_at:
-            opened.warn_at = now + _WARN_AGAIN
-            logger.warning(
-                "job %s: its results cannot be looked for since %.0f s: %s",
-                opened.job_id,
-                now - opened.unlisted_since,
-                error,
-            )
-        logger.debug("job %s: %s", opened.job_id, error)
+        unlisted_since = opened.outage.note(f"job {opened.job_id}", now, error)
         for track in list(opened.tracks.values()):
             if track.over_since is not None:
-                since = max(track.over_since, opened.unlisted_since)
+                since = max(track.over_since, unlisted_since)
                 if opened.snapshot_at - since >= self._grace:
                     self._endings.fail(opened, track, _not_readable(track, error))
 

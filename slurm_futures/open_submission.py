@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from slurm_futures.outage import Outage
 from slurm_futures.schedulers.base import JobState, Row
 from slurm_futures.tracking import Track, Work
 from slurm_futures.worker import block_of
@@ -46,8 +47,7 @@ class OpenSubmission:
         snapshot_at: monotonic seconds of the last good snapshot.
         reasons: why jobs are pending, as the last snapshot said.
         gone_since: monotonic seconds since when its directory is not there any more.
-        unlisted_since: monotonic seconds since when its directory cannot be listed.
-        warn_at: monotonic seconds of the next word about that.
+        outage: since when its directory cannot be listed.
     """
 
     submission: Submission
@@ -66,8 +66,7 @@ class OpenSubmission:
     snapshot_at: float = -float("inf")
     reasons: dict[str, list[range]] = field(default_factory=dict)
     gone_since: float | None = None
-    unlisted_since: float | None = None
-    warn_at: float = 0.0
+    outage: Outage = field(default_factory=Outage)
 
     def __post_init__(self) -> None:
         self.unstarted = set(self.tracks)

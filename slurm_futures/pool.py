@@ -22,16 +22,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slurm_futures.errors import JobLost, SlurmFuturesError, is_passing
 from slurm_futures.job_requests import JobRequest, fail_requests
-from slurm_futures.pool_inspection import PoolInspector, as_ours, nobody_sees
+from slurm_futures.pool_inspection import (
+    PoolInspector,
+    as_ours,
+    nobody_sees,
+    settle_as_cancelled,
+)
 from slurm_futures.pool_units import Unit, Units
 from slurm_futures.pool_workers import PoolWorkers, WorkerFuture
-from slurm_futures.serialization import Outcome
 from slurm_futures.staging import not_written
 from slurm_futures.threads import Courier
 from slurm_futures.tracking import GONE_GRACE, Work
@@ -61,6 +64,7 @@ class Pool:
         settings: how they live.
         staging: writes the files.
         settler: settles the futures of the calls.
+        grace: seconds to wait for the files of calls that are over.
         start: takes the requests that become workers.
         watch: lets the poller look at this pool from now on; may be called often.
         cancel_job: ends the job of a worker whose future was cancelled.
@@ -74,6 +78,7 @@ class Pool:
         settings: PoolSettings,
         staging: Staging,
         settler: Settler,
+        grace: float,
         *,
         start: Callable[[Kind, str, list[JobRequest]], None],
         watch: Callable[[Pool], None],
@@ -106,7 +111,7 @@ class Pool:
             cancel_job=cancel_job,
             on_end=self._hear_of_end,
         )
-        self._inspector = PoolInspector(self._units, self._workers, settler)
+        self._inspector = PoolInspector(self._units, self._workers, settler, grace)
         self._gone_since: float | None = None
 
     # From any thread.
@@ -160,7 +165,7 @@ class Pool:
         ]
         has_begun = len(taken_back) < len(numbers)
         if has_begun:
-            self._post(partial(_settle_as_cancelled, taken_back))
+            self._post(partial(settle_as_cancelled, taken_back))
         elif self._closing and numbers:
             self._post(self._close_if_drained)
         return has_begun
@@ -263,6 +268,7 @@ class Pool:
         self._directory = directory = self._staging.new_pool(label)
         self._label = label
         self._told_to_end = False
+        self._inspector.begin()
         return directory
 
     def _write_to(self, directory: PoolDirectory, requests: list[JobRequest]) -> None:
@@ -305,7 +311,8 @@ class Pool:
         )
 
     def _scale(self) -> None:
-        if self._directory is not None:
+        """Start the workers that are missing; none while nobody sees what they do."""
+        if self._directory is not None and not self._inspector.is_blind:
             self._workers.scale(
                 len(self._units), self._directory, self._next, self._label
             )
@@ -336,18 +343,19 @@ class Pool:
         """Settle the calls that are over; return whether there are any.
 
         Raises:
-            OSError: the directory cannot be listed now.
+            FileNotFoundError: the directory is not there now.
         """
         directory = self._directory
         if directory is None:
             return False
+        was_blind = self._inspector.is_blind
         try:
             news = self._inspector.look(directory)
             self._gone_since = None
         except FileNotFoundError:
             self._note_gone(directory)
             raise
-        if self._workers.may_resume and self._units.any_waits():
+        if was_blind or (self._workers.may_resume and self._units.any_waits()):
             self._scale()
         self.give_way()
         self._close_if_drained()
@@ -370,7 +378,9 @@ class Pool:
         if future.track is not None:
             self._inspector.end_broken_off(directory)
         waits = self._units.any_waits(before=future.first)
-        hopeless = self._workers.weigh_end(future, waits=waits)
+        hopeless = not self._inspector.is_blind and self._workers.weigh_end(
+            future, waits=waits
+        )
         if self._workers.are_many:
             self._workers.forget_ended(*self._units.owners())
         # One that cannot see a queue that was deleted says nothing: see `look`.
@@ -418,10 +428,14 @@ class Pool:
             self._tell_to_end(directory)
 
     def _close_if_drained(self) -> None:
-        """Let the workers end once no calls are left and none will come."""
+        """Let the workers end once no calls are left and none will come.
+
+        So too where nobody sees what they do: later calls have another queue.
+        """
         at_exit = not threading.main_thread().is_alive()
+        is_last = self._closing or at_exit or self._inspector.is_blind
         directory = self._directory
-        if not (self._closing or at_exit) or self.is_open or directory is None:
+        if not is_last or self.is_open or directory is None:
             return
         self._tell_to_end(directory)
         self._workers.cancel_pending()
@@ -446,10 +460,3 @@ class Pool:
             self._workers.forget_all()
             self._directory = None
         self._staging.note_over(directory)
-
-
-def _settle_as_cancelled(units: list[Unit]) -> None:
-    for unit in units:
-        for position in unit.work.positions:
-            outcome = Outcome(exception=CancelledError())
-            unit.work.future.settle(position, outcome)

@@ -109,7 +109,7 @@ class PoolDirectory:
         Either the outcomes get their final name or the name of cancelled ones: worker
         and client cannot both have it their way.
         """
-        own = self._outcomes(number).with_name(f"{number}.{owner}")
+        own = self.outcomes(number).with_name(f"{number}.{owner}")
         try:
             own.rename(own.with_name(f"{number}.{_CANCELLED}"))
         except FileNotFoundError:  # over, or just about to begin
@@ -125,7 +125,7 @@ class PoolDirectory:
         Raises:
             OSError: they cannot be read now, or belong to somebody else.
         """
-        return read_own(self._outcomes(number))
+        return read_own(self.outcomes(number))
 
     def read_partial_outcomes(self, number: int, owner: str) -> Iterator[bytes]:
         """Yield what a worker has left of a call that it did not finish.
@@ -133,12 +133,13 @@ class PoolDirectory:
         Raises:
             OSError: it cannot be read now.
         """
-        path = self._outcomes(number)
+        path = self.outcomes(number)
         for suffix in (owner, _CANCELLED):
             with contextlib.suppress(FileNotFoundError, ForeignFileError):
                 yield read_own(path.with_name(f"{number}.{suffix}"))
 
-    def _outcomes(self, number: int) -> Path:
+    def outcomes(self, number: int) -> Path:
+        """Return the file that holds the outcomes of a call that is over."""
         return self.path / "finished" / block_of(number) / str(number)
 
     def remove_batch(self, numbers: range) -> None:

@@ -5,12 +5,17 @@ Used in the poller's thread; `pool.py` says when, `pool_workers.py` who ran a ca
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 from slurm_futures import worker
 from slurm_futures.errors import JobLost, SlurmFuturesError, words_of
+from slurm_futures.outage import Outage
+from slurm_futures.serialization import Outcome
 from slurm_futures.settling import is_complete
 
 if TYPE_CHECKING:
@@ -23,73 +28,141 @@ logger = logging.getLogger("slurm_futures")
 
 #: Seconds between two listings of the claims, which tell what runs.
 _CLAIMS_INTERVAL = 0.5
-#: Seconds to wait until outcomes that were announced can be read.
-_GRACE = 60.0
 
 
 class PoolInspector:
-    """Looks at the calls of a pool that are not over, and ends them."""
+    """Looks at the calls of a pool that are not over, and ends them.
 
-    def __init__(self, units: Units, workers: PoolWorkers, settler: Settler) -> None:
+    Args:
+        units: the calls.
+        workers: who runs them.
+        settler: settles their futures.
+        grace: seconds to wait until outcomes that should be there can be read.
+    """
+
+    def __init__(
+        self, units: Units, workers: PoolWorkers, settler: Settler, grace: float
+    ) -> None:
         self._units = units
         self._workers = workers
         self._settler = settler
+        self._grace = grace
         self._claims_at = 0.0
+        self._outage = Outage()
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the directory could not be listed at the last look."""
+        return self._outage.since is not None
+
+    def begin(self) -> None:
+        """Take that there is a new directory."""
+        self._outage.end()
 
     def look(self, directory: PoolDirectory) -> bool:
         """Settle the calls that are over; return whether there are any.
 
         Raises:
-            OSError: the directory cannot be listed now.
+            FileNotFoundError: the directory is not there now.
         """
-        news = False
         blocks = self._units.choose_blocks()
+        try:
+            news = self._settle_finished(directory, blocks)
+            if time.monotonic() - self._claims_at > _CLAIMS_INTERVAL:
+                self._look_at_claims(directory, blocks)
+            self._clean(directory)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._note_unlisted(directory, blocks, error)
+            return False
+        if self.is_blind:
+            self._outage.end()
+            for _, unit in self._units.with_numbers():
+                unit.unreadable_since = None
+        return news
+
+    def _settle_finished(self, directory: PoolDirectory, blocks: list[str]) -> bool:
+        news = False
         for number in sorted(directory.list_finished(blocks)):
             unit = self._units.get(number)
             if unit is not None and self._settle(directory, number, unit):
                 news = True
-        now = time.monotonic()
-        if now - self._claims_at > _CLAIMS_INTERVAL:
-            self._claims_at = now
-            self._note_claims(directory, blocks)
-        self._clean(directory)
         return news
+
+    def _note_unlisted(
+        self, directory: PoolDirectory, blocks: list[str], error: OSError
+    ) -> None:
+        """Take that the directory cannot be listed.
+
+        That may pass: only calls fail whose workers, or all there were, are over for
+        longer than the grace in all this time.
+        """
+        now = time.monotonic()
+        self._outage.note(f"the queue {directory.path}", now, error)
+        with contextlib.suppress(OSError):
+            for _ in self._note_owners(directory, blocks):
+                pass
+        nobody_left = self._workers.all_ended
+        for number, unit in self._units.with_numbers():
+            if not nobody_left and not self._workers.has_ended(unit.owner):
+                unit.unreadable_since = None
+                continue
+            unit.unreadable_since = unit.unreadable_since or now
+            is_late = now - unit.unreadable_since >= self._grace
+            if is_late and self._units.forget(number):
+                lost = _not_readable(unit, directory, error)
+                self._settler.fail(unit.work, range(len(unit.work.positions)), lost)
 
     def end_broken_off(self, directory: PoolDirectory) -> None:
         """End the calls that workers have left unfinished, which have just ended."""
         blocks = self._units.choose_blocks()
         try:
-            for number in sorted(directory.list_finished(blocks)):
-                unit = self._units.get(number)
-                if unit is not None:
-                    self._settle(directory, number, unit)
-            self._note_claims(directory, blocks)
-        except OSError as error:
+            self._settle_finished(directory, blocks)
+            self._look_at_claims(directory, blocks)
+        except FileNotFoundError as error:
             logger.info("the queue cannot be read now: %s", error)
+        except OSError as error:
+            self._note_unlisted(directory, blocks, error)
 
     def _settle(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         if unit.owner is None:
             self._note_owner(directory, number, unit)
         size = len(unit.work.positions)
-        content, problem = b"", "it is cut short or damaged"
+        path = directory.outcomes(number)
+        content, problem = b"", f"{path} is cut short or damaged"
         try:
             content = directory.read_outcomes(number)
         except OSError as error:
-            problem = str(error)
+            problem = f"{path}: {error}"
         if not is_complete(content, size):
             now = time.monotonic()
             unit.finished_at = unit.finished_at or now
-            if now - unit.finished_at < _GRACE:
+            if now - unit.finished_at < self._grace:
                 return False
         missing, _ = self._settler.deliver(unit.work, [content])
         if missing:
-            lost = JobLost(f"The outcome of a call cannot be read: {problem}.")
+            lost = JobLost(
+                f"The outcome of a call cannot be read: {problem}.",
+                job_id=unit.work.future.job_id,
+                directory=unit.work.future.directory,
+            )
             self._settler.fail(unit.work, missing, lost)
         self._units.forget(number)
         return True
 
-    def _note_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
+    def _look_at_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
         """Find out which worker runs which call, and that there is still one."""
+        self._claims_at = -float("inf")  # if this fails, the next look does it again
+        for number, unit in self._note_owners(directory, blocks):
+            if self._workers.has_ended(unit.owner) and unit.finished_at is None:
+                self._break_off(directory, number, unit)
+        self._claims_at = time.monotonic()
+
+    def _note_owners(
+        self, directory: PoolDirectory, blocks: list[str]
+    ) -> Iterator[tuple[int, Unit]]:
+        """Yield the calls that somebody has taken, once it is noted who that is."""
         for number in directory.list_claims(blocks):
             unit = self._units.get(number)
             if unit is None:
@@ -97,8 +170,7 @@ class PoolInspector:
             # A job may begin before its id is known here.
             if unit.owner is None or unit.work.future.track is None:
                 self._note_owner(directory, number, unit)
-            if self._workers.has_ended(unit.owner) and unit.finished_at is None:
-                self._break_off(directory, number, unit)
+            yield number, unit
 
     def _note_owner(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
         unit.owner = owner = directory.owner(number)
@@ -135,7 +207,7 @@ class PoolInspector:
             logger.debug("call %d is settled later: %s", number, error)
         now = time.monotonic()
         unit.unreadable_since = unit.unreadable_since or now
-        return None if now - unit.unreadable_since < _GRACE else []
+        return None if now - unit.unreadable_since < self._grace else []
 
     def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         """Take a chunk back from a worker that may live on where Slurm cannot see it.
@@ -159,6 +231,27 @@ class PoolInspector:
             directory.remove_batch(numbers)
         for name in blocks:
             directory.remove_block(name)
+
+
+def settle_as_cancelled(units: list[Unit]) -> None:
+    """Settle the calls that were taken back before they began."""
+    for unit in units:
+        for position in unit.work.positions:
+            outcome = Outcome(exception=CancelledError())
+            unit.work.future.settle(position, outcome)
+
+
+def _not_readable(unit: Unit, directory: PoolDirectory, error: OSError) -> JobLost:
+    future = unit.work.future
+    is_taken = unit.owner is not None
+    jobs = "Its job is over" if is_taken else "All jobs that could run it are over"
+    return JobLost(
+        f"The outcome of a call is lost.\n{jobs}, and {directory.path} cannot be read: "
+        f"{error}.\nMend it or choose another directory, "
+        'SlurmExecutor(directory="..."), and submit the call again.',
+        job_id=future.job_id if is_taken else None,
+        directory=future.directory if is_taken else None,
+    )
 
 
 def as_ours(error: BaseException) -> SlurmFuturesError:

@@ -32,7 +32,8 @@ class Unit:
         owner: the worker that has taken it, as far as is known.
         taken_back_at: monotonic seconds when it was taken from a worker that is lost.
         finished_at: monotonic seconds when its outcomes were seen that cannot be read.
-        unreadable_since: the same of those that a worker has not finished.
+        unreadable_since: the same of those that a worker has not finished, and of all
+            that may be there in a directory that cannot be listed.
     """
 
     work: Work
@@ -92,6 +93,11 @@ class Units:
     def get(self, number: int) -> Unit | None:
         """Return a unit, unless it is over."""
         return self._units.get(number)
+
+    def with_numbers(self) -> list[tuple[int, Unit]]:
+        """Return all units."""
+        with self._lock:
+            return list(self._units.items())
 
     def numbers_of(self, future: SlurmFuture[Any]) -> list[int]:
         """Return the units of a future."""

@@ -154,6 +154,7 @@ class Session:
                     settings,
                     self.staging,
                     self._settler,
+                    self._settings.grace,
                     start=self._submitter.put,
                     watch=self._poller.watch_queue,
                     cancel_job=self._cancel_job,

@@ -150,10 +150,36 @@ def test_a_directory_that_cannot_be_listed_for_a_while(
     assert future.result(PATIENCE) == "a"
 
 
+def test_the_directory_of_jobs_that_live_on_can_never_be_listed_again(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """The same for all calls; no jobs are submitted in vain, but for later calls."""
+    executor = make_executor(grace=2, max_workers=1, max_tasks_per_child=None)
+    running, waiting = (executor.submit(gate.hold, name) for name in "ab")
+    gate.await_arrivals("a")
+    assert_soon(running.running)
+    hide(finished_of_pool(executor))
+
+    gate.open()
+    for future in (running, waiting):
+        error = noticed(future, JobLost, within=20)
+        assert "cannot be read: [Errno 20] Not a directory" in str(error)
+
+    runs = [each for each in executor.directory.iterdir() if each.name.isdigit()]
+    assert len(runs) == 1
+    assert executor.submit(identity, 6).result(PATIENCE) == 6
+
+
 def finished_of(future: SlurmFuture[Any]) -> Path:
     """The directory in which the jobs of a submission say that they are over."""
     assert future.directory is not None
     return future.directory.parents[2] / "finished"
+
+
+def finished_of_pool(executor: SlurmExecutor) -> Path:
+    """The directory in which jobs that live on leave outcomes."""
+    (pool,) = executor.directory.glob("pool-*")
+    return pool / "finished"
 
 
 def hide(directory: Path) -> Path:
@@ -184,6 +210,23 @@ def test_damaged_outcomes(
 
     assert "its result is not readable" in str(error)
     assert f"{future.directory}/outcomes" in str(error)
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+def test_damaged_outcomes_of_jobs_that_live_on(
+    slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
+) -> None:
+    """The same, with the grace of the executor."""
+    executor = make_executor(grace=2, max_workers=1, max_tasks_per_child=None)
+    future = executor.submit(gate.hold, "a")
+    gate.await_arrivals("a")
+    outcomes = finished_of_pool(executor) / "0-999" / "0"
+    outcomes.write_bytes(b"nonsense")
+
+    error = noticed(future, JobLost, within=10)
+
+    assert f"{outcomes} is cut short or damaged" in str(error)
+    gate.open()
     assert executor.submit(identity, 5).result(PATIENCE) == 5
 
 

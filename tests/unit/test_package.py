@@ -33,7 +33,7 @@ LAYERS = [
     "schedulers.queue_cache schedulers.local_launch schedulers.local_queue "
     "schedulers.parsing schedulers.processes",
     "schedulers.local_submission",
-    "errors threads files pickler",
+    "errors threads files pickler outage",
     "schedulers.base",
     "worker pool_worker by_value call_errors start __init__ schedulers.__init__",
 ]

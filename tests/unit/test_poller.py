@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_futures import inspection, pace, tracking, worker
+from slurm_futures import inspection, outage, pace, tracking, worker
 from slurm_futures.errors import (
     InitializerFailed,
     JobCancelled,
@@ -518,7 +518,7 @@ def test_directory_that_cannot_be_read_for_long_is_told_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Once in a while; jobs that are alive are waited for all the same."""
-    monkeypatch.setattr(inspection, "_WARN_AFTER", 0.1)
+    monkeypatch.setattr(outage, "_WARN_AFTER", 0.1)
     with monkeypatch.context() as patched:
         patched.setattr(jobs.submission, "list_ends", cannot_list)
         watched.poller.watch(jobs.opened)
@@ -559,7 +559,7 @@ def test_job_that_was_over_before_its_directory_became_unreadable_has_its_grace(
     with monkeypatch.context() as patched:
         patched.setattr(jobs.submission, "list_ends", cannot_list)
         watched.poller.watch(jobs.opened)
-        assert_soon(lambda: jobs.opened.unlisted_since is not None)
+        assert_soon(lambda: jobs.opened.outage.since is not None)
         for track in jobs.opened.tracks.values():
             track.over_since = -1000.0
         assert_more_queries(scheduler, 3)

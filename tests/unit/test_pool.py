@@ -156,6 +156,7 @@ class Harness:
             PoolSettings(max_workers, max_calls, 60.0),
             self.staging,  # type: ignore[arg-type]  # the part that a pool needs
             self.settler,
+            60.0,
             start=self._start,
             watch=lambda _: None,
             cancel_job=self.cancelled.append,
@@ -525,7 +526,7 @@ def test_a_worker_that_ends_as_a_call_comes_is_not_barren(harness: Harness) -> N
 
 
 class Clock:
-    """Stands for the time of workers."""
+    """Stands for the time of workers, and of what is waited for."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -540,6 +541,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Let the test say how late it is."""
     clock = Clock()
     monkeypatch.setattr(pool_workers, "time", clock)
+    monkeypatch.setattr(pool_inspection, "time", clock)
     return clock
 
 
@@ -1258,6 +1260,148 @@ def assert_served_anew(harness: Harness) -> None:
     assert [future.result(0) for future in later] == [0]
 
 
+def hide(harness: Harness, name: str) -> Callable[[], None]:
+    """Put a file into the place of a directory; return what takes that back."""
+    path = harness.directory.path / name
+    hidden = path.rename(path.with_name("hidden"))
+    path.touch()
+
+    def show() -> None:
+        path.unlink()
+        hidden.rename(path)
+
+    return show
+
+
+def submit_three(harness: Harness) -> list[SlurmFuture[Any]]:
+    """Let two workers run a call each, while a third one waits."""
+    futures = harness.submit(int, int, int)
+    for number, each in enumerate(harness.workers):
+        each.start()
+        each.take(number)
+    harness.poll()
+    return futures
+
+
+@pytest.mark.parametrize("name", ["finished", "claims"])
+def test_a_queue_that_can_never_be_listed_again(
+    harness: Harness, clock: Clock, name: str
+) -> None:
+    """Calls fail a grace after their workers, all others after the last one.
+
+    Later calls have another queue.
+    """
+    first, second, waiting = submit_three(harness)
+    hide(harness, name)
+    harness.poll()
+    clock.now += 1000
+    harness.workers[0].end(failed())
+    clock.now += 59
+    harness.poll()
+    assert not first.done()
+
+    clock.now += 1
+    harness.poll()
+    error = first.exception(0)
+    assert isinstance(error, JobLost)
+    assert f"{harness.directory.path} cannot be read: [Errno 20]" in str(error)
+    assert error.job_id == "7"
+    assert not second.done()
+    harness.workers[1].end()
+    clock.now += 60
+    harness.poll()
+    assert [type(each.exception(0)) for each in (second, waiting)] == [JobLost] * 2
+    assert len(harness.workers) == 2
+    assert not harness.pool.is_open
+    assert_served_anew(harness)
+
+
+@pytest.mark.parametrize("name", ["finished", "claims"])
+def test_a_queue_that_cannot_be_listed_for_a_while(
+    harness: Harness, clock: Clock, name: str
+) -> None:
+    """No worker is started in the meantime; then everything goes on as before."""
+    first, second, waiting = submit_three(harness)
+    show = hide(harness, name)
+    harness.workers[0].end(failed())
+    clock.now += 59
+    harness.poll()
+    assert len(harness.workers) == 2
+
+    show()
+    harness.poll()
+    assert isinstance(first.exception(0), JobFailed)
+    assert len(harness.workers) == 3
+    assert harness.workers[2].serve() == 1
+    harness.poll()
+    assert waiting.result(0) == 0
+    assert not second.done()
+
+
+def test_each_time_that_a_queue_cannot_be_listed_has_its_grace(
+    harness: Harness, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is how long nobody could have seen the outcome."""
+    chunk = harness.submit_chunk(lambda: 1, lambda: 2)
+    harness.workers[0].start()
+    harness.workers[0].take(0)
+    harness.poll()
+    show = hide(harness, "finished")
+    harness.workers[0].end(failed())
+    clock.now += 59
+    show()
+    monkeypatch.setattr(worker, "GIVE_UP_PAUSE", 3600)
+    harness.poll()
+    hide(harness, "finished")
+    harness.poll()
+    clock.now += 59
+    harness.poll()
+    assert not chunk.done()
+
+    clock.now += 1
+    harness.poll()
+    assert [type(each.exception) for each in chunk.result(0)] == [JobLost] * 2
+
+
+def test_workers_whose_calls_cannot_be_seen_are_not_barren(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have done what they could; the outcomes arrive when they can be seen."""
+    monkeypatch.setattr(pool_workers, "_BARREN", 1)
+    futures = harness.submit(int, int)
+    for each in harness.workers:
+        each.start()
+        each.serve(max_calls=1)
+    show = hide(harness, "finished")
+    for each in harness.workers[:2]:
+        each.end()
+    assert not any(future.done() for future in futures)
+
+    show()
+    assert harness.all_done(futures)
+
+
+def test_a_queue_that_cannot_be_listed_for_long_is_told_of(
+    harness: Harness, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a minute, then every ten; calls whose workers live are waited for."""
+    (future,) = harness.submit(int)
+    harness.workers[0].start()
+    harness.workers[0].take(0)
+    harness.poll()
+    hide(harness, "finished")
+    told = []
+    for _ in range(100):
+        harness.poll()
+        told.append(caplog.text.count("WARNING"))
+        clock.now += 10
+
+    assert [told.index(count) for count in (1, 2)] == [6, 66]
+    assert max(told) == 2
+    assert f"{harness.directory.path}: its results cannot be looked for" in caplog.text
+    assert not future.done()
+
+
 def test_files_of_calls_that_are_over_are_deleted(harness: Harness) -> None:
     """A batch, and a full block, when the last of their calls is over."""
     harness.submit(*[int] * 999)
@@ -1354,9 +1498,12 @@ def test_an_outcome_that_is_damaged_is_lost_in_the_end(
     harness.poll()
     assert not future.done()
 
-    monkeypatch.setattr(pool_inspection, "_GRACE", 0.0)
+    monkeypatch.setattr(harness.pool._inspector, "_grace", 0.0)
     harness.poll()
-    assert "cannot be read" in str(future.exception(0))
+    error = future.exception(0)
+    assert isinstance(error, JobLost)
+    assert f"{harness.directory.path}/finished/0-999/0 is cut short" in str(error)
+    assert error.job_id == "7"
 
 
 def test_a_damaged_chunk_is_settled_once(
@@ -1380,7 +1527,7 @@ def test_a_damaged_chunk_is_settled_once(
     harness.poll()
     harness.poll()
     assert not delivered
-    monkeypatch.setattr(pool_inspection, "_GRACE", 0.0)
+    monkeypatch.setattr(harness.pool._inspector, "_grace", 0.0)
     harness.poll()
 
     first, second = chunk.result(0)

@@ -1,0 +1,49 @@
+"""A directory that cannot be listed: since when, and who hears of it."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger("slurm_futures")
+
+#: Seconds for which a directory cannot be listed before somebody hears of it, and
+#: until the next time.
+_WARN_AFTER, _WARN_AGAIN = 60.0, 600.0
+
+
+class Outage:
+    """The time for which a directory cannot be listed; mostly there is none.
+
+    Attributes:
+        since: monotonic seconds of its beginning; None while all is well.
+    """
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self._warn_at = 0.0
+
+    def note(self, whose: str, now: float, error: OSError) -> float:
+        """Take that the directory cannot be listed; return since when.
+
+        Args:
+            whose: whose directory it is, for the log.
+            now: monotonic seconds.
+            error: what the system says.
+        """
+        if self.since is None:
+            self.since = now
+            self._warn_at = now + _WARN_AFTER
+        if now >= self._warn_at:
+            self._warn_at = now + _WARN_AGAIN
+            logger.warning(
+                "%s: its results cannot be looked for since %.0f s: %s",
+                whose,
+                now - self.since,
+                error,
+            )
+        logger.debug("%s: %s", whose, error)
+        return self.since
+
+    def end(self) -> None:
+        """Take that the directory can be listed."""
+        self.since = None
