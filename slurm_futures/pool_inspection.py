@@ -13,7 +13,13 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 from slurm_futures import worker
-from slurm_futures.errors import JobLost, SlurmFuturesError, words_of
+from slurm_futures.errors import (
+    JobLost,
+    OutcomeNotReadable,
+    SlurmFuturesError,
+    words_of,
+)
+from slurm_futures.files import ForeignFileError
 from slurm_futures.outage import Outage
 from slurm_futures.serialization import Outcome
 from slurm_futures.settling import is_complete
@@ -128,26 +134,25 @@ class PoolInspector:
     def _settle(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
         if unit.owner is None:
             self._note_owner(directory, number, unit)
-        size = len(unit.work.positions)
         path = directory.outcomes(number)
-        content, problem = b"", f"{path} is cut short or damaged"
+        content = b""
+        failure: SlurmFuturesError = _lost(unit, f"{path} is cut short or damaged")
+        refused = False
         try:
             content = directory.read_outcomes(number)
+        except ForeignFileError as error:
+            refused = True
+            failure = OutcomeNotReadable(f"The outcome is refused: {error}.")
         except OSError as error:
-            problem = f"{path}: {error}"
-        if not is_complete(content, size):
+            failure = _lost(unit, f"{path}: {error}")
+        if not refused and not is_complete(content, len(unit.work.positions)):
             now = time.monotonic()
             unit.finished_at = unit.finished_at or now
             if now - unit.finished_at < self._grace:
                 return False
         missing, _ = self._settler.deliver(unit.work, [content])
         if missing:
-            lost = JobLost(
-                f"The outcome of a call cannot be read: {problem}.",
-                job_id=unit.work.future.job_id,
-                directory=unit.work.future.directory,
-            )
-            self._settler.fail(unit.work, missing, lost)
+            self._settler.fail(unit.work, missing, failure)
         self._units.forget(number)
         return True
 
@@ -239,6 +244,14 @@ def settle_as_cancelled(units: list[Unit]) -> None:
         for position in unit.work.positions:
             outcome = Outcome(exception=CancelledError())
             unit.work.future.settle(position, outcome)
+
+
+def _lost(unit: Unit, problem: str) -> JobLost:
+    return JobLost(
+        f"The outcome of a call cannot be read: {problem}.",
+        job_id=unit.work.future.job_id,
+        directory=unit.work.future.directory,
+    )
 
 
 def _not_readable(unit: Unit, directory: PoolDirectory, error: OSError) -> JobLost:

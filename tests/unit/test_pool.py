@@ -32,6 +32,7 @@ from slurm_futures.errors import (
     JobCancelled,
     JobLost,
     JobTimeout,
+    OutcomeNotReadable,
     PendingTimeout,
     SubmitError,
 )
@@ -1504,6 +1505,25 @@ def test_an_outcome_that_is_damaged_is_lost_in_the_end(
     assert isinstance(error, JobLost)
     assert f"{harness.directory.path}/finished/0-999/0 is cut short" in str(error)
     assert error.job_id == "7"
+
+
+def test_an_outcome_of_somebody_else_is_refused_at_once(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be unpickled, and no waiting makes it ours."""
+    (future,) = harness.submit(int)
+    harness.workers[0].start()
+    harness.workers[0].take(0)
+    path = harness.workers[0].outcomes(0)
+    path.write_bytes(worker.pack_outcome(0, worker.VALUE, dump(1)))
+    path.rename(path.with_name("0"))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    harness.poll()
+
+    error = future.exception(0)
+    assert isinstance(error, OutcomeNotReadable)
+    assert "only your own files are unpickled" in str(error)
 
 
 def test_a_damaged_chunk_is_settled_once(
