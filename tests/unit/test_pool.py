@@ -128,6 +128,13 @@ class FakeWorker:
             self._harness.directory.path / "finished" / block / f"{number}.{self.name}"
         )
 
+    def publish(self, number: int, content: bytes) -> None:
+        """Take a call, and let these be its outcomes."""
+        self.take(number)
+        path = self.outcomes(number)
+        path.write_bytes(content)
+        path.rename(path.with_name(str(number)))
+
     def end(self, error: BaseException | None = None) -> None:
         """Let the poller see the end of the job."""
         self.future.settle(0, Outcome(value=0, exception=error))
@@ -1492,10 +1499,7 @@ def test_an_outcome_that_is_damaged_is_lost_in_the_end(
     """For a while it may be that it cannot be read yet."""
     (future,) = harness.submit(int)
     harness.workers[0].start()
-    harness.workers[0].take(0)
-    path = harness.workers[0].outcomes(0)
-    path.write_bytes(b"nonsense")
-    path.rename(path.with_name("0"))
+    harness.workers[0].publish(0, b"nonsense")
     harness.poll()
     assert not future.done()
 
@@ -1513,10 +1517,7 @@ def test_an_outcome_of_somebody_else_is_refused_at_once(
     """It would be unpickled, and no waiting makes it ours."""
     (future,) = harness.submit(int)
     harness.workers[0].start()
-    harness.workers[0].take(0)
-    path = harness.workers[0].outcomes(0)
-    path.write_bytes(worker.pack_outcome(0, worker.VALUE, dump(1)))
-    path.rename(path.with_name("0"))
+    harness.workers[0].publish(0, worker.pack_outcome(0, worker.VALUE, dump(1)))
 
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     harness.poll()
@@ -1532,10 +1533,9 @@ def test_a_damaged_chunk_is_settled_once(
     """What is there counts once it is clear that there will be no more."""
     chunk = harness.submit_chunk(lambda: 1, lambda: 2)
     harness.workers[0].start()
-    harness.workers[0].take(0)
-    path = harness.workers[0].outcomes(0)
-    path.write_bytes(worker.pack_outcome(0, worker.VALUE, dump(1)) + b"nonsense")
-    path.rename(path.with_name("0"))
+    harness.workers[0].publish(
+        0, worker.pack_outcome(0, worker.VALUE, dump(1)) + b"nonsense"
+    )
     delivered: list[object] = []
     deliver = harness.settler.deliver
 
