@@ -287,9 +287,9 @@ def test_no_file_descriptor_is_left(
     executor, new = (make_executor(grace=0.5, **options) for _ in range(2))
     future = executor.submit(gate.hold, "a")
     gate.await_arrivals("a")
-    gate.open()
 
     with no_descriptors():
+        gate.open()
         late = [each.submit(identity, "late") for each in (executor, new)]
         with pytest.raises(TimeoutError):
             future.result(3)
