@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import TYPE_CHECKING
 
 from slurm_futures import worker
@@ -150,7 +151,8 @@ class PoolInspector:
             unit.finished_at = unit.finished_at or now
             if now - unit.finished_at < self._grace:
                 return False
-        missing, _ = self._settler.deliver(unit.work, [content])
+        release = partial(self._units.forget, number)
+        missing, _ = self._settler.deliver(unit.work, [content], release)
         if missing:
             self._settler.fail(unit.work, missing, failure)
         self._units.forget(number)
@@ -194,11 +196,12 @@ class PoolInspector:
         left = self._read_left(directory, number, unit)
         if left is None:
             return
-        missing, _ = self._settler.deliver(unit.work, left)
+        release = partial(self._units.forget, number)
+        missing, _ = self._settler.deliver(unit.work, left, release)
         if missing:
             error = self._workers.error_of(unit.owner)
             cause = as_ours(error or JobLost(f"worker {unit.owner} ended in a call."))
-            self._settler.break_off(unit.work, missing, cause, began=True)
+            self._settler.break_off(unit.work, missing, cause, release, began=True)
         self._units.forget(number)
 
     def _read_left(

@@ -65,8 +65,18 @@ class Settler:
         self._on_failed = on_failed
         self._on_initializer_failed = on_initializer_failed
 
-    def deliver(self, work: Work, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+    def deliver(
+        self,
+        work: Work,
+        contents: Iterable[bytes],
+        release: Callable[[], object] = lambda: None,
+    ) -> tuple[list[int], bool]:
         """Settle what these outcomes tell; what was never begun runs in another job.
+
+        Args:
+            work: the calls of a job.
+            contents: what it has written.
+            release: called before calls go to another job: this one has them no longer.
 
         Returns:
             The numbers of the calls of which they tell nothing, and whether any of the
@@ -93,11 +103,17 @@ class Settler:
                 del missing[number]
                 failed |= outcome.exception is not None
                 self._settle(work, number, outcome, again)
-        self._submit_again(work, again)
+        self._submit_again(work, again, release)
         return list(missing), failed
 
     def break_off(
-        self, work: Work, missing: list[int], error: SlurmFuturesError, *, began: bool
+        self,
+        work: Work,
+        missing: list[int],
+        error: SlurmFuturesError,
+        release: Callable[[], object] = lambda: None,
+        *,
+        began: bool,
     ) -> None:
         """End calls whose job is over without their outcomes.
 
@@ -110,9 +126,9 @@ class Settler:
         again: _Again = {}
         for number in failed:
             self._settle(work, number, Outcome(exception=error.copy()), again)
-        self._submit_again(work, again)
+        self._submit_again(work, again, release)
         # Not together: what ended this job may end the next one too.
-        self._submit_again(work, {work.kind: missing[len(failed) :]})
+        self._submit_again(work, {work.kind: missing[len(failed) :]}, release)
 
     def fail(
         self, work: Work, numbers: Iterable[int], error: SlurmFuturesError
@@ -160,7 +176,9 @@ class Settler:
         options = self._retries.grow(work.kind.options, error)
         return Kind(options, work.kind.cwd)
 
-    def _submit_again(self, work: Work, again: _Again) -> None:
+    def _submit_again(
+        self, work: Work, again: _Again, release: Callable[[], object]
+    ) -> None:
         """Let calls run in other jobs, one of each kind."""
         for kind, numbers in again.items():
             if not numbers or work.future.done():
@@ -175,6 +193,7 @@ class Settler:
                 self.fail(work, numbers, failure)
                 continue
             positions = [work.positions[number] for number in numbers]
+            release()
             self._resubmit(kind, work.label, work.future, positions, calls)
 
 

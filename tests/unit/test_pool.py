@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
@@ -895,6 +895,31 @@ def test_withdrawing_a_part_of_a_chunk(harness: Harness) -> None:
     assert second.value == 2
 
 
+@pytest.mark.parametrize("dies", [True, False])
+def test_withdrawing_a_call_that_is_about_to_run_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, dies: bool
+) -> None:
+    """Its first attempt is over, though the look that has seen this is not."""
+    retries = Retries({ArithmeticError: 1, JobFailed: 1})
+    monkeypatch.setattr(harness.settler, "_retries", retries)
+    begun: list[bool] = []
+
+    def withdraw(_: Kind, __: str, future: SlurmFuture[Any], *___: object) -> None:
+        begun.append(harness.pool.withdraw(future))
+
+    monkeypatch.setattr(harness.settler, "_resubmit", withdraw)
+    harness.submit(fail)
+    harness.workers[0].start()
+    if dies:
+        harness.workers[0].take(0)
+        harness.workers[0].end(failed())
+    else:
+        harness.workers[0].serve()
+        harness.poll()
+
+    assert begun == [False]
+
+
 def test_withdrawing_the_last_call_ends_the_pool(harness: Harness) -> None:
     """When no more will come."""
     (future,) = harness.submit(int)
@@ -1539,9 +1564,9 @@ def test_a_damaged_chunk_is_settled_once(
     delivered: list[object] = []
     deliver = harness.settler.deliver
 
-    def count(work: Work, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+    def count(work: Work, *others: Any) -> tuple[list[int], bool]:
         delivered.append(work)
-        return deliver(work, contents)
+        return deliver(work, *others)
 
     monkeypatch.setattr(harness.settler, "deliver", count)
     harness.poll()
