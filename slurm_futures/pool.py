@@ -255,6 +255,10 @@ class Pool:
     def _write(self, label: str, requests: list[JobRequest]) -> None:
         """Write a batch; of the requests those are left that belong to it."""
         directory = self._directory
+        if directory is not None and self._inspector.is_blind and not self._units:
+            # Nobody would see what becomes of them; all that was there has ended.
+            self._abandon(directory)
+            directory = None
         try:
             self._write_to(directory or self._begin(label), requests)
         except FileNotFoundError:
@@ -318,7 +322,7 @@ class Pool:
             )
 
     def _abandon(self, directory: PoolDirectory) -> None:
-        """Take that somebody has deleted the queue: what was in it is lost."""
+        """Take that a queue is gone, or as good as: what is in it is lost."""
         with self._lock:
             if directory is not self._directory:
                 return

@@ -1350,6 +1350,44 @@ def test_a_queue_that_can_never_be_listed_again(
 
 
 @pytest.mark.parametrize("name", ["finished", "claims"])
+def test_a_call_that_comes_as_all_others_of_such_a_queue_are_failing(
+    harness: Harness, clock: Clock, name: str
+) -> None:
+    """It has another queue as well."""
+    (lost,) = harness.submit(int)
+    harness.workers[0].start()
+    harness.workers[0].take(0)
+    harness.poll()
+    hide(harness, name)
+    later: list[SlurmFuture[Any]] = []
+    lost.add_done_callback(lambda _: later.extend(harness.submit(lambda: "later")))
+    harness.workers[0].end(failed())
+    clock.now += 60
+    harness.poll()
+
+    assert isinstance(lost.exception(0), JobLost)
+    assert len(harness.staging.pools) == 2
+    harness.workers[-1].start()
+    assert harness.workers[-1].serve() == 1
+    assert harness.all_done(later)
+    assert later[0].result(0) == "later"
+
+
+def test_workers_of_a_queue_that_cannot_be_listed_end_as_later_calls_come(
+    harness: Harness,
+) -> None:
+    """Those that live, too: nobody would see what they do."""
+    (cancelled,) = harness.submit(int)
+    harness.workers[0].start()
+    hide(harness, "finished")
+    harness.poll()
+    cancelled.cancel()
+
+    assert_served_anew(harness)
+    assert harness.workers[0].future.cancelled()
+
+
+@pytest.mark.parametrize("name", ["finished", "claims"])
 def test_a_queue_that_cannot_be_listed_for_a_while(
     harness: Harness, clock: Clock, name: str
 ) -> None:
