@@ -3,8 +3,14 @@
 The poll loop here is the only sleep of the tests.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slurm_futures import SlurmFuture
 
 _POLL_INTERVAL = 0.02  #: seconds
 
@@ -40,3 +46,9 @@ def assert_soon(
     if not becomes_true(condition, timeout):
         said = message() if callable(message) else message
         raise AssertionError(f"not true within {timeout:g} s: {said or condition}")
+
+
+def job_id_of(future: SlurmFuture[Any]) -> str:
+    """Return the id of a job as soon as it is known: the job may begin before."""
+    assert_soon(lambda: future.job_id, 30)
+    return str(future.job_id)

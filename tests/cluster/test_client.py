@@ -161,7 +161,7 @@ def test_ctrl_c_while_the_controller_is_frozen(
 @pytest.mark.usefixtures("slurm")
 @pytest.mark.parametrize("error", [ArithmeticError, SystemExit, KeyboardInterrupt])
 def test_a_callback_that_raises(
-    make_executor: MakeExecutor, error: type[BaseException]
+    make_executor: MakeExecutor, gate: Gate, error: type[BaseException]
 ) -> None:
     """It harms neither its own future nor another one."""
     executor = make_executor()
@@ -169,9 +169,10 @@ def test_a_callback_that_raises(
     def complain(_: object) -> None:
         raise error
 
-    futures = [executor.submit(identity, number) for number in range(3)]
+    futures = [executor.submit(gate.hold, number) for number in range(3)]
     for future in futures:
-        future.add_done_callback(complain)
+        future.add_done_callback(complain)  # would raise here if it were done
+    gate.open()
 
     assert [future.result(PATIENCE) for future in futures] == [0, 1, 2]
     assert executor.submit(identity, 5).result(PATIENCE) == 5

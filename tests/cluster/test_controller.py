@@ -15,7 +15,7 @@ from tests.cluster import SlurmCluster, StartCluster
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.calls import identity
 from tests.contract.gate import Gate
-from tests.waiting import assert_soon
+from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster
 
@@ -111,6 +111,8 @@ def test_the_controller_loses_its_state(
     executor = make_executor()
     futures = [executor.submit(gate.hold, name) for name in "abc"]
     gate.await_arrivals("a")
+    for future in futures:
+        job_id_of(future)
 
     cluster.stop_controller()
     cluster.start_controller(clean=True)
@@ -136,7 +138,7 @@ def test_an_id_that_is_given_again_is_not_cancelled(
     cluster = start_cluster(nodes=1)
     executor = make_executor(hold=True, grace=60)
     future = executor.submit(identity, 1)
-    assert_soon(lambda: future.job_id, PATIENCE)
+    first = job_id_of(future)
     cluster.stop_controller()
     state = cluster.directory / "state"
     shutil.rmtree(state)  # "slurmctld -c" would keep the last id
@@ -144,7 +146,7 @@ def test_an_id_that_is_given_again_is_not_cancelled(
     cluster.start_controller()
     other = make_executor().submit(gate.hold, "other")
     gate.await_arrivals("other")
-    assert other.job_id == future.job_id
+    assert job_id_of(other) == first
     before = len(shims.calls("squeue"))
     assert_soon(lambda: len(shims.calls("squeue")) >= before + 2, PATIENCE)
 
@@ -170,7 +172,7 @@ def test_a_line_of_slurm_conf_that_every_command_complains_about(
     future = make_executor(hold=True).submit(identity, 1)
     assert_soon(lambda: future.state is JobState.PENDING, PATIENCE)
 
-    cluster.run("scancel", future.job_id)
+    cluster.run("scancel", job_id_of(future))
 
     noticed(future, JobCancelled, within=20)
 
@@ -230,7 +232,7 @@ def test_sbatch_that_is_killed_before_it_made_the_job(
 def test_scancel_while_the_controller_is_frozen(
     start_cluster: StartCluster, make_executor: MakeExecutor, gate: Gate
 ) -> None:
-    """`cancel` is True at once, and the job is gone when slurmctld is back."""
+    """`cancel` does not wait for it, and the job is gone when slurmctld is back."""
     cluster = start_cluster(nodes=1, message_timeout=2)
     future = make_executor().submit(gate.hold, "a")
     gate.await_arrivals("a")
@@ -238,7 +240,7 @@ def test_scancel_while_the_controller_is_frozen(
     cluster.freeze_controller()
     began = time.monotonic()
     assert future.cancel()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2  # sooner than scancel gives up
     assert future.cancelled()
     cluster.thaw_controller()
 
@@ -261,7 +263,7 @@ def test_calls_that_were_cancelled_do_not_wait_for_the_controller(
     began = time.monotonic()
     executor.shutdown()
 
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     cluster.thaw_controller()
     assert_soon(lambda: not cluster.open_jobs(), PATIENCE)
     assert not runs.exists()

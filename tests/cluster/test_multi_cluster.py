@@ -11,7 +11,7 @@ from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.cluster.programs import accounting_available
 from tests.contract.calls import identity
 from tests.contract.gate import Gate
-from tests.waiting import assert_soon
+from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster
 
@@ -69,7 +69,7 @@ def test_another_cluster(
     assert_soon(lambda: futures[0].state is JobState.RUNNING, PATIENCE)
 
     assert len(there.open_jobs()) == 3
-    there.run("scancel", futures[0].job_id)
+    there.run("scancel", job_id_of(futures[0]))
     error = noticed(futures[0], JobCancelled, within=20)
     assert error.node == "n1"
     assert futures[1].cancel()
@@ -122,9 +122,8 @@ def test_an_ambiguous_sbatch_on_another_cluster(
 
     future = executor.submit(gate.hold, "a")
     gate.await_arrivals("a")
-    assert_soon(lambda: future.job_id is not None, 15)
 
-    assert there.open_jobs()[0].startswith(f"{future.job_id} ")
+    assert there.open_jobs()[0].startswith(f"{job_id_of(future)} ")
     gate.open()
     assert future.result(PATIENCE) == "a"
     assert len(shims.calls("sbatch")) == 1
@@ -149,7 +148,7 @@ def test_a_cluster_that_is_down_harms_no_other(
     assert_soon(lambda: held.state is JobState.PENDING, PATIENCE)
     there.stop_controller()
 
-    here.run("scancel", held.job_id)
+    here.run("scancel", job_id_of(held))
     noticed(held, JobCancelled, within=60)  # as only squeue tells
     assert not away.done()
     assert f"no answer from cluster {silent}" in caplog.text

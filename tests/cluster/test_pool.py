@@ -27,7 +27,7 @@ from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.cluster.test_ends_of_jobs import start_again
 from tests.contract.calls import divide_or_die, identity, kill_own_process
 from tests.contract.gate import Gate
-from tests.waiting import assert_soon
+from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster
 
@@ -263,9 +263,9 @@ def test_scancel_by_hand(
     gate.await_arrivals("first")
     assert_soon(first.running)
 
-    slurm.run("scancel", first.job_id)
+    slurm.run("scancel", job_id_of(first))
 
-    noticed(first, JobCancelled, within=15)
+    noticed(first, JobCancelled, within=20)
     assert waiting.result(PATIENCE) == 5
 
 
@@ -282,9 +282,9 @@ def test_the_time_limit_ends_a_worker(
     gate.await_arrivals("first")
     assert_soon(first.running)
 
-    slurm.run("scontrol", "update", f"JobId={first.job_id}", "EndTime=now")
+    slurm.run("scontrol", "update", f"JobId={job_id_of(first)}", "EndTime=now")
 
-    noticed(first, JobTimeout, within=45)
+    noticed(first, JobTimeout, within=55)
     assert waiting.result(PATIENCE) == 5
 
 
@@ -320,8 +320,8 @@ def test_a_requeued_worker_runs_its_call_again(
     gate.await_arrivals("held")
     assert_soon(future.running)
 
-    slurm.run("scontrol", "requeue", future.job_id)
-    start_again(slurm, future.job_id)
+    slurm.run("scontrol", "requeue", job_id_of(future))
+    start_again(slurm, job_id_of(future))
     log = tmp_path / "runs.log"
     assert_soon(lambda: log.read_text() == "\n\n", PATIENCE)
     gate.open()
@@ -345,7 +345,7 @@ def test_a_partition_that_does_not_exist_fails_all_calls(
     futures = [executor.submit(identity, number) for number in range(3)]
 
     for future in futures:
-        noticed(future, SubmitError, within=10)
+        noticed(future, SubmitError, within=20)
 
 
 def test_a_pool_goes_on_after_a_refusal(
@@ -357,7 +357,7 @@ def test_a_pool_goes_on_after_a_refusal(
         executor = make_pool(partition="later")
         refused = [executor.submit(identity, number) for number in range(3)]
         for future in refused:
-            error = noticed(future, SubmitError, within=10)
+            error = noticed(future, SubmitError, within=20)
             assert "nactive" in str(error) or "not available" in str(error)
 
         slurm.run("scontrol", "update", "PartitionName=later", "State=UP")

@@ -82,7 +82,7 @@ def test_outcomes_of_somebody_else_are_refused(
     gate.await_arrivals("a")
     gate.open()
 
-    error = noticed(future, OutcomeNotReadable, within=10)
+    error = noticed(future, OutcomeNotReadable, within=20)
 
     assert "belongs to user 65534; only your own files are unpickled" in str(error)
     assert not (tmp_path / "pwned").exists()

@@ -10,7 +10,7 @@ from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.cluster.programs import accounting_available
 from tests.contract.calls import identity
 from tests.contract.gate import Gate
-from tests.waiting import assert_soon
+from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster
 
@@ -157,7 +157,7 @@ def test_a_scancel_that_fails_is_repeated(
     assert future.cancel()
 
     assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
-    assert shims.calls("scancel") == [str(future.job_id)] * 2
+    assert shims.calls("scancel") == [job_id_of(future)] * 2
 
 
 # Refusals.

@@ -63,7 +63,7 @@ def test_result_times_out_while_the_call_runs(
         future.result(timeout=0.05)
     with pytest.raises(TimeoutError):
         future.exception(timeout=0)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     gate.open()
     assert future.result(PATIENCE) == "call"
 

@@ -168,7 +168,7 @@ def test_caller_does_not_wait_for_the_scheduler(
 
     desk.put(1000)
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     scheduler.gate.set()
     desk.submitter.join()
 
@@ -193,7 +193,7 @@ def test_caller_does_not_wait_for_the_limits(
 
     desk.put(2)
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     scheduler.gate.set()
     desk.submitter.join()
 
