@@ -170,9 +170,21 @@ class Poller:
         if not self._put(error):
             self._stop(error)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is its thread."""
+        return self._thread.is_current
+
+    @property
+    def starts(self) -> int:
+        """How often a thread has begun."""
+        return self._thread.starts
+
     def join(self) -> bool:
         """Wait until nothing is open; return whether there was a thread to wait for."""
-        return self._thread.join()
+        waited = self._thread.join()
+        self._explainer.join()
+        return waited
 
     # The thread.
 

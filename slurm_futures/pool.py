@@ -185,6 +185,11 @@ class Pool:
         # In this order: the feeder adds units before it says that it has done so.
         return self._fed > 0 or bool(self._units)
 
+    @property
+    def starts(self) -> int:
+        """How often the feeder has begun."""
+        return self._feeder.starts
+
     def join(self) -> bool:
         """Wait until all calls are in the queue; return whether there was a thread."""
         return self._feeder.join()

@@ -70,6 +70,7 @@ class Session:
         self.closed = False
         self._stopped: SlurmFuturesError | None = None
         self._released = False
+        self._joined_by_us = False  # by a callback in one of our threads
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._entered = threading.Condition(self._lock)
@@ -264,16 +265,41 @@ class Session:
         """
         if self._is_foreign():
             return
+        if not (self._submitter.is_current or self._poller.is_current):
+            self._join()
+            return
+        with self._lock:
+            if self._joined_by_us:
+                return  # another of our threads waits for this one
+            self._joined_by_us = True
+        try:
+            self._join()
+        finally:
+            self._joined_by_us = False
+
+    def _join(self) -> None:
         with self._entered:
             self._entered.wait_for(self._nobody_else_enters)
-        while any([self._join_pools(), self._submitter.join(), self._poller.join()]):
-            pass  # a job that is over may have made another one possible
+        starts = -1
+        waited = True
+        # A job that is over may have made another one possible; and a call that goes
+        # from thread to thread may have passed by.
+        while waited or starts != self._count_starts():
+            starts = self._count_starts()
+            waited = any(
+                [self._join_pools(), self._submitter.join(), self._poller.join()]
+            )
         self._canceller.join()
         self.staging.clean()
 
     def _nobody_else_enters(self) -> bool:
         """Whether no other thread is in `put`, with calls that are accepted."""
         return set(self._entering) <= {threading.current_thread()}
+
+    def _count_starts(self) -> int:
+        """Return how many threads there have been."""
+        in_pools = sum(pool.starts for pool in list(self._pools.values()))
+        return in_pools + self._submitter.starts + self._poller.starts
 
     def _join_pools(self) -> bool:
         waited = [pool.join() for pool in list(self._pools.values())]

@@ -131,6 +131,16 @@ class Submitter:
         with self._changed:
             self._changed.notify_all()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is its thread."""
+        return self._thread.is_current
+
+    @property
+    def starts(self) -> int:
+        """How often a thread has begun."""
+        return self._thread.starts
+
     def join(self) -> bool:
         """Wait until nothing can be sent now; return whether there was a thread."""
         return self._thread.join()

@@ -70,11 +70,20 @@ class WorkThread:
         self._lock = lock
         self._daemon = daemon
         self._runner: _Runner | None = None
+        self._last: threading.Thread | None = None  # whose work is over
+        #: How often somebody has begun to do the work.
+        self.starts = 0
 
     @property
     def exists(self) -> bool:
         """Whether somebody does the work."""
         return self._runner is not None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this thread does the work."""
+        runner = self._runner
+        return runner is not None and runner.thread is threading.current_thread()
 
     def start(self) -> bool:
         """See that somebody does the work that is there now; called without the lock.
@@ -116,6 +125,7 @@ class WorkThread:
         with self._lock:
             if self._runner is None:  # no garbage collection between these lines
                 self._runner = runner
+                self.starts += 1
             return self._runner
 
     def _dismiss(self, runner: _Runner | None) -> None:
@@ -157,7 +167,8 @@ class WorkThread:
 
     def end(self) -> None:
         """Take that the work is over; called by it, under the lock."""
-        self._runner = None
+        runner, self._runner = self._runner, None
+        self._last = None if runner is None or runner.done else runner.thread
 
     def join(self) -> bool:
         """Wait until the work is over, unless this thread does it.
@@ -166,8 +177,10 @@ class WorkThread:
             Whether there was anything to wait for.
         """
         with self._lock:
-            runner = self._runner
-        if runner is None or runner.thread.ident == threading.get_ident():
+            runner, last = self._runner, self._last
+        if runner is None:
+            return _join(last)
+        if runner.thread.ident == threading.get_ident():
             return False
         if runner.done is not None:
             while not runner.done.wait(LOOK_AROUND):
@@ -182,6 +195,15 @@ class WorkThread:
                 return False  # we interrupt this thread where it starts the other
             else:
                 time.sleep(0.001)  # another thread is about to start it
+
+
+def _join(last: threading.Thread | None) -> bool:
+    """Wait for a thread whose work is over to end; return whether it had not yet."""
+    if last is None or last is threading.current_thread() or not last.is_alive():
+        return False
+    while last.is_alive():
+        last.join(LOOK_AROUND)
+    return True
 
 
 class Courier(Generic[Item]):
@@ -208,6 +230,11 @@ class Courier(Generic[Item]):
             self._items += items
         if not self._thread.start():
             self._thread.work_here()
+
+    @property
+    def starts(self) -> int:
+        """How often a thread has begun."""
+        return self._thread.starts
 
     def join(self) -> bool:
         """Wait until all is delivered; return whether there was anything to wait for.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from slurm_futures import threads
-from slurm_futures.threads import Courier
+from slurm_futures.threads import Courier, WorkThread
 from tests.waiting import assert_soon
 
 
@@ -91,6 +91,32 @@ def test_joining_itself_returns_at_once() -> None:
 
     courier.join()
     assert answers == [False]
+
+
+def test_joining_waits_for_a_thread_whose_work_is_over() -> None:
+    """Nobody should meet it after that."""
+    lock = threading.RLock()
+    over, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with lock:
+            thread.end()
+        over.set()
+        assert go_on.wait(10)
+
+    thread = WorkThread(work, "thread", lock)
+    thread.start()
+    assert over.wait(10)
+    answers: list[bool] = []
+    joining = threading.Thread(target=lambda: answers.append(thread.join()))
+    joining.start()
+
+    joining.join(0.1)
+    assert joining.is_alive()
+    go_on.set()
+    joining.join(10)
+    assert answers == [True]
+    assert not thread.join()
 
 
 def test_joining_no_thread_says_so() -> None:
