@@ -48,15 +48,19 @@ class SlurmFuture(Future[T], Generic[T]):
         Returns:
             False only if the future is done already with a result or an exception.
         """
-        if not super().cancel():
-            return False
         with self._condition:
-            first = self._state == "CANCELLED"
+            if self._state in {"RUNNING", "FINISHED"}:
+                return False
+            first = self._state == "PENDING"
             if first:
+                self._state = "CANCELLED"
+                self._condition.notify_all()
                 # Waiters learn of it here: no worker will ever pick this call up.
                 super().set_running_or_notify_cancel()
         if first:
+            # Before the callbacks, which may raise, or wait for the end of the job.
             self._on_cancel(self)
+            self._invoke_callbacks()  # type: ignore[attr-defined]
         return True
 
     def result(self, timeout: float | None = None) -> T:

@@ -216,6 +216,8 @@ class Session:
         with self._lock:
             futures = list(self._futures)
         for future in futures:
+            if started and future.cancelled():
+                self.note_cancel(future)  # Ctrl-C may have come before it was noted
             if not future.done() and (started or not self._has_begun(future)):
                 future.cancel()
 
