@@ -122,6 +122,7 @@ class Poller:
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []
         self._cancelled: list[Track] = []
+        self._stopped: SlurmFuturesError | None = None  # what comes later fails too
         self._pace = Pace()
         self._inspector = Inspector(
             endings,
@@ -232,6 +233,8 @@ class Poller:
                 self._open.append(message)
                 self._pace.expect_change()
                 self._ask(self._scheduler.poll_interval)
+                if self._stopped is not None:
+                    self._stop(self._stopped)
             case Track():
                 self._cancelled.append(message)
             case Snapshot():
@@ -244,6 +247,8 @@ class Poller:
                 self._pace.note_news()
                 if message.watched not in self._watched:
                     self._watched.append(message.watched)
+                if self._stopped is not None:
+                    message.watched.stop(self._stopped)
             case _Call():
                 message.run()
 
@@ -366,6 +371,7 @@ class Poller:
 
     def _stop(self, error: SlurmFuturesError) -> None:
         """Fail every open future and cancel its job."""
+        self._stopped = error
         for opened in self._open:
             self._cancel_jobs(opened.tracks.values())
             self._endings.fail_all(opened, error)
