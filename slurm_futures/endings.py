@@ -81,7 +81,7 @@ class JobEndings:
         if not is_complete(content, len(track.work.positions)):
             track.problem = f"{track.directory.path}/outcomes is cut short or damaged"
             return
-        _, failed = self._settler.deliver(track.work, [content])
+        _, failed = self._settler.deliver(track.work, [content], track.release)
         track.state = JobState.FAILED if failed else JobState.COMPLETED
         logger.debug("job %s: %s", track.job_id, track.state.name)
         self.close(opened, track)
@@ -94,12 +94,14 @@ class JobEndings:
         """
         left = list(track.directory.read_partial_outcomes())
         remains = self._remains(opened, track, ending)
-        missing, _ = self._settler.deliver(track.work, left)
+        missing, _ = self._settler.deliver(track.work, left, track.release)
         if missing:
             error = diagnose(remains)
             self._note(track, error)
             began = remains.started
-            self._settler.break_off(track.work, missing, error, began=began)
+            self._settler.break_off(
+                track.work, missing, error, track.release, began=began
+            )
         self.close(opened, track)
 
     def fail(

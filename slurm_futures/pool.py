@@ -18,10 +18,11 @@ never held while a future is settled or a file is touched.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -149,13 +150,14 @@ class Pool:
         if owner is not None:
             self._workers.cancel_owner(owner)
 
-    def withdraw(self, future: SlurmFuture[Any]) -> bool:
-        """Take the calls of a future back that no worker has; return whether one has.
+    def withdraw(self, future: SlurmFuture[Any]) -> tuple[list[Unit], bool]:
+        """Take the calls of a future back that no worker has; see also `withdraw`.
 
-        Then those of a chunk that were taken back count as cancelled.
+        Returns:
+            What was taken back, and whether a worker has others.
         """
-        directory = self._directory
         numbers = self._units.numbers_of(future)
+        directory = self._directory  # in this order: what has a number is in it
         taken_back = [
             unit
             for number in numbers
@@ -163,12 +165,9 @@ class Pool:
             and (directory is None or directory.take_away(number))
             and self._units.forget(number)
         ]
-        has_begun = len(taken_back) < len(numbers)
-        if has_begun:
-            self._post(partial(settle_as_cancelled, taken_back))
-        elif self._closing and numbers:
+        if self._closing and taken_back:
             self._post(self._close_if_drained)
-        return has_begun
+        return taken_back, len(taken_back) < len(numbers)
 
     def close(self) -> None:
         """Take that no more calls will come: workers end when there is nothing left."""
@@ -218,6 +217,8 @@ class Pool:
         finally:
             with self._lock:
                 self._fed -= len(items)
+        if self._closing and not self.is_open:
+            self._post(self._close_if_drained)  # there may be no look any more
         self._gather()
 
     def _fail_requests(
@@ -267,7 +268,8 @@ class Pool:
         try:
             self._write_to(directory or self._begin(label), requests)
         except FileNotFoundError:
-            if directory is None or directory.is_there():
+            is_lost = directory is not self._directory
+            if directory is None or (not is_lost and directory.is_there()):
                 raise
             requests[:] = self._take_back(requests)
             self._abandon(directory)
@@ -296,6 +298,11 @@ class Pool:
             ],
         )
         self._batch = numbers
+        # The poller has not seen these if it has just given the queue up, or stopped.
+        if directory is not self._directory:
+            raise FileNotFoundError(f"{directory.path} is not used any more")
+        if self._failed is not None:
+            self._post(partial(self._fail_open, self._failed))
         # Those that were cancelled on their way here had no number yet.
         for request in requests:
             if request.future.done():
@@ -304,7 +311,9 @@ class Pool:
         calls = [request.calls for request in requests]
         self._staging.write_batch(batch, self._kind, calls)
         if not any(self._units.get(number) for number in numbers):
-            directory.remove_batch(numbers)  # all have failed or are cancelled
+            # All have failed, are cancelled, or run again: then the poller may just be
+            # reading the batch.
+            self._post(partial(_remove_batch, directory, numbers))
 
     def _work(
         self, request: JobRequest, batch: Path, at: int, directory: PoolDirectory
@@ -321,10 +330,9 @@ class Pool:
 
     def _scale(self) -> None:
         """Start the workers that are missing; none while nobody sees what they do."""
-        if self._directory is not None and not self._inspector.is_blind:
-            self._workers.scale(
-                len(self._units), self._directory, self._next, self._label
-            )
+        directory = self._directory
+        if directory is not None and not self._inspector.is_blind:
+            self._workers.scale(len(self._units), directory, self._next, self._label)
 
     def _abandon(self, directory: PoolDirectory) -> None:
         """Take that a queue is gone, or as good as: what is in it is lost."""
@@ -366,6 +374,9 @@ class Pool:
             raise
         if was_blind or (self._workers.may_resume and self._units.any_waits()):
             self._scale()
+        if self._workers.any_unwanted:
+            busy, _ = self._units.owners()
+            self._workers.cancel_unwanted(busy)
         self.give_way()
         self._close_if_drained()
         return news
@@ -469,3 +480,26 @@ class Pool:
             self._workers.forget_all()
             self._directory = None
         self._staging.note_over(directory)
+
+
+def withdraw(
+    pools: Iterable[Pool],
+    future: SlurmFuture[Any],
+    post: Callable[[Callable[[], None]], None],
+) -> bool:
+    """Take the calls of a future back that no worker has; return whether one has.
+
+    Then those of a chunk that were taken back count as cancelled, in whatever pool
+    they were.
+    """
+    results = [pool.withdraw(future) for pool in pools]
+    has_begun = any(begun for _, begun in results)
+    taken_back = [unit for units, _ in results for unit in units]
+    if has_begun and taken_back:
+        post(partial(settle_as_cancelled, taken_back))
+    return has_begun
+
+
+def _remove_batch(directory: PoolDirectory, numbers: range) -> None:
+    with contextlib.suppress(OSError):  # it goes with the queue
+        directory.remove_batch(numbers)

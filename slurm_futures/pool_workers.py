@@ -133,6 +133,7 @@ class PoolWorkers:
         self._lock = threading.RLock()
         self._workers: list[WorkerFuture] = []
         self._no_more = False
+        self._unwanted: set[str] = set()  # names of those whose jobs are not known yet
         self._records: dict[str, _Record] = {}  # by their names
         self._many = _MANY
         self._barren = 0
@@ -254,6 +255,7 @@ class PoolWorkers:
             record = self._record(future.name)
             record.track, record.ended = future.track, True
             record.error, record.first = error, first
+            self._unwanted.discard(future.name)
         self._drop([future])
         return error
 
@@ -326,11 +328,35 @@ class PoolWorkers:
         return all(each.done() for each in self._workers)
 
     def cancel_owner(self, owner: str) -> None:
-        """Cancel the worker that runs a call."""
+        """Cancel the worker that runs a call, once its job is known."""
+        record = self._records.get(owner)
+        if not self._cancel(owner) and (record is None or not record.ended):
+            self._unwanted.add(owner)
+
+    def _cancel(self, name: str) -> bool:
+        """Cancel a worker; return whether its job is known."""
         for each in self._workers:
-            if each.name == owner and not each.done():
-                logger.info("job %s: cancelled with its call", each.job_id)
-                each.cancel()
+            if each.name == name:
+                if not each.done():
+                    logger.info("job %s: cancelled with its call", each.job_id)
+                    each.cancel()
+                return True
+        return False
+
+    @property
+    def any_unwanted(self) -> bool:
+        """Whether there are workers to cancel whose jobs were not known."""
+        return bool(self._unwanted)
+
+    def cancel_unwanted(self, busy: set[str]) -> None:
+        """Cancel those whose jobs are known by now.
+
+        Args:
+            busy: the workers that run other calls by now; these go on.
+        """
+        for name in self._unwanted.copy():
+            if name in busy or self._cancel(name):
+                self._unwanted.discard(name)
 
     def cancel_pending(self) -> None:
         """Cancel the workers that have not started."""

@@ -20,7 +20,7 @@ from slurm_futures.endings import JobEndings
 from slurm_futures.errors import InitializerFailed, SlurmFuturesError, words_of
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.poller import Poller
-from slurm_futures.pool import Pool
+from slurm_futures.pool import Pool, withdraw
 from slurm_futures.pool_workers import PoolSettings
 from slurm_futures.progress import Progress
 from slurm_futures.settling import Settler
@@ -101,7 +101,7 @@ class Session:
             cancel=self._cancel_tracks,
             on_full=self._make_room,
         )
-        self._finalizer = weakref.finalize(self, staging.clean)
+        self._finalizer = weakref.finalize(self, staging.finish)
 
     def check_usable(self) -> None:
         """See that calls are accepted.
@@ -225,8 +225,7 @@ class Session:
         """Whether a call of a future runs; if not, none does from now on in a pool."""
         if self._settings.pool is None:
             return future.running()
-        begun = [pool.withdraw(future) for pool in list(self._pools.values())]
-        return any(begun)
+        return withdraw(list(self._pools.values()), future, self._poller.call)
 
     def close(self) -> None:
         """Accept no more calls."""

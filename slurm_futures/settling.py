@@ -76,7 +76,8 @@ class Settler:
         Args:
             work: the calls of a job.
             contents: what it has written.
-            release: called before calls go to another job: this one has them no longer.
+            release: called before calls go to another job, maybe several times: the
+                one that was their last has them no longer.
 
         Returns:
             The numbers of the calls of which they tell nothing, and whether any of the
@@ -102,7 +103,7 @@ class Settler:
                     return [], True
                 del missing[number]
                 failed |= outcome.exception is not None
-                self._settle(work, number, outcome, again)
+                self._settle(work, number, outcome, again, release)
         self._submit_again(work, again, release)
         return list(missing), failed
 
@@ -125,7 +126,8 @@ class Settler:
         failed = missing[:1] if certain else missing
         again: _Again = {}
         for number in failed:
-            self._settle(work, number, Outcome(exception=error.copy()), again)
+            outcome = Outcome(exception=error.copy())
+            self._settle(work, number, outcome, again, release)
         self._submit_again(work, again, release)
         # Not together: what ended this job may end the next one too.
         self._submit_again(work, {work.kind: missing[len(failed) :]}, release)
@@ -140,10 +142,19 @@ class Settler:
         for number in numbers:
             self._end(work, number, Outcome(exception=error.copy()))
 
-    def _settle(self, work: Work, number: int, outcome: Outcome, again: _Again) -> None:
+    def _settle(
+        self,
+        work: Work,
+        number: int,
+        outcome: Outcome,
+        again: _Again,
+        release: Callable[[], object],
+    ) -> None:
         """End a call, or put it among those that are tried again."""
         error = outcome.exception
-        kind = None if error is None else self._try_again(work, number, error)
+        kind = None
+        if error is not None:
+            kind = self._try_again(work, number, error, release)
         if kind is None:
             self._end(work, number, outcome)
         else:
@@ -157,7 +168,13 @@ class Settler:
         except BaseException:
             logger.exception("%r: a callback raised", work.future)
 
-    def _try_again(self, work: Work, number: int, error: BaseException) -> Kind | None:
+    def _try_again(
+        self,
+        work: Work,
+        number: int,
+        error: BaseException,
+        release: Callable[[], object],
+    ) -> Kind | None:
         """Return the kind of the next job of a call that failed; None: no more."""
         position = work.positions[number]
         future = work.future
@@ -166,6 +183,8 @@ class Settler:
             if earlier:
                 add_note(error, _tell_attempts(earlier))
             return None
+        options = self._retries.grow(work.kind.options, error)
+        release()  # first: whoever sees the next attempt may cancel it
         future.failures[position] = [*earlier, error]
         logger.info(
             "job %s: attempt %d failed with %s; the call is submitted again",
@@ -173,7 +192,6 @@ class Settler:
             len(earlier) + 1,
             type(error).__name__,
         )
-        options = self._retries.grow(work.kind.options, error)
         return Kind(options, work.kind.cwd)
 
     def _submit_again(
@@ -185,7 +203,7 @@ class Settler:
                 continue
             try:
                 calls = read_calls(work.calls, work.index, numbers)
-            except (OSError, EOFError) as error:
+            except Exception as error:  # noqa: BLE001  (nobody else would fail them)
                 failure = SlurmFuturesError(
                     f"The call could not be submitted again: {work.calls} cannot be "
                     f"read ({error})."

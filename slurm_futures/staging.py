@@ -80,6 +80,7 @@ class Staging:
         self._lock = threading.Lock()
         self._count = 0
         self._over: list[Submission | PoolDirectory] = []
+        self._open_pools: list[PoolDirectory] = []
         self._pools = 0
         self._failed: set[Path] = set()
         self.run: RunDirectory | None = None
@@ -137,6 +138,7 @@ class Staging:
         with self._lock:
             self._pools += 1
             pool = PoolDirectory(run.path / f"pool-{self._pools}")
+            self._open_pools.append(pool)
         pool.create()
         return pool
 
@@ -234,6 +236,14 @@ class Staging:
         """Remember that nothing of this submission or pool is open any more."""
         with self._lock:
             self._over.append(submission)
+            if submission in self._open_pools:
+                self._open_pools.remove(submission)
+
+    def finish(self) -> None:
+        """Clean up when nothing runs, and nobody can submit any more."""
+        with self._lock:
+            self._over, self._open_pools = [*self._over, *self._open_pools], []
+        self.clean()
 
     def clean(self) -> None:
         """Remove what need not be kept of the submissions that are over.

@@ -185,6 +185,10 @@ class Track:
         if self.death is not None:
             self.old_death, self.death = self.death, None
 
+    def release(self) -> None:
+        """Take that the job is over: its calls are about to become another one."""
+        self.closed = True
+
     def note_start(self) -> None:
         """Take that the job has made its directory."""
         self.started = True

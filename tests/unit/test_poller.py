@@ -24,7 +24,7 @@ from slurm_futures.errors import (
     SlurmFuturesError,
 )
 from slurm_futures.future import SlurmFuture
-from slurm_futures.schedulers.base import Ending, JobState, Row
+from slurm_futures.schedulers.base import Ending, JobId, JobState, Row
 from slurm_futures.schedulers.queue_cache import Subscriber
 from slurm_futures.tracking import UNLISTED
 from tests.unit.fakes import (
@@ -896,6 +896,62 @@ def test_explanation_that_fails_costs_facts_only(
 
     assert isinstance(jobs.futures[0].exception(5), JobLost)
     end(watched, jobs)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_call_that_is_about_to_run_again_does_not_run(
+    scheduler: FakeScheduler, tmp_path: Path, dies: bool
+) -> None:
+    """From the moment on at which the next attempt is known it can be cancelled."""
+    watched = WatchedPoller(scheduler, retries={ArithmeticError: 1, JobFailed: 1})
+    jobs = make_jobs(tmp_path, scheduler, 1)
+    (future,) = jobs.futures
+    seen: list[tuple[int, bool]] = []
+    watched.poller._endings._settler._resubmit = lambda *_: seen.append(
+        (future.attempts, future.running())
+    )
+    watched.poller.watch(jobs.opened)
+    jobs.begin(0)
+    assert_soon(future.running)
+    if dies:
+        jobs.die(0)
+    else:
+        jobs.raise_in_call(0, ArithmeticError())
+    watched.poller.join()
+
+    assert seen == [(2, False)]
+
+
+def test_joining_waits_for_the_explainer(
+    watched: WatchedPoller,
+    scheduler: FakeScheduler,
+    jobs: FakeJobs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though nobody wants to know any more what it asks for."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def explain(_: object) -> dict[JobId, Ending]:
+        asked.set()
+        assert go_on.wait(10)
+        return {}
+
+    monkeypatch.setattr(scheduler, "explain", explain)
+    watched.poller.watch(jobs.opened)
+    jobs.begin(0)
+    scheduler.show(jobs, jobs.row(JobState.NODE_FAIL))
+    assert asked.wait(10)
+    for track in list(jobs.opened.tracks.values()):
+        watched.poller.cancel(track)
+    joining = threading.Thread(target=watched.poller.join)
+    joining.start()
+    assert_soon(lambda: not watched.poller._thread.exists)
+
+    joining.join(0.1)
+    assert joining.is_alive()
+    go_on.set()
+    joining.join(10)
+    assert not joining.is_alive()
 
 
 def test_result_is_noticed_soon(watched: WatchedPoller, jobs: FakeJobs) -> None:

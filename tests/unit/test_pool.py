@@ -24,6 +24,7 @@ from slurm_futures import (
     pool_directory,
     pool_inspection,
     pool_workers,
+    settling,
     worker,
 )
 from slurm_futures import pool as pool_module
@@ -39,7 +40,7 @@ from slurm_futures.errors import (
 from slurm_futures.future import ChunkFuture, SlurmFuture
 from slurm_futures.job_requests import JobRequest
 from slurm_futures.pickler import dump
-from slurm_futures.pool import Pool
+from slurm_futures.pool import Pool, withdraw
 from slurm_futures.pool_directory import PoolDirectory
 from slurm_futures.pool_worker import PoolWorker
 from slurm_futures.pool_workers import PoolSettings
@@ -50,6 +51,7 @@ from slurm_futures.serialization import (
     Outcome,
     PickledCall,
     dump_arguments,
+    read_calls,
     write_calls,
 )
 from slurm_futures.settling import Settler
@@ -211,6 +213,10 @@ class Harness:
         self.pool.put("fit", [JobRequest(future, range(len(calls)), calls)])
         self.pool.join()
         return future
+
+    def withdraw(self, future: SlurmFuture[Any]) -> bool:
+        """Take the calls of a future back that no worker has."""
+        return withdraw([self.pool], future, self.posted.append)
 
     def poll(self) -> None:
         """Do what the poller does in each round."""
@@ -454,6 +460,43 @@ def test_a_chunk_goes_on_where_its_worker_died(harness: Harness) -> None:
     first, second, third = chunk.result(0)
     assert (first.value, third.value) == (1, 3)
     assert isinstance(second.exception, JobFailed)
+
+
+def test_a_chunk_breaks_off_while_its_batch_is_written(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file stays until all its calls are on their way again."""
+    assert not harness.all_done(harness.submit(int))
+    harness.workers[0].start()
+    harness.workers[0].serve()
+    harness.poll()
+    monkeypatch.setattr(harness.settler, "_retries", Retries({JobFailed: 1}))
+    write = harness.staging.write_batch
+    written, go_on = threading.Event(), threading.Event()
+
+    def write_and_wait(*arguments: Any) -> None:
+        write(*arguments)
+        written.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(harness.staging, "write_batch", write_and_wait)
+    chunk = ChunkFuture(harness.pool.cancel, 2)
+    call = PickledCall(dump(int), dump_arguments((), {}))
+    harness.pool.put("fit", [JobRequest(chunk, range(2), [call, call])])
+    assert written.wait(10)
+    harness.workers[0].take(1)
+    again: list[list[int]] = []
+
+    def let_the_feeder_end(*request: Any) -> None:
+        again.append(request[3])
+        go_on.set()
+        harness.pool.join()
+
+    monkeypatch.setattr(harness.settler, "_resubmit", let_the_feeder_end)
+    harness.workers[0].future.settle(0, Outcome(exception=failed()))
+    harness.posted.pop(0)()
+
+    assert again == [[0], [1]]
 
 
 def test_a_chunk_of_a_worker_that_may_live_on_is_first_taken_back(
@@ -819,6 +862,25 @@ def test_cancel_of_a_worker_before_its_call_is_open(harness: Harness) -> None:
     assert harness.cancelled == [worker.future]
 
 
+@pytest.mark.parametrize("went_on", [False, True])
+def test_cancel_of_a_call_whose_job_is_not_known_yet(
+    harness: Harness, went_on: bool
+) -> None:
+    """It ends once it is, unless it runs another call by then."""
+    cancelled, other = harness.submit(int, int)
+    worker = harness.workers[0]
+    worker.take(0)
+    assert cancelled.cancel()
+    if went_on:
+        worker.take(1)
+    worker.start()
+    harness.poll()
+    harness.poll()
+
+    assert harness.cancelled == ([] if went_on else [worker.future])
+    assert not other.done()
+
+
 def test_cancel_on_the_way_into_the_queue(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -861,8 +923,8 @@ def test_withdrawing_leaves_alone_what_runs(harness: Harness) -> None:
     begun, waiting = harness.submit(lambda: 1, lambda: 2)
     harness.workers[0].take(0)
 
-    assert harness.pool.withdraw(begun)
-    assert not harness.pool.withdraw(waiting)
+    assert harness.withdraw(begun)
+    assert not harness.withdraw(waiting)
 
     assert harness.workers[1].serve() == 0
     path = harness.workers[0].outcomes(0)
@@ -883,7 +945,7 @@ def test_withdrawing_a_part_of_a_chunk(harness: Harness) -> None:
     harness.pool.put("fit", [JobRequest(chunk, [0], [again])])
     harness.pool.join()
 
-    assert harness.pool.withdraw(chunk)
+    assert harness.withdraw(chunk)
     assert harness.workers[1].serve() == 0
     failed_before = worker.pack_outcome(0, worker.VALUE, dump(1))
     path.write_bytes(failed_before + worker.pack_outcome(1, worker.VALUE, dump(2)))
@@ -904,10 +966,10 @@ def test_withdrawing_a_call_that_is_about_to_run_again(
     monkeypatch.setattr(harness.settler, "_retries", retries)
     begun: list[bool] = []
 
-    def withdraw(_: Kind, __: str, future: SlurmFuture[Any], *___: object) -> None:
-        begun.append(harness.pool.withdraw(future))
+    def take_back(_: Kind, __: str, future: SlurmFuture[Any], *___: object) -> None:
+        begun.append(harness.withdraw(future))
 
-    monkeypatch.setattr(harness.settler, "_resubmit", withdraw)
+    monkeypatch.setattr(harness.settler, "_resubmit", take_back)
     harness.submit(fail)
     harness.workers[0].start()
     if dies:
@@ -920,11 +982,62 @@ def test_withdrawing_a_call_that_is_about_to_run_again(
     assert begun == [False]
 
 
+def test_withdrawing_once_the_next_attempt_is_known(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one is over, whatever is still to be read for the next one."""
+    monkeypatch.setattr(harness.settler, "_retries", Retries({ArithmeticError: 1}))
+    (future,) = harness.submit(fail)
+    harness.workers[0].serve()
+    begun: list[tuple[int, bool]] = []
+
+    def take_back_and_read(*arguments: Any) -> list[PickledCall]:
+        begun.append((future.attempts, harness.withdraw(future)))
+        return read_calls(*arguments)
+
+    monkeypatch.setattr(settling, "read_calls", take_back_and_read)
+    harness.poll()
+
+    assert begun == [(2, False)]
+
+
+def test_withdrawing_as_the_queue_begins(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that has a number is claimed, or a worker would take it."""
+    withdrawn = SlurmFuture[Any](harness.pool.cancel)
+    other = SlurmFuture[Any](harness.pool.cancel)
+    written, go_on = threading.Event(), threading.Event()
+
+    def write_late() -> None:
+        written.set()
+        assert go_on.wait(10)
+
+    harness.staging.before_write = write_late
+    numbers_of = harness.pool._units.numbers_of
+
+    def write_first(future: SlurmFuture[Any]) -> list[int]:
+        monkeypatch.undo()
+        call = PickledCall(dump(int), dump_arguments((), {}))
+        harness.pool.put(
+            "fit", [JobRequest(each, range(1), [call]) for each in (withdrawn, other)]
+        )
+        assert written.wait(10)
+        return numbers_of(future)
+
+    monkeypatch.setattr(harness.pool._units, "numbers_of", write_first)
+    assert not harness.withdraw(withdrawn)
+    go_on.set()
+    harness.pool.join()
+
+    assert harness.workers[0].serve() == 1
+
+
 def test_withdrawing_the_last_call_ends_the_pool(harness: Harness) -> None:
     """When no more will come."""
     (future,) = harness.submit(int)
     harness.pool.close()
-    assert not harness.pool.withdraw(future)
+    assert not harness.withdraw(future)
     harness.poll()
     assert harness.workers[0].future.cancelled()
 
@@ -1032,6 +1145,23 @@ def test_stop_fails_everything(harness: Harness) -> None:
     assert [type(future.exception(0)) for future in futures] == [JobCancelled] * 4
     assert harness.running() == []
     assert len(harness.workers) == 2
+
+
+def test_stop_while_a_call_is_written(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails as those that are in the queue already."""
+    new_pool = harness.staging.new_pool
+
+    def stop_first(label: str) -> PoolDirectory:
+        harness.pool.stop(failed())
+        return new_pool(label)
+
+    monkeypatch.setattr(harness.staging, "new_pool", stop_first)
+    (future,) = harness.submit(int)
+    harness.poll()
+
+    assert isinstance(future.exception(0), JobFailed)
 
 
 def test_no_worker_is_started_for_calls_that_are_being_cancelled(
@@ -1268,6 +1398,44 @@ def test_a_queue_that_was_deleted_is_noticed_by_the_next_call(harness: Harness) 
 
     assert_served_anew(harness)
     assert isinstance(lost.exception(0), JobLost)
+
+
+def test_a_queue_that_is_given_up_while_a_call_comes(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call goes into another one."""
+    (lost,) = harness.submit(int)
+    directory = harness.directory
+    add_blocks = directory.add_blocks
+
+    def give_up_first(numbers: range) -> None:
+        harness.pool._abandon(directory)
+        add_blocks(numbers)
+
+    monkeypatch.setattr(directory, "add_blocks", give_up_first)
+    (future,) = harness.submit(int)
+    harness.poll()
+    assert isinstance(lost.exception(0), JobLost)
+    assert not future.done()
+
+    assert harness.workers[-1].serve() == 1
+    harness.poll()
+    assert future.result(0) == 0
+
+
+def test_a_queue_that_is_given_up_while_workers_are_counted(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None are started for it."""
+    harness.submit(int)
+    monkeypatch.setattr(
+        type(harness.pool._inspector),
+        "is_blind",
+        property(lambda _: harness.pool._abandon(harness.directory)),
+    )
+
+    harness.pool._scale()
+    assert harness.pool._directory is None
 
 
 def test_an_idle_queue_may_be_deleted(harness: Harness) -> None:

@@ -1,0 +1,382 @@
+"""Whole executors at their worst moments: what another thread does just then.
+
+Each test puts the action of one thread between two steps of another one, where it came
+once in thousands of runs. Nothing may hang, be left over, or run although it should
+not.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures import SlurmExecutor, worker
+from slurm_futures.errors import JobCancelled
+from slurm_futures.future import ChunkFuture, SlurmFuture
+from slurm_futures.job_requests import JobRequest
+from slurm_futures.pickler import dump
+from slurm_futures.pool import Pool
+from slurm_futures.schedulers.base import Refusal
+from slurm_futures.serialization import PickledCall, dump_arguments
+from slurm_futures.session import Session
+from slurm_futures.staging import Kind
+from tests.unit.fakes import (
+    FakeScheduler,
+    error_of,
+    finished_path,
+    refusal,
+    value_of,
+)
+from tests.waiting import assert_soon
+
+PATIENCE = 30  #: seconds
+
+MakeExecutor = Callable[..., SlurmExecutor]
+
+
+@pytest.fixture
+def scheduler() -> FakeScheduler:
+    """Give a scheduler that runs nothing."""
+    return FakeScheduler()
+
+
+@pytest.fixture
+def make(scheduler: FakeScheduler, tmp_path: Path) -> Iterator[MakeExecutor]:
+    """Make executors on it; they end with the test."""
+    executors: list[SlurmExecutor] = []
+
+    def make_executor(max_workers: int | None = None, **options: Any) -> SlurmExecutor:
+        options = {"scheduler": scheduler, "directory": tmp_path, **options}
+        executors.append(SlurmExecutor(max_workers, **options))
+        return executors[-1]
+
+    yield make_executor
+    scheduler.gate.set()
+    for each in executors:
+        each.terminate_workers()
+
+
+def call_of(function: Callable[[], object] = int) -> PickledCall:
+    """Return a call without arguments."""
+    return PickledCall(dump(function), dump_arguments((), {}))
+
+
+def submit(executor: SlurmExecutor) -> SlurmFuture[Any]:
+    """Submit a call, and wait until it is a job and nobody submits any more."""
+    future: SlurmFuture[Any] = executor.submit(int)
+    assert_soon(lambda: future.track is not None)
+    executor._session._submitter.join()
+    return future
+
+
+def publish(future: SlurmFuture[Any], record: tuple[int, int, bytes]) -> None:
+    """Let the job of a call end with this outcome."""
+    track = future.track
+    assert track is not None
+    path = track.submission.job(track.index).path
+    path.mkdir()
+    outcomes = worker.OutcomesFile(str(path))
+    outcomes.append(*record)
+    outcomes.publish()
+    worker.leave_mark(str(finished_path(track.submission, track.index)), "0")
+
+
+def in_thread(function: Callable[[], object]) -> threading.Thread:
+    """Start a thread that does this."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+def own_threads() -> list[str]:
+    """Return the names of our threads that live."""
+    names = [each.name for each in threading.enumerate()]
+    return [name for name in names if name.startswith("slurm_futures")]
+
+
+# Shutdown.
+
+
+def test_shutdown_sees_a_call_that_goes_from_thread_to_thread(
+    make: MakeExecutor, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its poller ends and a submitter begins, just after that has been waited for."""
+    executor = make(retries={ArithmeticError: 1})
+    future = submit(executor)
+    poller = executor._session._poller
+    join = poller.join
+
+    def end_the_job_and_join() -> bool:
+        monkeypatch.undo()
+        scheduler.gate.clear()
+        publish(future, error_of(0, ArithmeticError("once")))
+        assert_soon(lambda: not poller._thread.exists)
+        return join()
+
+    monkeypatch.setattr(poller, "join", end_the_job_and_join)
+    ending = in_thread(executor.shutdown)
+    assert_soon(lambda: len(scheduler.batches) == 2)
+
+    ending.join(0.1)
+    assert ending.is_alive()
+    scheduler.gate.set()
+    assert_soon(lambda: future.track is not None and not future.track.closed)
+    publish(future, value_of(0, "again"))
+    ending.join(PATIENCE)
+    assert future.result(0) == "again"
+
+
+def test_callbacks_in_two_of_our_threads_shut_down(
+    make: MakeExecutor, scheduler: FakeScheduler
+) -> None:
+    """A result in the poller, a refusal in the submitter: neither waits for ever."""
+    executor = make()
+    both = threading.Barrier(2)
+    ended: list[Future[Any]] = []
+
+    def shut_down(future: Future[Any]) -> None:
+        both.wait(PATIENCE)
+        executor.shutdown()
+        ended.append(future)
+
+    good = submit(executor)
+    good.add_done_callback(shut_down)
+    scheduler.gate.clear()
+    scheduler.answers = [refusal(Refusal.PERMANENT)]
+    refused = executor.submit(int)
+    refused.add_done_callback(shut_down)
+    publish(good, value_of(0, 1))
+    scheduler.gate.set()
+
+    assert_soon(lambda: len(ended) == 2)
+    assert_soon(lambda: not own_threads())
+
+
+# Cancel.
+
+
+def test_callback_of_a_cancelled_call_shuts_down(
+    make: MakeExecutor, scheduler: FakeScheduler
+) -> None:
+    """It waits for the end of the job, which has been sent its scancel."""
+    executor = make()
+    future = submit(executor)
+    future.add_done_callback(lambda _: executor.shutdown())
+
+    cancelling = in_thread(future.cancel)
+    cancelling.join(PATIENCE)
+
+    assert not cancelling.is_alive()
+    assert len(scheduler.cancelled) == 1
+
+
+@pytest.mark.parametrize("where", ["callback", "on_cancel"])
+@pytest.mark.parametrize("living_on", [False, True], ids=["jobs", "pool"])
+def test_ctrl_c_within_cancel(
+    make: MakeExecutor,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+    living_on: bool,
+    where: str,
+) -> None:
+    """The call is cancelled already, and its job with the end of the block."""
+    executor = make(1, max_tasks_per_child=None if living_on else 1)
+
+    def interrupt(_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    def work() -> None:
+        with executor:
+            future = executor.submit(int)
+            assert_soon(lambda: scheduler.batches)
+            executor._session._submitter.join()
+            if where == "callback":
+                future.add_done_callback(interrupt)
+            else:
+                monkeypatch.setattr(future, "_on_cancel", interrupt)
+            future.cancel()
+
+    def work_and_note() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+
+    working = in_thread(work_and_note)
+    working.join(PATIENCE)
+    assert not working.is_alive()
+    assert len(scheduler.cancelled) == 1
+
+
+def test_cancel_of_a_chunk_whose_parts_are_in_two_pools(make: MakeExecutor) -> None:
+    """After an attempt with more memory: one part runs, the other one is cancelled."""
+    executor = make(2, max_tasks_per_child=None, mem="1G")
+    session = executor._session
+    small, large = (
+        Kind(each._options, "/") for each in (executor, executor.options(mem="2G"))
+    )
+    chunk = ChunkFuture(session.note_cancel, 2)
+    session.put(small, "fit", [JobRequest(chunk, [1], [call_of()])])
+    session.put(large, "fit", [JobRequest(chunk, [0], [call_of()])])
+    for pool in session._pools.values():
+        pool.join()
+    home = session._pools[small]._directory
+    assert home is not None
+    (number,) = session._pools[small]._units.numbers_of(chunk)
+    (home.path / f"claims/0-999/{number}").symlink_to("0001-0")
+
+    executor.shutdown(wait=False, cancel_futures=True)
+    outcome = worker.pack_outcome(*value_of(0, 5))
+    (home.path / f"finished/0-999/{number}").write_bytes(outcome)
+
+    cancelled, value = chunk.result(PATIENCE)
+    assert type(cancelled.exception).__name__ == "CancelledError"
+    assert value.value == 5
+
+
+# terminate_workers.
+
+
+def test_terminate_while_a_call_is_being_written(
+    make: MakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool has stopped when the call arrives in it."""
+    executor = make(1, max_tasks_per_child=None)
+    staging = executor._session.staging
+    new_pool = staging.new_pool
+    writing, go_on = threading.Event(), threading.Event()
+
+    def new_pool_late(label: str) -> object:
+        writing.set()
+        assert go_on.wait(PATIENCE)
+        return new_pool(label)
+
+    monkeypatch.setattr(staging, "new_pool", new_pool_late)
+    future = executor.submit(int)
+    assert writing.wait(PATIENCE)
+    executor.terminate_workers()
+    (pool,) = executor._session._pools.values()
+    assert_soon(lambda: pool._failed is not None)
+    go_on.set()
+
+    assert isinstance(future.exception(PATIENCE), JobCancelled)
+
+
+def test_terminate_as_the_first_call_of_a_pool_comes(
+    make: MakeExecutor, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool is made just after all pools were stopped; its worker ends, too."""
+    executor = make(1, max_tasks_per_child=None)
+    route, put = Session._route, Pool.put
+
+    def terminate_and_route(self: Session, *request: Any) -> None:
+        monkeypatch.setattr(Session, "_route", route)
+        in_thread(executor.terminate_workers).join(PATIENCE)
+        route(self, *request)
+
+    def put_and_wait(self: Pool, *request: Any) -> None:
+        put(self, *request)
+        self.join()
+
+    monkeypatch.setattr(Session, "_route", terminate_and_route)
+    monkeypatch.setattr(Pool, "put", put_and_wait)
+    future = executor.submit(int)
+
+    assert isinstance(future.exception(PATIENCE), JobCancelled)
+    ending = in_thread(executor.shutdown)
+    ending.join(PATIENCE)
+    assert not ending.is_alive()
+    assert len(scheduler.batches) == len(scheduler.cancelled)
+
+
+def test_terminate_while_a_part_of_a_chunk_is_submitted(
+    make: MakeExecutor, scheduler: FakeScheduler
+) -> None:
+    """The chunk is open still, as its second job is there: that one ends, too."""
+    executor = make()
+    session = executor._session
+    kind = Kind(executor._options, "/")
+    chunk = ChunkFuture(session.note_cancel, 2)
+    session.put(kind, "fit", [JobRequest(chunk, [0], [call_of()])])
+    assert_soon(lambda: chunk.track is not None)
+    session._submitter.join()
+    scheduler.gate.clear()
+    session.put(kind, "fit", [JobRequest(chunk, [1], [call_of()])])
+    assert_soon(lambda: len(scheduler.batches) == 2)
+    busy, go_on = threading.Event(), threading.Event()
+
+    def be_busy() -> None:
+        busy.set()
+        assert go_on.wait(PATIENCE)
+
+    session._poller.call(be_busy)
+    assert busy.wait(PATIENCE)
+    executor.terminate_workers()
+    scheduler.gate.set()
+    session._submitter.join()
+    go_on.set()
+
+    ending = in_thread(executor.shutdown)
+    ending.join(PATIENCE)
+    assert not ending.is_alive()
+    assert sum(map(len, scheduler.cancelled)) == 2
+    assert chunk.done()
+
+
+# Files.
+
+
+def test_nothing_is_left_of_an_idle_pool_that_is_dropped(
+    tmp_path: Path,
+) -> None:
+    """There is no thread that could notice."""
+    executor = SlurmExecutor(
+        1,
+        max_tasks_per_child=None,
+        scheduler="local",
+        directory=tmp_path,
+        idle_timeout=0.1,
+    )
+    assert executor.submit(abs, -1).result(PATIENCE) == 1
+    assert_soon(lambda: not own_threads(), PATIENCE)
+    assert list(tmp_path.iterdir())
+
+    del executor
+    gc.collect()
+    assert_soon(lambda: not list(tmp_path.iterdir()))
+
+
+def test_nothing_is_left_of_a_call_that_was_cancelled_on_its_way(
+    make: MakeExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last look at its pool comes before it is known to be on its way no more."""
+    executor = make(1, max_tasks_per_child=None, scheduler="local", idle_timeout=0.1)
+    assert executor.submit(abs, -1).result(PATIENCE) == 1
+    assert_soon(lambda: not own_threads(), PATIENCE)
+    (pool,) = executor._session._pools.values()
+    look, feed = pool.look, pool._feeder._deliver
+    looked, fed = threading.Event(), threading.Event()
+
+    def feed_late(items: list[Any]) -> None:
+        assert looked.wait(PATIENCE)
+        feed(items)
+        fed.set()
+
+    def look_and_feed() -> bool:
+        news = look()
+        if pool._closing:
+            looked.set()
+            assert fed.wait(PATIENCE)
+        return news
+
+    monkeypatch.setattr(pool._feeder, "_deliver", feed_late)
+    monkeypatch.setattr(pool, "look", look_and_feed)
+    executor.submit(abs, -2).cancel()
+    executor.shutdown()
+
+    assert list(tmp_path.iterdir()) == []
