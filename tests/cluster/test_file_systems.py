@@ -155,7 +155,7 @@ def test_the_directory_of_jobs_that_live_on_can_never_be_listed_again(
 ) -> None:
     """The same for all calls; no jobs are submitted in vain, but for later calls."""
     executor = make_executor(grace=2, max_workers=1, max_tasks_per_child=None)
-    running, waiting = (executor.submit(gate.hold, name) for name in "ab")
+    running, waiting = put_into_queue(executor, gate, "ab")
     gate.await_arrivals("a")
     assert_soon(running.running)
     hide(finished_of_pool(executor))
@@ -180,6 +180,16 @@ def directory_of(future: SlurmFuture[Any]) -> Path:
 def finished_of(future: SlurmFuture[Any]) -> Path:
     """The directory in which the jobs of a submission say that they are over."""
     return directory_of(future).parents[2] / "finished"
+
+
+def put_into_queue(
+    executor: SlurmExecutor, gate: Gate, names: str
+) -> list[SlurmFuture[str]]:
+    """Submit calls that wait at the gate, and see that they are in the queue."""
+    futures = [executor.submit(gate.hold, name) for name in names]
+    (pool,) = executor._session._pools.values()
+    pool.join()
+    return futures
 
 
 def finished_of_pool(executor: SlurmExecutor) -> Path:
@@ -370,7 +380,7 @@ def test_the_directory_of_jobs_that_live_on_is_deleted(
 ) -> None:
     """Calls that wait or run are lost, later ones have new jobs."""
     executor = make_executor(max_workers=1, max_tasks_per_child=None)
-    running, waiting = (executor.submit(gate.hold, name) for name in "ab")
+    running, waiting = put_into_queue(executor, gate, "ab")
     gate.await_arrivals("a")
     shutil.rmtree(executor.directory)
 
