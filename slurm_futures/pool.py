@@ -339,9 +339,10 @@ class Pool:
         with self._lock:
             if directory is not self._directory:
                 return
+            # First: the feeder adds units, and then looks whether it is still this one.
+            self._directory = None
             units = self._units.take_all()
             workers = self._workers.forget_all()
-            self._directory = None
         lost = JobLost(
             f"The results of calls are lost.\nThe directory {directory.path} was "
             "deleted while they were open.\nSubmit them again, in a directory that is "
@@ -405,11 +406,11 @@ class Pool:
             self._workers.forget_ended(*self._units.owners())
         # One that cannot see a queue that was deleted says nothing: see `look`.
         if hopeless and self._workers.all_ended and directory.is_there():
-            # Later calls may have more luck.
+            # Calls that came after it was asked for may have more luck.
             self._workers.trust()
-            self._fail_open(as_ours(error or nobody_sees(directory)))
-        else:
-            self._scale()
+            failed = self._units.take_all(before=future.first)
+            self._fail_units(failed, as_ours(error or nobody_sees(directory)))
+        self._scale()
         self._close_if_drained()
 
     def stop(self, error: SlurmFuturesError) -> None:

@@ -160,17 +160,13 @@ class Units:
             self._batches[self._batch_of.pop(number)].open -= 1
             return True
 
-    def take_all(self) -> list[Unit]:
-        """Forget all units; return them."""
-        with self._lock:
-            units, self._units = self._units, {}
-            self._numbers.clear()
-            self._batch_of.clear()
-            for block in self._blocks.values():
-                block.open = 0
-            for batch in self._batches.values():
-                batch.open = 0
-            return list(units.values())
+    def take_all(self, before: float = float("inf")) -> list[Unit]:
+        """Forget all units, or those with lower numbers than this; return them."""
+        return [
+            unit
+            for number, unit in self.with_numbers()
+            if number < before and self.forget(number)
+        ]
 
     def take_done(self) -> tuple[list[str], list[range]]:
         """Forget the blocks and batches of which all units are over; return them."""

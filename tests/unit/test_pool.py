@@ -715,6 +715,26 @@ def test_workers_that_cannot_be_had_fail_all_calls(
     assert later.result(0) == 0
 
 
+def test_a_worker_that_could_not_be_had_leaves_later_calls_alone(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come before the poller hears of its end, and before there is another one."""
+    early = harness.submit(int, int)
+    for each in harness.workers:
+        each.future.settle(0, Outcome(exception=SubmitError("no")))
+    harness.posted.pop(0)()
+    assert [type(each.exception(0)) for each in early] == [SubmitError] * 2
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.pool, "_scale", lambda: None)
+        (late,) = harness.submit(lambda: "late")
+
+    harness.poll()
+    assert not late.done()
+    assert harness.workers[-1].serve() == 1
+    harness.poll()
+    assert late.result(0) == "late"
+
+
 def test_a_worker_that_cannot_be_had_leaves_the_calls_to_the_others(
     harness: Harness, hopeless: SlurmFuturesError
 ) -> None:
@@ -1300,16 +1320,16 @@ def test_a_callback_that_raises_harms_no_other_call(
 
 
 def test_calls_that_fail_while_they_are_written_do_not_run(harness: Harness) -> None:
-    """Their workers could not be had; those that come later pass over them."""
+    """The executor is stopped meanwhile; workers that come later pass over them."""
     harness.submit(int)
     harness.workers[0].serve()
     harness.poll()
-    harness.staging.before_write = lambda: harness.workers[0].end(SubmitError("no"))
+    harness.staging.before_write = lambda: harness.pool.stop(SubmitError("no"))
     (future,) = harness.submit(int)
     harness.poll()
 
     assert isinstance(future.exception(0), SubmitError)
-    assert os.listdir(harness.directory.path / "queue") == []
+    assert os.listdir(harness.directory.path / "queue") == ["closed"]
 
 
 def test_a_queue_that_cannot_be_closed_now(
