@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from slurm_futures.errors import SchedulerError
@@ -22,6 +22,8 @@ _PAUSE = 0.02
 #: Seconds for which a cancel that fails is tried again, with pauses between these;
 #: then its jobs are logged.
 _PATIENCE = 60.0
+#: A scancel may take longer than that until it fails: it is tried so often at least.
+_LEAST_TRIES = 2
 _SHORTEST_BACKOFF, _LONGEST_BACKOFF = 1.0, 8.0
 
 
@@ -29,6 +31,11 @@ _SHORTEST_BACKOFF, _LONGEST_BACKOFF = 1.0, 8.0
 class _Cancel:
     job_id: JobId
     deadline: float
+    tries: int = 0
+
+    def is_over(self, now: float) -> bool:
+        """Whether it is given up."""
+        return self.deadline < now and self.tries >= _LEAST_TRIES
 
 
 class Canceller:
@@ -62,9 +69,10 @@ class Canceller:
             self._backoff = _SHORTEST_BACKOFF
             return
         now = time.monotonic()
-        late = [str(each.job_id) for each in cancels if each.deadline < now]
+        cancels = [replace(each, tries=each.tries + 1) for each in cancels]
+        late = [str(each.job_id) for each in cancels if each.is_over(now)]
         if late:
             logger.warning("these jobs may still run: scancel %s", " ".join(late))
         time.sleep(self._backoff)
         self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF)
-        self._courier.put([each for each in cancels if each.deadline >= now])
+        self._courier.put([each for each in cancels if not each.is_over(now)])

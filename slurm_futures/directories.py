@@ -10,6 +10,7 @@
                 submission.json         job id, size, options, state
                 calls.pkl               the calls of all jobs (worker.py describes it)
                 attempt-1               which sbatch of this submission is the valid one
+                adopted-4211            instead: which job, where sbatch had failed
                 jobs/0-999/7/           a job directory, made by the job itself:
                     started stdout stderr outcomes
                 finished/0-999/7        the exit code; appears when the calls are done
@@ -221,6 +222,15 @@ class Submission:
             marker.touch()
         else:
             (self.path / f"attempt-{number - 1}").rename(marker)
+
+    def adopt(self, attempt: int, number: int) -> None:
+        """Let the job of this number run, whichever attempt it is, and no other one."""
+        (self.path / f"attempt-{attempt}").rename(self.path / f"adopted-{number}")
+
+    def has_started(self) -> bool:
+        """Whether any job has begun."""
+        blocks = [self.path / "jobs" / name for name in os.listdir(self.path / "jobs")]
+        return any(map(os.listdir, blocks))
 
     def job(self, index: int) -> JobDirectory:
         """Return the directory of a job, which exists once the job has begun."""

@@ -29,7 +29,7 @@ _WAITING = frozenset({JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_
 
 @dataclass(slots=True)
 class OpenSubmission:
-    """The open jobs of one submission. Owned by the poller, but for `throttle`.
+    """The open jobs of one submission. Owned by the poller, but for throttles.
 
     Attributes:
         kind: what its jobs have in common.
@@ -37,6 +37,8 @@ class OpenSubmission:
         tracks: the open jobs by their index.
         throttle: how many of them may run at the same time; None for no limit. Owned
             by the submitter.
+        throttle_due: monotonic seconds when it is to be set again, if that has failed.
+            Owned by the submitter, too.
         open_blocks: the number of open jobs in each directory of `finished`.
         unstarted: jobs whose directory has not been seen yet.
         unstarted_blocks: their number in each directory of `jobs`.
@@ -46,6 +48,9 @@ class OpenSubmission:
         listed: whether the last snapshot listed any job of this submission.
         snapshot_at: monotonic seconds of the last good snapshot.
         reasons: why jobs are pending, as the last snapshot said.
+        throttled: jobs that waited for others of their array, as the last snapshot said
+            that had any.
+        throttled_at: monotonic seconds of that snapshot.
         gone_since: monotonic seconds since when its directory is not there any more.
         outage: since when its directory cannot be listed.
     """
@@ -56,6 +61,7 @@ class OpenSubmission:
     label: str
     tracks: dict[int, Track]
     throttle: int | None = None
+    throttle_due: float | None = None
     open_blocks: dict[str, int] = field(default_factory=dict)
     unstarted: set[int] = field(default_factory=set)
     unstarted_blocks: dict[str, int] = field(default_factory=dict)
@@ -65,6 +71,8 @@ class OpenSubmission:
     listed: bool = True
     snapshot_at: float = -float("inf")
     reasons: dict[str, list[range]] = field(default_factory=dict)
+    throttled: list[range] = field(default_factory=list)
+    throttled_at: float = -float("inf")
     gone_since: float | None = None
     outage: Outage = field(default_factory=Outage)
 

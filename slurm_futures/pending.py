@@ -67,6 +67,9 @@ _STUCK: tuple[tuple[str, str], ...] = (
     ),
 )
 
+#: Why a job waits that waits for other jobs of its own array.
+_OWN_TURN = "JobArrayTaskLimit"
+
 
 class PendingJobs:
     """Tells of jobs that wait for nothing, once each, and finds those that are late.
@@ -88,19 +91,19 @@ class PendingJobs:
             opened: a submission that has been compared with a snapshot.
             now: monotonic seconds of that snapshot.
         """
+        if _OWN_TURN in opened.reasons:
+            opened.throttled = opened.reasons[_OWN_TURN]
+            opened.throttled_at = now
         for reason, ranges in opened.reasons.items():
             if not _is_chosen(reason, opened):
                 self._warn(opened.job_id, reason)
             if self._timeout is None or is_own_turn(reason):
                 continue
             for index in opened.unstarted.intersection(itertools.chain(*ranges)):
-                yield from self._late(opened.tracks[index], reason, now, self._timeout)
-
-    def _late(
-        self, track: Track, reason: str, now: float, timeout: float
-    ) -> Iterator[tuple[Track, PendingTimeout]]:
-        if now - track.submitted_at > timeout:
-            yield track, pending_error(str(track.job_id), timeout, reason)
+                track = opened.tracks[index]
+                if now - _waits_since(opened, track) > self._timeout:
+                    error = pending_error(str(track.job_id), self._timeout, reason)
+                    yield track, error
 
     def _warn(self, job_id: JobId, reason: str) -> None:
         advice = find_advice(reason, str(job_id))
@@ -123,6 +126,13 @@ def find_advice(reason: str, job: str) -> str | None:
     return None
 
 
+def _waits_since(opened: OpenSubmission, track: Track) -> float:
+    """Return since when a job waits for something else than its own array."""
+    if any(track.index in indices for indices in opened.throttled):
+        return max(track.submitted_at, opened.throttled_at)
+    return track.submitted_at
+
+
 def _is_chosen(reason: str, opened: OpenSubmission) -> bool:
     """Whether the options of a job let it wait until some time."""
     options = dict(opened.kind.options.items)
@@ -133,7 +143,7 @@ def _is_chosen(reason: str, opened: OpenSubmission) -> bool:
 
 def is_own_turn(reason: str) -> bool:
     """Whether a job waits for other jobs of its own array."""
-    return reason == "JobArrayTaskLimit"
+    return reason == _OWN_TURN
 
 
 def pending_error(job: str, seconds: float, reason: str) -> PendingTimeout:

@@ -6,10 +6,14 @@ of other arrays end, throttles are raised.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slurm_futures.open_submission import OpenSubmission
+
+#: Seconds until a throttle is set again that could not be set.
+RETRY_INTERVAL = 10.0
 
 
 class Places:
@@ -50,7 +54,15 @@ class Places:
             if extra > 0 and each.throttle is not None:
                 free -= extra
                 changes.append((each, each.throttle + extra))
+            elif _is_due(each) and each.throttle is not None:
+                changes.append((each, each.throttle))
         return changes
+
+
+def _is_due(opened: OpenSubmission) -> bool:
+    """Whether the throttle is to be set again, which failed."""
+    due = opened.throttle_due
+    return due is not None and time.monotonic() >= due
 
 
 def _workers(opened: OpenSubmission) -> int:

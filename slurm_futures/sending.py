@@ -41,14 +41,21 @@ class Sender:
     Args:
         scheduler: where the jobs will run.
         changed: notified when all futures have failed, which ends a wait.
+        has_jobs: whether jobs of this executor are open, whose ends make room.
 
     Attributes:
         largest: how many jobs the next submission may hold, as far as refusals have
             taught; None: nothing is known.
     """
 
-    def __init__(self, scheduler: Scheduler, changed: threading.Condition) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        changed: threading.Condition,
+        has_jobs: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._scheduler = scheduler
+        self._has_jobs = has_jobs
         self._changed = changed
         self._backoff = _SHORTEST_BACKOFF
         self._refused_since: float | None = None
@@ -70,6 +77,7 @@ class Sender:
 
         Raises:
             SubmitError: the scheduler refused for good, or for too long.
+            OSError: the files of the submission cannot be changed any more.
         """
         self._refused_since = None  # each submission has the full patience
         attempt = 1
@@ -78,15 +86,21 @@ class Sender:
             try:
                 job_id = self._scheduler.submit(batch)
             except SubmitError as error:
+                if error.refusal is Refusal.QUOTA and self._has_jobs():
+                    self._refused_since = None  # it clears as they end
                 if error.refusal is Refusal.PERMANENT or self._is_too_late():
                     raise
                 if self._shrink(error, size):
                     return None
                 if error.refusal is Refusal.AMBIGUOUS:
-                    found = self._search(staged, is_wanted)
+                    found = self._search(staged, attempt, is_wanted)
                     if found is not None:
+                        if attempt > 1:  # it may be the job of an earlier one
+                            staged.submission.adopt(attempt, found.number)
                         self._forgive()
                         return found
+                    if self._is_too_late():
+                        raise  # nobody knows whether there is a job
                     attempt += 1
                     staged.submission.allow_attempt(attempt)
                 self._wait(error, size, is_wanted)
@@ -139,34 +153,52 @@ class Sender:
             with self._changed:
                 self._changed.wait(min(left, _WANTED_INTERVAL))
 
-    def _search(self, staged: Staged, is_wanted: Callable[[], bool]) -> JobId | None:
+    def _search(
+        self, staged: Staged, attempt: int, is_wanted: Callable[[], bool]
+    ) -> JobId | None:
         """Look for a job that sbatch may have made although it failed.
 
         The directory of the submission tells it from all others. Queries that fail
-        tell nothing: only good ones, over some time, prove that there is no job.
+        tell nothing: only good ones, over some time, prove that there is no job. When
+        nobody waits any more there is one last look, so that the job is cancelled.
         """
         first_good: float | None = None
         for pause in itertools.chain((0.5, 1, 2), itertools.repeat(5)):
             self._pause(pause, is_wanted)
-            if not is_wanted() or self._is_too_late():
+            wanted = is_wanted()
+            if wanted and self._is_too_late():
                 return None
             try:
                 snapshot = self._scheduler.query()
             except SchedulerError as error:
                 logger.info("a submission may exist; the queue is unknown: %s", error)
+                if not wanted:
+                    return None
                 continue
             for job_id, rows in sorted(
                 snapshot.jobs.items(), key=lambda item: -item[0].number
             ):
-                if any(_is_ours(row, staged) for row in rows):
+                ours = [row for row in rows if _is_ours(row, staged)]
+                if ours and not _was_turned_away(ours, attempt, staged):
                     logger.warning("job %s: found after sbatch had failed", job_id)
                     return job_id
-            if snapshot.silent:
+            if not wanted:
+                return None
+            anywhere = staged.batch.options.get("clusters") == "all"
+            if snapshot.silent and (
+                anywhere or snapshot.silent & staged.batch.clusters
+            ):
                 continue  # it may be there
             first_good = first_good or snapshot.started_at
             if snapshot.started_at - first_good >= _SEARCH_TIME:
                 return None
         raise AssertionError("the loop has no end")
+
+
+def _was_turned_away(rows: list[Row], attempt: int, staged: Staged) -> bool:
+    """Whether a job has ended at once, since a later attempt had taken its place."""
+    ended = attempt > 1 and all(row.state.ended for row in rows)
+    return ended and not staged.submission.has_started()
 
 
 def _is_ours(row: Row, staged: Staged) -> bool:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from slurm_futures.errors import (
+    OptionError,
     SchedulerError,
     SlurmFuturesError,
     SubmitError,
@@ -28,7 +29,7 @@ from slurm_futures.errors import (
 )
 from slurm_futures.job_requests import JobRequest, fail_requests
 from slurm_futures.open_submission import OpenSubmission, begin_tracking
-from slurm_futures.places import Places
+from slurm_futures.places import RETRY_INTERVAL, Places
 from slurm_futures.schedulers.base import JobId, Limits, Scheduler
 from slurm_futures.sending import Sender
 from slurm_futures.staging import not_written
@@ -88,7 +89,7 @@ class Submitter:
         self._limits = Limits()
         self._pause = _SHORTEST_PAUSE
         self._rest_until = 0.0
-        self._sender = Sender(scheduler, self._changed)
+        self._sender = Sender(scheduler, self._changed, lambda: bool(self._places))
 
     def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
         """Let these requests become jobs soon; called from any thread."""
@@ -225,12 +226,14 @@ class Submitter:
         with self._changed:
             changes = self._places.to_raise()
         for each, limit in changes:
+            # Whether it fails or not: a scontrol that failed may have done its work.
+            each.throttle, each.throttle_due = limit, None
             try:
                 self._scheduler.throttle(each.job_id, limit)
             except SchedulerError as error:
-                # It ends with the array's own jobs, only later.
+                # Tried again when a job ends.
+                each.throttle_due = time.monotonic() + RETRY_INTERVAL
                 logger.info("job %s: its throttle stays: %s", each.job_id, error)
-            each.throttle = limit
 
     # Submissions.
 
@@ -260,7 +263,9 @@ class Submitter:
                 with self._changed:
                     self._changed.wait(_LONGEST_PAUSE)
                 return
-            fail_requests(requests, not_written(self._staging.directory, error))
+            if not isinstance(error, OptionError):
+                error = not_written(self._staging.directory, error)
+            fail_requests(requests, error)
             return
         try:
             job_id = self._sender.send(
@@ -270,6 +275,10 @@ class Submitter:
             logger.info("%s", error)
             staged.submission.remove()
             fail_requests(requests, error)
+            return
+        except OSError as error:
+            staged.submission.remove()
+            fail_requests(requests, not_written(self._staging.directory, error))
             return
         if job_id is None:
             staged.submission.remove()

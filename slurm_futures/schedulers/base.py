@@ -232,6 +232,13 @@ class BatchScript:
     throttle: int | None = None
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
+    @property
+    def clusters(self) -> frozenset[str | None]:
+        """The clusters that may get the job, as far as they are named; else {None}."""
+        named = self.options.get("clusters") or self.options.get("cluster") or ""
+        # "all" stands for names that only slurmdbd knows.
+        return frozenset(set(str(named).split(",")) - {"", "all"}) or frozenset({None})
+
 
 class Refusal(enum.Enum):
     """Why a submission was refused, as far as it decides what to do next."""

@@ -83,6 +83,12 @@ class SlurmScheduler:
                 "which Slurm jobs can be submitted. Run the program on a login node, "
                 'or run the calls on this machine: SlurmExecutor(scheduler="local").'
             )
+        given: object = poll_interval
+        if not isinstance(given, (int, float)) or not given > 0:
+            raise OptionError(
+                f"poll_interval={poll_interval!r} is no time. Write seconds: "
+                "SlurmScheduler(poll_interval=30)."
+            )
         self._poll_interval = poll_interval
         self._configuration = os.environ.get("SLURM_CONF")
         self._has_accounting = True
@@ -337,9 +343,7 @@ def _sbatch_words(batch: BatchScript) -> list[str]:
 
 def _named_clusters(batch: BatchScript) -> set[str | None]:
     """Return the clusters on which sbatch may have made a job."""
-    named = str(batch.options.get("clusters", ""))
-    # "all" stands for names that only slurmdbd knows.
-    return {name for name in named.split(",") if name not in {"", "all"}} or {None}
+    return set(batch.clusters)
 
 
 def _cluster_words(cluster: str | None) -> list[str]:
