@@ -259,7 +259,8 @@ class Poller:
 
     def _ask(self, delay: float) -> None:
         """Wish for a snapshot after these seconds, or as soon as one is allowed."""
-        self._cache.ask(self._take_snapshot, time.monotonic() + delay)
+        interval = self._scheduler.poll_interval
+        self._cache.ask(self._take_snapshot, time.monotonic() + delay, interval)
 
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         """Pass a snapshot on; called in the thread of the cache."""

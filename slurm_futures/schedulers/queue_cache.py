@@ -60,7 +60,7 @@ class QueueCache:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._changed = threading.Condition()
-        self._wishes: dict[Subscriber, float] = {}
+        self._wishes: dict[Subscriber, tuple[float, float]] = {}  # when, interval
         self._thread = WorkThread(
             self._serve, "slurm_futures-queue", self._changed, daemon=True
         )
@@ -68,14 +68,17 @@ class QueueCache:
         self._failures = 0
         self._warned_at = -float("inf")
 
-    def ask(self, subscriber: Subscriber, at: float) -> None:
+    def ask(
+        self, subscriber: Subscriber, at: float, interval: float | None = None
+    ) -> None:
         """Wish for a snapshot taken at this time (monotonic seconds) or soon after.
 
-        It comes no sooner than the interval of the scheduler allows. Of several
-        wishes of the same subscriber the earliest counts.
+        It comes no sooner than the interval of the subscriber allows (None: that of the
+        scheduler). Of several wishes of the same subscriber the earliest counts.
         """
+        wish = at, self._scheduler.poll_interval if interval is None else interval
         with self._changed:
-            self._wishes[subscriber] = min(at, self._wishes.get(subscriber, at))
+            self._wishes[subscriber] = min(wish, self._wishes.get(subscriber, wish))
             self._changed.notify()
         self._thread.start()
 
@@ -104,17 +107,20 @@ class QueueCache:
         """Sleep until a query is due; return False once nobody wants one."""
         with self._changed:
             while self._wishes:
-                due = max(self._earliest(), min(self._wishes.values()))
+                due = min(
+                    max(self._earliest(interval), at)
+                    for at, interval in self._wishes.values()
+                )
                 delay = due - time.monotonic()
                 if delay <= 0:
-                    self._asked_at = time.monotonic()
                     return True
                 self._changed.wait(delay)
             self._thread.end()
             return False
 
-    def _earliest(self) -> float:
-        interval = self._scheduler.poll_interval
+    def _earliest(self, interval: float | None = None) -> float:
+        if interval is None:
+            interval = self._scheduler.poll_interval
         if self._failures:
             backoff = interval * 2 ** min(self._failures - 1, 10)
             interval = max(interval, min(backoff, _LONGEST_BACKOFF))
@@ -122,7 +128,7 @@ class QueueCache:
 
     def _query(self) -> Snapshot | None:
         try:
-            snapshot = self._scheduler.query()
+            snapshot = self._ask_scheduler()
         except Exception as error:  # noqa: BLE001  (a failed query is no news)
             self._failures += 1
             self._tell(error)
@@ -132,6 +138,13 @@ class QueueCache:
             names = ", ".join(sorted(map(str, snapshot.silent)))
             logger.warning("no answer from cluster %s; its jobs are left alone", names)
         return snapshot
+
+    def _ask_scheduler(self) -> Snapshot:
+        try:
+            return self._scheduler.query()
+        finally:
+            # A slurmctld that takes a minute to answer is given a rest, too.
+            self._asked_at = time.monotonic()
 
     def _may_warn(self) -> bool:
         now = time.monotonic()
@@ -156,7 +169,7 @@ class QueueCache:
         with self._changed:
             granted = [
                 subscriber
-                for subscriber, at in self._wishes.items()
+                for subscriber, (at, _) in self._wishes.items()
                 if at <= snapshot.started_at
             ]
             for subscriber in granted:
