@@ -13,6 +13,7 @@ nothing waits or runs there is no thread at all.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
@@ -60,11 +61,14 @@ class LocalScheduler:
 
     def __init__(self, cpus: int | None = None, *, min_job_age: float = 300.0) -> None:
         self._cpus = _usable_cpus() if cpus is None else cpus
-        if self._cpus < 1:
+        given: object = self._cpus
+        if not isinstance(given, int) or given < 1:
             raise OptionError(
                 f"With {cpus} CPUs no job could start. "
                 "Leave the number out to use all of them: LocalScheduler()."
             )
+        if not min_job_age >= 0:
+            raise OptionError(f"min_job_age={min_job_age!r} is no time. Write seconds.")
         self._limits = Limits(ARRAY_SIZE, min_job_age)
         self._identity = ("local", next(_instances))
         self._queue = LocalQueue(self._cpus, min_job_age)
@@ -143,7 +147,8 @@ class LocalScheduler:
         with self._lock:
             claimed, over = self._queue.claim(), self._queue.take_over()
         for launch in over:
-            launch.script.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what is claimed must start
+                launch.script.unlink(missing_ok=True)
         return claimed
 
     def _start_threads(self, jobs: list[LocalJob]) -> list[LocalJob]:
@@ -176,6 +181,9 @@ class LocalScheduler:
         except OSError as error:
             logger.warning("job %s: cannot start: %s", job, error)
             return error.errno or 1, None
+        except Exception:  # else it would keep its CPUs, and never end
+            logger.exception("job %s: an error that should not happen", job)
+            return 1, None
         with self._lock:
             job.process = process
             stopping = job.stopping

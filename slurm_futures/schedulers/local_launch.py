@@ -151,8 +151,9 @@ def _parse_count(value: object, option: str) -> int:
 def _read_script(path: Path) -> bytes:
     try:
         text = path.read_bytes()
-    except OSError:
-        raise _RefusalError(f"Unable to open file {path}") from None
+    except OSError as error:
+        refused = _PassingError if is_passing(error) else _RefusalError
+        raise refused(f"Unable to open file {path}") from None
     if not text:
         raise _RefusalError("Batch script is empty!")
     if not text.startswith(b"#!"):

@@ -180,9 +180,10 @@ class JobProcess:
 
     def _signal_all(self, *signals: int) -> bool:
         """Send signals to all processes of the job; False if there are none."""
-        if not _PROC.is_dir():
+        try:
+            pids = self._pids()
+        except OSError:  # there is no /proc, or no file descriptor left
             return self._signal_group(*signals)
-        pids = self._pids()
         for pid in pids:
             for number in signals:
                 with suppress(ProcessLookupError, PermissionError):
@@ -228,8 +229,12 @@ class _Process(NamedTuple):
 def _list_processes() -> Iterator[_Process]:
     for name in os.listdir(_PROC):
         if name.isdecimal():
-            with suppress(OSError):  # it has just ended
+            try:
                 yield _read_stat(int(name))
+            except OSError as error:
+                if is_passing(error):
+                    raise
+                # It has just ended.
 
 
 def _read_stat(pid: int) -> _Process:
