@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from functools import cache
-from typing import get_args
+from typing import SupportsIndex, get_args
 
 from slurm_futures.errors import OptionError
 from slurm_futures.pool_workers import PoolSettings
@@ -26,8 +27,11 @@ def check_workers(
         ValueError, TypeError: as there.
         OptionError: jobs that live on, and nobody says how many.
     """
-    if max_workers is not None and max_workers <= 0:
-        raise ValueError("max_workers must be greater than 0")
+    if max_workers is not None:
+        if not isinstance(max_workers, SupportsIndex):
+            raise TypeError("max_workers must be an integer")
+        if operator.index(max_workers) <= 0:
+            raise ValueError("max_workers must be greater than 0")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
     if max_tasks_per_child is not None:
@@ -122,6 +126,10 @@ def choose_scheduler(
         raise OptionError(
             f'There is no scheduler {scheduler!r}. Write scheduler="slurm" or "local", '
             "also in the environment variable SLURM_FUTURES_SCHEDULER."
+        )
+    if not hasattr(scheduler, "identity"):
+        raise OptionError(
+            f'{scheduler!r} is no scheduler. Write scheduler="slurm" or "local".'
         )
     return scheduler
 

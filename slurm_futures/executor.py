@@ -160,16 +160,17 @@ class SlurmExecutor(Executor):
             srun,
         )
         script.check()
+        pickled = None if initializer is None else dump((initializer, (*initargs,)))
+        policy = Retries.of(retries)
         chosen = choose_scheduler(scheduler, poll_interval)
         where = Path(os.path.abspath(directory))  # noqa: PTH100  (no symlinks resolved)
         check_directory(where)
-        pickled = None if initializer is None else dump((initializer, (*initargs,)))
         staging = Staging(where, script, pickled, keep)
         settings = Settings(
             max_workers=max_workers,
             grace=grace,
             pending_timeout=pending_timeout,
-            retries=Retries.of(retries),
+            retries=policy,
             progress=progress,
             pool=pool_settings(max_workers, max_tasks_per_child, idle_timeout),
         )

@@ -24,8 +24,9 @@ class Progress:
     """Counts calls; all methods may be called from any thread."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._terminal = self._stream.isatty()
+        # None where the descriptor was closed when Python started.
+        self._stream: TextIO | None = sys.stderr if stream is None else stream
+        self._terminal = self._stream is not None and self._stream.isatty()
         self._lock = threading.RLock()
         self._began_at = time.monotonic()
         self._written_at = -float("inf")
@@ -51,6 +52,8 @@ class Progress:
         return late or self._done == self._total
 
     def _write(self) -> None:
+        if self._stream is None:
+            return
         self._written_at = time.monotonic()
         seconds = self._written_at - self._began_at
         failed = f", {self._failed} failed" if self._failed else ""

@@ -11,6 +11,7 @@ Rules only: the settler asks them, and submits again.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,14 +61,18 @@ class Retries:
     max_time: str | int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.times, Mapping):
+            raise OptionError(
+                f"Retries({self.times!r}) is no map. Write Retries({{JobFailed: 3}})."
+            )
         for cls, count in self.times.items():
             if not _is_exception(cls) or not _is_count(count):
                 raise OptionError(
                     f"retries= maps exception classes to counts, not {cls!r} to "
                     f"{count!r}. Write retries={{NodeFailed: 3}}."
                 )
-        if self.memory_factor < 1 or self.time_factor < 1:
-            raise OptionError("memory_factor and time_factor are 1 or more.")
+        if not _is_factor(self.memory_factor) or not _is_factor(self.time_factor):
+            raise OptionError("memory_factor and time_factor are numbers of 1 or more.")
         _ = self.max_memory is None or parse_memory(self.max_memory)
         _ = self.max_time is None or _seconds(self.max_time)
 
@@ -121,7 +126,9 @@ class Retries:
                 wanted = parse_memory(value) * self.memory_factor
                 if self.max_memory is not None:
                     wanted = min(wanted, parse_memory(self.max_memory))
-                return options.replace({name: f"{round(wanted)}M"})
+                if wanted <= parse_memory(value):
+                    return options
+                return options.replace({name: f"{math.ceil(wanted)}M"})
         return options
 
     def _grow_time(self, options: SbatchOptions) -> SbatchOptions:
@@ -130,11 +137,18 @@ class Retries:
             return options
         wanted = seconds * self.time_factor
         most = _seconds(self.max_time)
-        return options.replace({"time": format_time(min(wanted, most or wanted))})
+        longer = min(wanted, most or wanted)
+        if longer <= seconds:
+            return options
+        return options.replace({"time": format_time(longer)})
 
 
 def _is_exception(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def _is_factor(value: object) -> bool:
+    return isinstance(value, (int, float)) and 1 <= value < math.inf
 
 
 def _is_count(value: object) -> bool:

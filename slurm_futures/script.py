@@ -18,7 +18,7 @@ from typing import Literal, SupportsIndex
 
 import jinja2
 
-from slurm_futures.errors import OptionError
+from slurm_futures.errors import OptionError, is_passing, words_of
 
 OptionValue = str | SupportsIndex | float | bool | os.PathLike[str] | None
 
@@ -126,9 +126,18 @@ def _check_value(name: str, value: OptionValue) -> str | Literal[True]:
             f"The option {name!r} has the value {value!r}. Write it as on the command "
             f'line of sbatch, as text or number: {name}="...".'
         )
-    if "\0" in value or len(value) > 100_000:
+    if "\0" in value or len(value) > 100_000 or not _can_be_encoded(value):
         raise OptionError(f"The value of the option {name!r} is not a line of text.")
     return value
+
+
+def _can_be_encoded(text: str) -> bool:
+    """Whether a command or a file can hold a text."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,24 +166,37 @@ class ScriptTemplate:
         array: bool,
         requeue: bool = False,
     ) -> str:
-        """Return the text of the script."""
+        """Return the text of the script.
+
+        Raises:
+            OptionError: the template cannot be read or rendered.
+        """
         base = "array.sh.j2" if array else "job.sh.j2"
-        environment = _environment(self.template.parent if self.template else None)
-        if self.template is None:
-            chosen = environment.get_template(base)
-        else:
-            chosen = environment.from_string(self.template.read_text("utf-8"))
         words = ("srun", "--ntasks=1", *self.python) if self.srun else self.python
-        return chosen.render(
-            base=base,
-            name=" ".join(name.split()),
-            run=str(run),
-            submission=str(submission),
-            block_size=block_size,
-            requeue=requeue,
-            setup=self.setup,
-            command=shlex.join(words),
-        )
+        values = {
+            "base": base,
+            "name": " ".join(name.split()),
+            "run": str(run),
+            "submission": str(submission),
+            "block_size": block_size,
+            "requeue": requeue,
+            "setup": self.setup,
+            "command": shlex.join(words),
+        }
+        if self.template is None:
+            return _environment(None).get_template(base).render(values)
+        try:
+            environment = _environment(self.template.parent)
+            text = self.template.read_text("utf-8")
+            return environment.from_string(text).render(values)
+        except Exception as error:  # whatever its expressions may raise
+            if is_passing(error):
+                raise
+            raise OptionError(
+                f"The template {self.template} cannot be used: {words_of(error)}. "
+                "Start it with '{% extends base %}' and fill the blocks setup or "
+                "run_worker."
+            ) from error
 
     def check(self) -> None:
         """Render once, to find a mistake in the user's template before it matters.
@@ -182,15 +204,15 @@ class ScriptTemplate:
         Raises:
             OptionError: the template cannot be read or rendered.
         """
-        here = Path("/")
-        try:
-            self.render(name="", run=here, submission=here, block_size=1, array=True)
-        except (jinja2.TemplateError, OSError, UnicodeError) as error:
+        if not any(self.python):
             raise OptionError(
-                f"The template {self.template} cannot be used: {error}. "
-                "Start it with '{% extends base %}' and fill the blocks setup or "
-                "run_worker."
-            ) from error
+                f"python={self.python!r} starts nothing. Write the command that starts "
+                'Python on the nodes: SlurmExecutor(python="python3").'
+            )
+        if not all(map(_can_be_encoded, self.setup)):
+            raise OptionError(f"setup={self.setup!r} cannot be written to a script.")
+        here = Path("/")
+        self.render(name="", run=here, submission=here, block_size=1, array=True)
 
 
 @cache

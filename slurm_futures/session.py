@@ -131,7 +131,7 @@ class Session:
         try:
             if self._progress is not None:
                 for request in requests:
-                    self._progress.watch(request.future, len(request.calls))
+                    self._progress.watch(request.future, request.future.size)
             self._route(kind, label, requests)
         finally:
             with self._entered:

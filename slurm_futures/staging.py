@@ -96,7 +96,8 @@ class Staging:
 
         Raises:
             OSError: they cannot be written; nothing is left of the submission.
-            OptionError: the run directory cannot be made any more.
+            OptionError: the run directory cannot be made any more, or the template is
+                not what it was.
         """
         run = self._run(label)
         self._count += 1
@@ -115,7 +116,7 @@ class Staging:
             write_file(submission.script, script.encode("utf-8", "surrogateescape"))
             write_calls(submission.calls, jobs, self._context(kind))
             submission.allow_attempt(1)
-        except OSError:
+        except BaseException:
             submission.remove()
             raise
         facts = {
