@@ -95,7 +95,19 @@ def load_outcome(blob: bytes) -> Any:
         return loads(blob)
     from io import BytesIO
 
-    return OutcomeUnpickler(BytesIO(blob)).load()
+    return load_and_let_go(OutcomeUnpickler(BytesIO(blob)))
+
+
+def load_and_let_go(unpickler: Unpickler) -> Any:
+    """Unpickle, so that all that nobody else holds is free at once.
+
+    Among what an unpickler remembers are functions that refer to it: in such a cycle
+    it would keep all that it has loaded until the garbage is collected.
+    """
+    try:
+        return unpickler.load()
+    finally:
+        unpickler.memo.clear()
 
 
 class ByValueUnpickler(_ClassFinder):

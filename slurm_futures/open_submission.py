@@ -6,9 +6,10 @@ No I/O, no threads: the poller owns the objects, and decides what follows.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+from slurm_futures.future import SlurmFuture
 from slurm_futures.outage import Outage
 from slurm_futures.schedulers.base import JobState, Row
 from slurm_futures.tracking import Track, Work
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 #: States of jobs that wait for something; squeue shows what it is.
 _WAITING = frozenset({JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT})
+
+#: Stands for the future of a job that is closed: it is done.
+_NOBODY: SlurmFuture[Any] = SlurmFuture(lambda _: None)
+_NOBODY.cancel()
 
 
 @dataclass(slots=True)
@@ -89,6 +94,8 @@ class OpenSubmission:
         if track is None:
             return
         track.closed = True
+        # A future knows its job: in a cycle its result would wait for the collector.
+        track.work = replace(track.work, future=_NOBODY)
         self._forget_unstarted(index)
         self.notable.discard(index)
         self.suspects.discard(index)

@@ -248,5 +248,10 @@ def dump(value: object) -> bytes:
         Exception: whatever the reducers of the object raise.
     """
     buffer = io.BytesIO()
-    ByValuePickler(buffer).dump(value)
+    try:
+        ByValuePickler(buffer).dump(value)
+    except pickle.PicklingError as error:
+        if isinstance(error.__cause__, RecursionError):  # as cloudpickle calls it
+            raise error.__cause__ from None
+        raise
     return buffer.getvalue()

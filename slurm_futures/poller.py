@@ -410,11 +410,12 @@ class Poller:
         except Exception:
             logger.exception("job %s: its calls fail the plain way", opened.job_id)
             for track in list(opened.tracks.values()):
+                work = track.work
                 opened.close(track.index)
-                for position in track.work.positions:
+                for position in work.positions:
                     outcome = Outcome(exception=failure.copy())
                     with contextlib.suppress(BaseException):  # callbacks may raise
-                        track.work.future.settle(position, outcome)
+                        work.future.settle(position, outcome)
 
 
 def _run_guarded(function: Callable[[], None]) -> None:

@@ -83,9 +83,6 @@ BLOCK_SIZE = 1000
 #: from this position on did not run.
 VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN = range(4)
 
-#: An outcome smaller than this (bytes) is unpickled once before it is sent.
-TEST_LOAD_LIMIT = 1 << 20
-
 
 #: The client has given the job up; see above.
 GIVEN_UP = "given-up"
@@ -263,7 +260,8 @@ class CallsFile:
         unpickler.without_cloudpickle = release in by_value.KNOWN_RELEASES
         if main is not None:
             unpickler.main = main
-        loaded = _Loaded(unpickler.load(), made, unpickler.main)
+        value = by_value.load_and_let_go(unpickler)
+        loaded = _Loaded(value, made, unpickler.main)
         if made:
             loaded.names = by_value.names_in_main(made, loaded.value)
         return loaded
@@ -551,8 +549,6 @@ def run_call(
         return True
     try:
         payload = dump(value)
-        if len(payload) < TEST_LOAD_LIMIT:
-            load_outcome(payload)
     except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
         add_note(
             error,
@@ -633,6 +629,8 @@ def dump(value: Any) -> bytes:
 def _dump(value: Any) -> bytes:
     try:
         return dumps(value, PROTOCOL)
+    except RecursionError:
+        raise  # cloudpickle has another name for it
     except Exception:  # noqa: BLE001  (whatever a reducer may raise)
         blob = bytes(import_ours("cloudpickle").dumps(value, PROTOCOL))
     if _foreign_version is not None and b"_make_function" in blob:

@@ -255,6 +255,29 @@ class Reduced:
         return Reduced, (self.value * 2,)
 
 
+class LoadsOnlyIn:
+    """An object that can be loaded in one process only: what it names is there."""
+
+    def __init__(self, pid: int) -> None:
+        """Keep the id of that process."""
+        self.pid = pid
+
+    def __reduce__(self) -> Any:
+        """Decide at the other end."""
+        return _load_there, (self.pid,)
+
+
+def _load_there(pid: int) -> LoadsOnlyIn:
+    if os.getpid() != pid:
+        raise LookupError("not here")
+    return LoadsOnlyIn(pid)
+
+
+def return_loads_only_in(pid: int) -> LoadsOnlyIn:
+    """Return an object that only the process of this id can load."""
+    return LoadsOnlyIn(pid)
+
+
 def return_fails_to_load_in(pid: int, error: BaseException) -> FailsToLoadIn:
     """Return an object that the process of this id cannot load."""
     return FailsToLoadIn(pid, error)

@@ -5,6 +5,7 @@ import datetime
 import decimal
 import functools
 import operator
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -153,6 +154,13 @@ def test_references_within_arguments_are_kept(executor: Executor) -> None:
     first, second, itself = executor.submit(calls.identity, circle).result(PATIENCE)
     assert first is second
     assert itself[2] is itself
+
+
+def test_value_is_loaded_where_it_is_wanted(executor: Executor) -> None:
+    """What its reduction names need not be in the process of the call."""
+    future = executor.submit(calls.return_loads_only_in, os.getpid())
+
+    assert future.result(PATIENCE).pid == os.getpid()
 
 
 def test_own_reduction_is_used_in_both_directions(executor: Executor) -> None:

@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import weakref
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from slurm_futures import JobFailed, OptionError, OutcomeNotReadable
 from tests.contract import activities, calls, executors
 from tests.contract.executors import PATIENCE, MakeOurs, RunScript
 from tests.contract.gate import Gate
+from tests.waiting import assert_soon
 
 pytestmark = executors.ours
 
@@ -204,6 +206,26 @@ def test_exception_that_cannot_be_pickled_keeps_class_and_message(
     assert str(exception) == "holds a lock"
     assert "unlocked" in cast("Any", exception.lock)
     assert "in raise_holding_lock" in str(exception.__cause__)
+
+
+def test_values_that_travel_by_value_do_not_wait_for_the_garbage_collector(
+    make_ours: MakeOurs,
+) -> None:
+    """Their class does: it is in a cycle wherever it comes from."""
+    executor = make_ours(1)
+
+    class Thing:
+        pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        returned = executor.submit(lambda thing: thing, Thing()).result(PATIENCE)
+        reference = weakref.ref(returned)
+        del returned
+        assert_soon(lambda: reference() is None, PATIENCE)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("error", [ArithmeticError("here"), SystemExit(1)])

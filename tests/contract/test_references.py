@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
 
@@ -95,6 +96,30 @@ def test_map_releases_each_result_before_the_next(
         gc.collect()
 
         assert reference() is None
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Let no cycle be found: what is in one stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_results_do_not_wait_for_the_garbage_collector(executor: Executor) -> None:
+    """It comes late where there are few objects, however large they are."""
+    future = executor.submit(calls.make_thing, 5)
+    thing = future.result(PATIENCE)
+    references: list[weakref.ref[Any]] = [weakref.ref(future), weakref.ref(thing)]
+    del future
+    for chunksize in (1, 2):
+        for thing in executor.map(calls.make_thing, range(4), chunksize=chunksize):
+            references.append(weakref.ref(thing))
+    del thing
+
+    assert_soon(lambda: not any(each() for each in references), PATIENCE)
 
 
 def test_cancelled_future_is_not_kept(make_executor: MakeExecutor, gate: Gate) -> None:

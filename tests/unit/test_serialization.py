@@ -3,10 +3,13 @@
 import contextlib
 import dataclasses
 import functools
+import gc
 import io
 import os
 import pickle
 import sys
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,43 @@ def test_calls_survive_the_round_trip(tmp_path: Path) -> None:
     assert arguments == [[((1,), {})], [((2,), {}), ((3,), {"n": 4})]]
     assert (calls.job_count, calls.call_count) == (2, 3)
     assert calls.context["cwd"] == "/"
+
+
+def test_arguments_do_not_wait_for_the_garbage_collector(tmp_path: Path) -> None:
+    """A worker that lives on would collect them."""
+
+    class Thing:
+        pass
+
+    path = tmp_path / "calls.pkl"
+    call = PickledCall(dump(abs), dump_arguments((Thing(),), {}))
+    write_calls(path, [[call]], CONTEXT)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.closing(worker.CallsFile(path)) as calls:
+            (entry,) = calls.entries(0)
+            (thing,), _ = calls.load_arguments(entry)
+        reference = weakref.ref(thing)
+        del thing
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def nested(depth: int) -> list[Any]:
+    """Return lists within lists."""
+    outer: list[Any] = []
+    for _ in range(depth):
+        outer = [outer]
+    return outer
+
+
+@pytest.mark.parametrize("dump_it", [dump, worker.dump], ids=["here", "in the job"])
+def test_what_is_too_deep_says_so(dump_it: Callable[[object], bytes]) -> None:
+    """With the error that pickle has for it."""
+    with pytest.raises(RecursionError):
+        dump_it(nested(100_000))
 
 
 def test_function_of_all_calls_is_stored_once(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from slurm_futures import worker
 from slurm_futures.directories import JobDirectory, RunDirectory
+from slurm_futures.errors import OutcomeNotReadable
 from slurm_futures.pickler import CLOUDPICKLE_VERSION, dump
 from slurm_futures.serialization import (
     Outcome,
@@ -202,13 +203,13 @@ class Unloadable:
 
 
 @pytest.mark.usefixtures("as_on_a_node")
-def test_value_that_cannot_be_unpickled_is_noticed_on_the_node(job: Job) -> None:
-    """There the traceback tells more."""
+def test_value_is_not_unpickled_on_the_node(job: Job) -> None:
+    """What it needs may be in the program only, which says so if it is not."""
     job.write(Unloadable)
 
     worker.main(*job.words)
 
-    assert isinstance(job.outcomes()[0].exception, ValueError)
+    assert isinstance(job.outcomes()[0].exception, OutcomeNotReadable)
 
 
 @dataclasses.dataclass(frozen=True)
