@@ -362,6 +362,12 @@ class JobDirectory:
             return read_mark(self.path / "started").split()[0]
         return None
 
+    def attempt(self) -> int:
+        """Return how often Slurm had restarted the job when its worker last began."""
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            return int(read_mark(self.path / "started").split()[2])
+        return 0
+
     def stdout(self) -> str:
         """Return what the job has printed."""
         return read_text(self.path / "stdout")

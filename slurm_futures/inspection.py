@@ -163,6 +163,8 @@ class Inspector:
         death = opened.submission.read_death(track.index)
         if death is None or death == track.old_death:
             return
+        if death.attempt < track.directory.attempt():
+            return  # of an attempt that lived on after Slurm had lost it
         track.death, track.death_at = death, time.monotonic()
         opened.suspects.add(track.index)
         if find_cause(opened.submission.read_log(str(track.job_id))) is not None:

@@ -89,11 +89,17 @@ class PoolDirectory:
         return True
 
     def take_away(self, number: int) -> bool:
-        """Claim a call, unless a worker has it; on a full disk a look must do."""
+        """Claim a call, unless a worker has it; on a full disk a look must do.
+
+        So it must where NFS has sent the claim twice, since the answer was lost.
+        """
         try:
-            return self.claim(number)
+            return self.claim(number) or self._is_ours(number)
         except OSError:
             return self.owner(number) is None
+
+    def _is_ours(self, number: int) -> bool:
+        return str(self._claim(number).readlink()) == _CLIENT
 
     def owner(self, number: int) -> str | None:
         """Return the worker that has taken a call that is listed as taken."""
@@ -107,14 +113,33 @@ class PoolDirectory:
         """Cancel a call that a worker runs; return False if it is over already.
 
         Either the outcomes get their final name or the name of cancelled ones: worker
-        and client cannot both have it their way.
+        and client cannot both have it their way. A worker that is just about to begin
+        finds a directory in the place of its outcomes.
         """
         own = self.outcomes(number).with_name(f"{number}.{owner}")
-        try:
-            own.rename(own.with_name(f"{number}.{_CANCELLED}"))
-        except FileNotFoundError:  # over, or just about to begin
-            return number not in self.list_finished([block_of(number)])
-        return True
+        cancelled = own.with_name(f"{number}.{_CANCELLED}")
+        for _ in range(2):
+            try:
+                own.rename(cancelled)
+            except NotADirectoryError:  # that directory is there, and stays
+                return True
+            except FileNotFoundError:  # over, or just about to begin
+                if self._is_finished(number):
+                    return False
+            else:
+                return True
+            try:
+                cancelled.touch()  # so that the directory cannot be renamed
+                own.mkdir()
+            except FileExistsError:  # it has begun
+                continue
+            except OSError:  # the disk is full
+                pass
+            break
+        return not self._is_finished(number)  # it may have been quick
+
+    def _is_finished(self, number: int) -> bool:
+        return number in self.list_finished([block_of(number)])
 
     def _claim(self, number: int) -> Path:
         return self.path / "claims" / block_of(number) / str(number)
@@ -134,9 +159,12 @@ class PoolDirectory:
             OSError: it cannot be read now.
         """
         path = self.outcomes(number)
-        for suffix in (owner, _CANCELLED):
-            with contextlib.suppress(FileNotFoundError, ForeignFileError):
-                yield read_own(path.with_name(f"{number}.{suffix}"))
+        # The last one where it has ended well, and is listed late.
+        for name in (f"{number}.{owner}", f"{number}.{_CANCELLED}", str(number)):
+            with contextlib.suppress(
+                FileNotFoundError, IsADirectoryError, ForeignFileError
+            ):
+                yield read_own(path.with_name(name))
 
     def outcomes(self, number: int) -> Path:
         """Return the file that holds the outcomes of a call that is over."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from slurm_futures import worker
 from slurm_futures.errors import (
+    JobFailed,
     JobLost,
     OutcomeNotReadable,
     SlurmFuturesError,
@@ -191,7 +192,7 @@ class PoolInspector:
     def _break_off(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
         """End a call that its worker has not finished."""
         assert unit.owner is not None
-        if len(unit.work.positions) > 1 and not self._give_up(directory, number, unit):
+        if not self._give_up(directory, number, unit):
             return
         left = self._read_left(directory, number, unit)
         if left is None:
@@ -218,19 +219,20 @@ class PoolInspector:
         return None if now - unit.unreadable_since < self._grace else []
 
     def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
-        """Take a chunk back from a worker that may live on where Slurm cannot see it.
+        """Take a call back from a worker that may live on where Slurm cannot see it.
+
+        It ends then, instead of taking others, which would fail too.
 
         Returns:
-            Whether it can have begun no more calls since; if not, ask again later.
+            Whether it can have begun no more calls of a chunk since; if not, or if all
+            of them are over, ask again later.
         """
         assert unit.owner is not None
         now = time.monotonic()
         if unit.taken_back_at is None and directory.take_back(number, unit.owner):
             unit.taken_back_at = now
-        return (
-            unit.taken_back_at is not None
-            and now - unit.taken_back_at >= worker.GIVE_UP_PAUSE
-        )
+        pause = worker.GIVE_UP_PAUSE if len(unit.work.positions) > 1 else 0
+        return unit.taken_back_at is not None and now - unit.taken_back_at >= pause
 
     def _clean(self, directory: PoolDirectory) -> None:
         """Delete the files of calls that are over, a block or a batch at a time."""
@@ -274,7 +276,7 @@ def as_ours(error: BaseException) -> SlurmFuturesError:
     """Return the end of a worker as an error that a call may have."""
     if isinstance(error, SlurmFuturesError):
         return error
-    failure = SlurmFuturesError(
+    failure = JobFailed(
         f"A worker ended with {type(error).__name__}: {words_of(error)}. Please report "
         "it."
     )

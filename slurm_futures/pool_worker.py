@@ -9,7 +9,10 @@ It also defines the names of the files in a pool's directory:
     finished/0-999/7        the outcomes of call 7
     finished/0-999/7.NAME   the same while worker NAME still runs the call; the client
                             renames it to cancel the call, unless it is over already;
-                            so it does with a chunk whose worker is lost
+                            so it does with a call whose worker is lost; where it is not
+                            there yet, the client makes a directory in its place
+
+NAME is that of the worker's job; from its first restart on, with the number of that.
 
 A call is taken by making the link, which works for exactly one worker, also over NFS,
 and tells who it is in the same step. ("Call" here is an entry of the jobs table of a
@@ -23,7 +26,7 @@ import time
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
     from typing import Any
 
@@ -96,7 +99,14 @@ class Outcomes:
     def are_wanted(self) -> bool:
         """Whether the client has not taken the calls back."""
         directory, name = os.path.split(self._own)
-        return not self._look.is_due() or name in os.listdir(directory)
+        if not self._look.is_due():
+            return True
+        try:
+            return name in os.listdir(directory)
+        except FileNotFoundError:
+            return False
+        except OSError:  # the next look will tell
+            return True
 
     def publish(self) -> bool:
         """Let the client see the outcomes; return False if it does not want them."""
@@ -143,7 +153,10 @@ class PoolWorker:
     ) -> None:
         self._worker = worker
         self._root = root
-        self._name = name
+        attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
+        self._was_requeued = attempt != "0"
+        # The attempt before may live on, where Slurm cannot see it, and claim calls.
+        self._name = f"{name}.{attempt}" if self._was_requeued else name
         self._me = me
         self._workers = workers
         self._idle_timeout = idle_timeout
@@ -155,7 +168,6 @@ class PoolWorker:
         self._closed = False
         self._open_name = ""
         self._calls: Any = None
-        self._was_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
         self._taken: set[int] = set()
 
     def serve(self) -> int:
@@ -190,26 +202,43 @@ class PoolWorker:
         """Run the calls that this job had begun when Slurm requeued it."""
         if not self._was_requeued:
             return 0
-        self._list()
+        # Nobody else can run them: one look that fails is not enough.
+        left_over = self._insist(self._find_left_over)
+        self._insist(self._list_strictly)
         count = 0
-        for number in self._find_left_over():
+        for number, owner in left_over:
             for name, batch in self._batches.items():
                 if number in batch.numbers:
-                    self._run(name, number)
+                    self._run(name, number, owner)
                     count += 1
         return count
 
-    def _find_left_over(self) -> list[int]:
+    def _insist(self, look: Callable[[], Any]) -> Any:
+        """Look until it works, for as long as this job may be without work."""
+        deadline = time.monotonic() + self._idle_timeout
+        while True:
+            try:
+                return look()
+            except FileNotFoundError:  # the client has cleaned up
+                return []
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(SHORTEST_WAIT * 10)
+
+    def _find_left_over(self) -> list[tuple[int, str]]:
+        """Return them, and as whom this job has claimed them."""
         found = []
+        me = worker_of(self._name)
         for block in os.listdir(f"{self._root}/claims"):
             claims = f"{self._root}/claims/{block}"
             try:
                 open_ones = set(os.listdir(claims))
                 open_ones -= set(os.listdir(f"{self._root}/finished/{block}"))
                 found += [
-                    int(number)
+                    (int(number), owner)
                     for number in open_ones
-                    if os.readlink(f"{claims}/{number}") == self._name
+                    if worker_of(owner := os.readlink(f"{claims}/{number}")) == me
                 ]
             except FileNotFoundError:  # all of its calls are over
                 continue
@@ -235,11 +264,15 @@ class PoolWorker:
     def _list(self) -> bool:
         """Look for new batches; return whether there are any."""
         try:
+            return self._list_strictly()
+        except OSError:
+            return False
+
+    def _list_strictly(self) -> bool:
+        try:
             names = set(os.listdir(f"{self._root}/queue"))
         except FileNotFoundError:  # the client has cleaned up
             names = {CLOSED}
-        except OSError:
-            return False
         self._closed = CLOSED in names
         new = [each for each in names - self._batches.keys() if each[:1].isdigit()]
         known = {each: self._batches[each] for each in names & self._batches.keys()}
@@ -264,22 +297,24 @@ class PoolWorker:
         """Whether we have made a claim that the system says was there already.
 
         So it is where an NFS client sends a request once more, whose answer was lost.
-        In a job that Slurm has requeued the claim may be that of the attempt before.
         """
-        if self._was_requeued or number in self._taken:
+        if number in self._taken:
             return False
         try:
             return os.readlink(claim) == self._name
         except OSError:
             return False
 
-    def _run(self, batch: str, number: int) -> bool:
+    def _run(self, batch: str, number: int, owner: str = "") -> bool:
         """Run a call; return False if the client cancelled it, and so this job."""
         began = time.monotonic()
+        name = owner or self._name
         try:
-            outcomes = Outcomes(self._worker, self._root, number, self._name)
-        except FileNotFoundError:  # cancelled before it began
+            outcomes = Outcomes(self._worker, self._root, number, name)
+        except FileNotFoundError:  # all calls of the block are over
             return True
+        except IsADirectoryError:  # cancelled before it began
+            return False
         try:
             calls = self._open(batch)
         except FileNotFoundError:
@@ -307,6 +342,11 @@ class PoolWorker:
         if self._open_name:
             self._calls.close()
         self._open_name = ""
+
+
+def worker_of(owner: str) -> str:
+    """Return the name of the worker that has made a claim, in whichever attempt."""
+    return owner.partition(".")[0]
 
 
 def _jitter() -> float:

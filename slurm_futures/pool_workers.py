@@ -20,6 +20,7 @@ from slurm_futures.errors import JobCancelled, PendingTimeout
 from slurm_futures.future import SlurmFuture
 from slurm_futures.job_requests import JobRequest
 from slurm_futures.pickler import dump
+from slurm_futures.pool_worker import worker_of
 from slurm_futures.schedulers.local_launch import parse_time
 from slurm_futures.serialization import Outcome, PickledCall, dump_arguments
 
@@ -220,7 +221,7 @@ class PoolWorkers:
 
     def note_claim(self, owner: str) -> Track | None:
         """Take that a worker has taken a call; return its job, if that is known yet."""
-        record = self._record(owner)
+        record = self._record(worker_of(owner))
         if not record.proven:
             record.proven = True
             self.trust()
@@ -264,7 +265,7 @@ class PoolWorkers:
 
         So has one that was forgotten: it took a call after what Slurm calls its end.
         """
-        record = self._records.get(owner or "")
+        record = self._records.get(worker_of(owner or ""))
         if record is None:
             return False
         if not record.ended and record.track is None:
@@ -275,7 +276,7 @@ class PoolWorkers:
 
     def error_of(self, owner: str) -> BaseException | None:
         """Return with what error a worker has ended."""
-        return self._records[owner].error
+        return self._records[worker_of(owner)].error
 
     @property
     def are_many(self) -> bool:
@@ -289,10 +290,11 @@ class PoolWorkers:
             owners: who has taken open calls.
             waiting: the first call of which it is not known who has taken it.
         """
+        names = set(map(worker_of, owners))
         self._records = {
             name: each
             for name, each in self._records.items()
-            if not each.ended or name in owners or waiting < each.first
+            if not each.ended or name in names or waiting < each.first
         }
         self._many = _MANY + 2 * len(self._records)
 
@@ -329,9 +331,10 @@ class PoolWorkers:
 
     def cancel_owner(self, owner: str) -> None:
         """Cancel the worker that runs a call, once its job is known."""
-        record = self._records.get(owner)
-        if not self._cancel(owner) and (record is None or not record.ended):
-            self._unwanted.add(owner)
+        name = worker_of(owner)
+        record = self._records.get(name)
+        if not self._cancel(name) and (record is None or not record.ended):
+            self._unwanted.add(name)
 
     def _cancel(self, name: str) -> bool:
         """Cancel a worker; return whether its job is known."""
@@ -354,8 +357,9 @@ class PoolWorkers:
         Args:
             busy: the workers that run other calls by now; these go on.
         """
+        names = set(map(worker_of, busy))
         for name in self._unwanted.copy():
-            if name in busy or self._cancel(name):
+            if name in names or self._cancel(name):
                 self._unwanted.discard(name)
 
     def cancel_pending(self) -> None:

@@ -35,6 +35,7 @@ _LOG_WORDS: tuple[tuple[JobState | None, str], ...] = (
     (JobState.PREEMPTED, "DUE TO PREEMPTION"),
     (JobState.NODE_FAIL, "DUE TO NODE FAILURE"),
     (None, "DUE TO JOB REQUEUE"),
+    (None, "^slurm_futures: restart"),  # of the script: what follows is a new attempt
     # Not "STEP 4218.0": a step gets signals that the job lives on after.
     (JobState.CANCELLED, r"JOB \d+ .*CANCELLED AT"),
 )

@@ -166,6 +166,8 @@ class Track:
             self.begin_anew()
         if not state.ended:
             self.over_since = None
+            if not self.left_mark:
+                self.unreadable_since = None
         elif self.over_since is None:
             self.over_since = at
         return news

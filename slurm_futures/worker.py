@@ -389,7 +389,14 @@ class OutcomesFile:
     def are_wanted(self) -> bool:
         """Whether the client still waits for this job; Slurm may have lost its node."""
         # Listed: NFS may go on for long to say of a name that it is not there.
-        return not self._look.is_due() or GIVEN_UP not in os.listdir(self._directory)
+        if not self._look.is_due():
+            return True
+        try:
+            return GIVEN_UP not in os.listdir(self._directory)
+        except FileNotFoundError:
+            return False
+        except OSError:  # the next look will tell
+            return True
 
     def publish(self) -> None:
         """Give the complete file its final name; the later of two attempts stays."""
@@ -685,6 +692,8 @@ def leave_mark(path: str, text: str) -> None:
         os.unlink(path)
         os.symlink(text, path)
     except OSError:  # a file system without symbolic links
+        if os.path.islink(path):
+            return  # only the answer was lost; written through, it were another's mark
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.write(descriptor, text.encode())
         os.close(descriptor)
