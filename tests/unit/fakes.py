@@ -141,6 +141,16 @@ def refusal(kind: Refusal) -> SubmitError:
     return SubmitError(f"refused: {kind.name}", refusal=kind)
 
 
+def accept_and_fail(scheduler: FakeScheduler) -> Callable[[BatchScript], JobId]:
+    """Return an sbatch that makes its job and says that it timed out."""
+
+    def answer(batch: BatchScript) -> JobId:
+        scheduler.accept(batch)
+        raise refusal(Refusal.AMBIGUOUS)
+
+    return answer
+
+
 def squeue_is_down() -> SchedulerError:
     """Return what `query` raises while slurmctld does not answer."""
     return SchedulerError("squeue failed with exit code 1")

@@ -74,3 +74,16 @@ def test_a_cancel_is_given_up_in_the_end(
 
     assert "these jobs may still run: scancel 7_3 8" in caplog.text
     assert len(scheduler.cancelled) > 1
+
+
+def test_a_cancel_that_fails_late_is_tried_again(
+    scheduler: _Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scancel may need longer to fail than others are tried for."""
+    monkeypatch.setattr(canceller, "_PATIENCE", 0.0)
+    scheduler.refuses = True
+    cancels = Canceller(scheduler)
+    cancels.put([JobId(1)])
+    cancels.join()
+
+    assert scheduler.cancelled == [[JobId(1)]] * 2

@@ -87,10 +87,11 @@ def test_all_cpus_are_used_where_nobody_knows_better(
     assert repr(LocalScheduler()) == f"LocalScheduler(cpus={os.cpu_count()})"
 
 
-def test_no_cpus_at_all_is_a_mistake() -> None:
+@pytest.mark.parametrize("cpus", [0, 2.5, "2"])
+def test_bad_number_of_cpus_is_a_mistake(cpus: Any) -> None:
     """No job could ever start."""
     with pytest.raises(OptionError, match="no job could start"):
-        LocalScheduler(0)
+        LocalScheduler(cpus)
 
 
 def test_first_come_first_served(jobs: Jobs) -> None:
@@ -180,6 +181,12 @@ def test_ended_jobs_are_forgotten(make_jobs: MakeJobs) -> None:
     assert jobs.scheduler.limits().min_job_age == 0.2
 
 
+def test_ended_jobs_cannot_be_forgotten_before_they_end() -> None:
+    """An age below zero makes no sense."""
+    with pytest.raises(OptionError, match="min_job_age=-1 is no time"):
+        LocalScheduler(min_job_age=-1)
+
+
 def test_schedulers_do_not_share_jobs() -> None:
     """Each has a queue of its own."""
     first, second = LocalScheduler(), LocalScheduler()
@@ -255,6 +262,24 @@ def test_a_job_ends_at_its_time_limit(jobs: Jobs) -> None:
     log = (jobs.directory() / "log").read_text()
     assert log.startswith(f"slurmstepd: error: *** JOB {job} ON ")
     assert log.endswith(" DUE TO TIME LIMIT ***\n")
+
+
+@pytest.mark.parametrize("look", ["_list_processes", "_read_stat"])
+def test_a_job_ends_at_its_time_limit_without_file_descriptors(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """Where /proc cannot be read the stop reaches the process group."""
+
+    def fail(*_: int) -> object:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(processes, "KILL_WAIT", 0)
+    monkeypatch.setattr(processes, look, fail)
+    job = jobs.submit(WAIT, options={"time": "0:01"})
+    try:
+        jobs.wait_for(job, {None: TIMED_OUT})
+    finally:
+        jobs.open_gate()
 
 
 def test_a_job_ends_before_its_time_limit(jobs: Jobs) -> None:
@@ -390,6 +415,21 @@ def test_a_job_waits_for_file_descriptors(
     assert not shortages
 
 
+def test_a_job_that_cannot_be_started_for_any_reason_ends(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would keep its CPUs for ever."""
+
+    def fail(*_: object) -> object:
+        raise ValueError("an environment that cannot be encoded")
+
+    monkeypatch.setattr(local, "JobProcess", fail)
+    job = jobs.submit("true")
+
+    jobs.wait_for(job, {None: FAILED})
+    assert "an environment that cannot be encoded" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("number", "refusal"),
     [(errno.ENOSPC, Refusal.PERMANENT), (errno.EMFILE, Refusal.TRANSIENT)],
@@ -406,6 +446,20 @@ def test_a_script_that_cannot_be_copied_is_refused(
     with pytest.raises(SubmitError, match=os.strerror(number)) as caught:
         jobs.submit("true")
     assert caught.value.refusal is refusal
+
+
+def test_a_script_that_cannot_be_read_for_now_is_refused_for_now(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That there is no file descriptor left is no fault of the submission."""
+
+    def fail(_: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(SubmitError, match="Unable to open file") as caught:
+        jobs.submit("true")
+    assert caught.value.refusal is Refusal.TRANSIENT
 
 
 def test_a_stop_that_comes_too_late_does_nothing(tmp_path: Path) -> None:
@@ -489,6 +543,27 @@ def test_no_copy_of_a_script_is_left(
     jobs.wait_for(array, {0: COMPLETED, 1: COMPLETED})
 
     assert_soon(lambda: not list(spool.iterdir()))
+
+
+def test_a_copy_that_cannot_be_removed_holds_no_job_up(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to start next does start."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    failed: list[Path] = []
+
+    def fail(path: Path, missing_ok: bool = False) -> None:
+        failed.append(path)
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    first = jobs.submit(WAIT, name="first", options={"cpus_per_task": 2})
+    second = jobs.submit("true", name="second")
+    monkeypatch.setattr(Path, "unlink", fail)
+    jobs.open_gate("first")
+
+    jobs.wait_for(second, {None: COMPLETED})
+    assert jobs.state(first) is COMPLETED
+    assert failed
 
 
 @pytest.mark.parametrize(

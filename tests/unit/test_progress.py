@@ -1,10 +1,13 @@
 """The line that counts calls."""
 
 import io
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from slurm_futures import progress
+from slurm_futures import SlurmExecutor, progress
 from slurm_futures.progress import Progress
 from slurm_futures.serialization import Outcome
 from tests.unit.fakes import make_chunk, make_future
@@ -85,6 +88,18 @@ def test_calls_of_a_chunk_are_counted_each() -> None:
     assert "3/3 calls done, 1 failed" in stream.getvalue()
 
 
+def test_calls_that_cannot_be_pickled_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of two calls of a chunk fails on the spot: it is a call all the same."""
+    executor = SlurmExecutor(scheduler="local", directory=tmp_path, progress=True)
+    with executor:
+        results = executor.map(abs, [-1, threading.Lock()], chunksize=2)
+        assert next(results) == 1
+
+    assert "2/2 calls done, 1 failed" in capsys.readouterr().err
+
+
 def test_list_that_a_call_returns_is_no_chunk() -> None:
     """Its value is its own affair."""
     stream = io.StringIO()
@@ -108,3 +123,15 @@ def test_stderr_is_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("1/1 calls done")
+
+
+def test_nothing_is_written_without_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python sets sys.stderr to None where the descriptor is closed."""
+    monkeypatch.setattr(sys, "stderr", None)
+    counter = Progress()
+    future = make_future()
+    counter.watch(future, 1)
+
+    future.settle(0, Outcome(value=1))
+
+    assert future.result(0) == 1

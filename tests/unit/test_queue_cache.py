@@ -3,14 +3,15 @@
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from slurm_futures.schedulers import queue_cache
 from slurm_futures.schedulers.base import Snapshot
 from slurm_futures.schedulers.queue_cache import QueueCache
-from tests.unit.fakes import FakeScheduler, squeue_is_down
-from tests.waiting import assert_soon
+from tests.unit.fakes import FakeJobs, FakeScheduler, WatchedPoller, squeue_is_down
+from tests.waiting import assert_soon, becomes_true
 
 
 def ask_now(cache: QueueCache, *answers: list[Snapshot]) -> None:
@@ -57,6 +58,48 @@ def test_interval_between_queries_is_kept(scheduler: FakeScheduler) -> None:
     times = [snapshot.started_at for snapshot in answers]
     assert times[1] - times[0] >= 0.1
     assert times[2] - times[1] >= 0.1
+
+
+def test_each_executor_has_its_own_interval(
+    scheduler: FakeScheduler, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the first one asks rarely does not make the others wait."""
+    monkeypatch.setattr(FakeScheduler, "identity", "one cluster")
+    scheduler.poll_interval = 1000.0
+    rare = WatchedPoller(scheduler)
+    often = WatchedPoller(FakeScheduler(poll_interval=0.01))
+    assert often.poller._cache is rare.poller._cache
+
+    often.poller.watch(jobs.opened)
+    asked_often = becomes_true(lambda: scheduler.query_count >= 3)
+
+    for track in list(jobs.opened.tracks.values()):
+        often.poller.cancel(track)
+    often.poller.join()
+    assert asked_often
+
+
+def test_interval_counts_from_the_end_of_a_query(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A squeue that failed after a minute is not run again at once."""
+    now = 0.0
+
+    def take_a_minute() -> Snapshot:
+        nonlocal now
+        now += 60.0
+        raise squeue_is_down()
+
+    monkeypatch.setattr(queue_cache, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(scheduler, "query", take_a_minute)
+    scheduler.poll_interval = 10.0
+    cache = QueueCache(scheduler)
+    monkeypatch.setattr(cache._thread, "start", lambda: True)
+    cache.ask(print, now)
+
+    assert cache._wait_until_due()
+    assert cache._query() is None
+    assert cache._earliest() == 70.0
 
 
 def test_snapshot_is_not_older_than_the_wish(scheduler: FakeScheduler) -> None:

@@ -22,12 +22,13 @@ from slurm_futures.future import ChunkFuture, SlurmFuture
 from slurm_futures.job_requests import JobRequest
 from slurm_futures.pickler import dump
 from slurm_futures.pool import Pool
-from slurm_futures.schedulers.base import Refusal
+from slurm_futures.schedulers.base import JobId, Refusal
 from slurm_futures.serialization import PickledCall, dump_arguments
 from slurm_futures.session import Session
 from slurm_futures.staging import Kind
 from tests.unit.fakes import (
     FakeScheduler,
+    accept_and_fail,
     error_of,
     finished_path,
     refusal,
@@ -174,6 +175,21 @@ def test_callback_of_a_cancelled_call_shuts_down(
 
     assert not cancelling.is_alive()
     assert len(scheduler.cancelled) == 1
+
+
+def test_cancel_while_nobody_knows_whether_there_is_a_job(
+    make: MakeExecutor, scheduler: FakeScheduler
+) -> None:
+    """The sbatch timed out and had made one: it is looked for, and cancelled."""
+    scheduler.answers = [accept_and_fail(scheduler)]
+    executor = make()
+    future = executor.submit(int)
+    assert_soon(lambda: scheduler.batches)
+
+    future.cancel()
+    executor.shutdown()
+
+    assert [JobId(100)] in scheduler.cancelled
 
 
 @pytest.mark.parametrize("where", ["callback", "on_cancel"])

@@ -448,6 +448,20 @@ def test_attempt_that_was_given_up_ends_at_once(tmp_path: Path) -> None:
     assert script.mark.is_symlink()
 
 
+@pytest.mark.parametrize("array", [False, True])
+def test_adopted_job_runs_whichever_attempt_it_is(tmp_path: Path, array: bool) -> None:
+    """And no other job of the submission."""
+    script = Script(tmp_path, SUCCEED, array=array)
+    name = "SLURM_ARRAY_JOB_ID" if array else "SLURM_JOB_ID"
+    script.submission.allow_attempt(2)
+    script.submission.adopt(2, 100)
+
+    assert script.run("2", **{name: "101"}) == 0
+    assert not script.job.exists()
+    assert script.run("1", **{name: "100"}) == 0
+    assert script.mark.is_symlink()
+
+
 HOSTILE = 'it\'s $(touch pwned) `touch pwned` "a" %j {{ 7 * 7 }} é\t;&|<>*?'
 
 

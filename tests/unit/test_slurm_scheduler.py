@@ -1,10 +1,13 @@
 """Slurm's commands as the scheduler runs them, on stand-ins that a test writes."""
 
+import math
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +87,13 @@ def test_no_sbatch_is_an_error_with_advice(
 
     with pytest.raises(OptionError, match=r'SlurmExecutor\(scheduler="local"\)'):
         SlurmScheduler()
+
+
+@pytest.mark.parametrize("interval", [0, -1, math.nan, "5"])
+def test_interval_that_is_no_time_is_refused(commands: Commands, interval: Any) -> None:
+    """With 0 squeue would run all the time."""
+    with pytest.raises(OptionError, match=r"SlurmScheduler\(poll_interval=30\)"):
+        SlurmScheduler(poll_interval=interval)
 
 
 def test_command_line_of_a_plain_job(commands: Commands) -> None:
@@ -356,6 +366,21 @@ def test_clusters_are_remembered(commands: Commands) -> None:
     assert job_id == JobId(5, None, "alpha")
     assert list(snapshot.jobs) == [job_id]
     assert commands.words("squeue")[-3:-1] == ["-M", "alpha"]
+
+
+def test_cluster_of_an_sbatch_that_failed_is_asked_under_either_name(
+    commands: Commands,
+) -> None:
+    """There is --cluster as well as --clusters; the job may be there."""
+    scheduler = SlurmScheduler()
+    commands.add("sbatch", "echo Have a nice day")
+    commands.add("squeue", "echo 'CLUSTER: c2'")
+    with pytest.raises(SubmitError):
+        scheduler.submit(replace(BATCH, options={"cluster": "c2"}))
+
+    scheduler.query()
+
+    assert commands.words("squeue")[-3:-1] == ["-M", "c2"]
 
 
 def test_cancel_names_many_tasks_in_one_request(commands: Commands) -> None:

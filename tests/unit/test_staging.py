@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from slurm_futures import OptionError, SlurmExecutor
 from slurm_futures.directories import RunDirectory
 from slurm_futures.pickler import dump
 from slurm_futures.script import SbatchOptions, ScriptTemplate
 from slurm_futures.serialization import PickledCall, dump_arguments
 from slurm_futures.staging import Kind, Staged, Staging
+from tests.unit.fakes import FakeScheduler
 
 
 @pytest.fixture
@@ -74,3 +76,21 @@ def test_two_threads_may_clean_up_at_once(
     assert len(seen) == 2
     assert list(tmp_path.iterdir()) == []
     assert staging.run is None
+
+
+def test_template_that_is_spoilt_later_fails_its_calls(
+    tmp_path: Path, scheduler: FakeScheduler
+) -> None:
+    """With words about it; nothing is left of the submission."""
+    template = tmp_path / "ours.j2"
+    template.write_text("{% extends base %}")
+    runs = tmp_path / "runs"
+    with SlurmExecutor(
+        scheduler=scheduler, directory=runs, template=template
+    ) as executor:
+        template.write_text("{% extends base %}{{ spoilt")
+        error = executor.submit(abs, -1).exception(30)
+        assert list(runs.glob("*/0*")) == []
+
+    assert isinstance(error, OptionError)
+    assert f"The template {template} cannot be used" in str(error)

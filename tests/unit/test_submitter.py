@@ -7,17 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from slurm_futures import sending
+from slurm_futures import sending, submitter
 from slurm_futures.errors import SchedulerError, SlurmFuturesError, SubmitError
 from slurm_futures.job_requests import JobRequest
 from slurm_futures.open_submission import OpenSubmission
-from slurm_futures.schedulers.base import BatchScript, JobId, JobState, Refusal, Row
+from slurm_futures.schedulers.base import (
+    BatchScript,
+    JobId,
+    JobState,
+    Refusal,
+    Row,
+    Snapshot,
+)
 from slurm_futures.script import SbatchOptions, ScriptTemplate
 from slurm_futures.staging import Kind, Staging
 from slurm_futures.submitter import Submitter
 from slurm_futures.tracking import Track
-from tests.unit.fakes import FakeScheduler, make_request, refusal, squeue_is_down
-from tests.waiting import assert_soon
+from tests.unit.fakes import (
+    FakeScheduler,
+    accept_and_fail,
+    make_request,
+    refusal,
+    squeue_is_down,
+)
+from tests.waiting import assert_soon, becomes_true
 
 KIND = Kind(SbatchOptions(), "/")
 IsWanted = Callable[[], bool]
@@ -277,14 +290,20 @@ def test_single_job_above_the_quota_waits(desk: Desk, scheduler: FakeScheduler) 
     assert len(desk.watched) == 1
 
 
-def accept_and_fail(scheduler: FakeScheduler) -> Callable[[BatchScript], JobId]:
-    """Return an sbatch that makes its job and says that it timed out."""
+def test_quota_that_own_jobs_fill_is_waited_for_as_long_as_they_run(
+    desk: Desk, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their ends make room, however late they come."""
+    desk.put(1)
+    desk.submitter.join()
+    monkeypatch.setattr(sending, "_PATIENCE", 0.0)
+    scheduler.answers = [refusal(Refusal.QUOTA)] * 5
 
-    def answer(batch: BatchScript) -> JobId:
-        scheduler.accept(batch)
-        raise refusal(Refusal.AMBIGUOUS)
+    (later,) = desk.put(1)
+    desk.submitter.join()
 
-    return answer
+    assert scheduler.sizes == [1] * 7
+    assert later.future.job_id == "101"
 
 
 @pytest.mark.usefixtures("impatient")
@@ -314,6 +333,27 @@ def test_job_that_was_never_made_is_submitted_again_as_another_attempt(
     assert [batch.arguments for batch in scheduler.batches] == [("1",), ("2",)]
     directory = scheduler.batches[0].directory
     assert [path.name for path in directory.glob("attempt-*")] == ["attempt-2"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_late_job_of_an_earlier_attempt_may_run_once_it_is_adopted(
+    desk: Desk, scheduler: FakeScheduler
+) -> None:
+    """Both sbatch timed out; the mark of the attempt becomes that of the job."""
+
+    def time_out_as_the_first_turns_up(batch: BatchScript) -> JobId:
+        scheduler.accept(scheduler.batches[0])
+        raise refusal(Refusal.AMBIGUOUS)
+
+    scheduler.answers = [refusal(Refusal.AMBIGUOUS), time_out_as_the_first_turns_up]
+
+    desk.put(1)
+    desk.submitter.join()
+
+    assert len(scheduler.batches) == 2
+    assert desk.watched[0].job_id == JobId(100)
+    marks = scheduler.batches[0].directory.glob("a*-*")
+    assert [path.name for path in marks] == ["adopted-100"]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -349,6 +389,61 @@ def test_queries_that_fail_prove_nothing(desk: Desk, scheduler: FakeScheduler) -
     desk.submitter.join()
     assert sent == 1
     assert len(scheduler.batches) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_queue_that_stays_unknown_fails_the_futures(
+    desk: Desk, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be a job: a second one would run the calls twice."""
+    monkeypatch.setattr(sending, "_PATIENCE", 0.05)
+    scheduler.answers = [accept_and_fail(scheduler)]
+    scheduler.query_error = squeue_is_down()
+
+    (request,) = desk.put(1)
+    desk.submitter.join()
+
+    assert len(scheduler.batches) == 1
+    assert isinstance(request.future.exception(0), SubmitError)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_silence_of_another_cluster_does_not_hold_up_a_search(
+    desk: Desk, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier executor used it; the job cannot be there."""
+
+    def query() -> Snapshot:
+        return Snapshot(time.monotonic(), dict(scheduler.jobs), frozenset({"c2"}))
+
+    monkeypatch.setattr(scheduler, "query", query)
+    scheduler.answers = [refusal(Refusal.AMBIGUOUS)]
+
+    (request,) = desk.put(1)
+    was_sent_again = becomes_true(lambda: request.future.job_id)
+
+    request.future.cancel()
+    desk.submitter.join()
+    assert was_sent_again
+
+
+@pytest.mark.usefixtures("impatient")
+def test_submission_that_is_deleted_during_a_search_fails_its_futures(
+    desk: Desk, scheduler: FakeScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No further attempt can be marked there; that is no error of ours."""
+
+    def delete(batch: BatchScript) -> JobId:
+        shutil.rmtree(batch.directory)
+        raise refusal(Refusal.AMBIGUOUS)
+
+    scheduler.answers = [delete]
+
+    (request,) = desk.put(1)
+    desk.submitter.join()
+
+    assert isinstance(request.future.exception(0), SubmitError)
+    assert "should not happen" not in caplog.text
 
 
 @pytest.mark.usefixtures("impatient")
@@ -671,6 +766,30 @@ def test_throttle_that_cannot_be_raised_harms_nothing(
 
     desk.submitter.join()
     assert len(desk.watched[1].tracks) == 4
+
+
+def test_throttle_that_could_not_be_raised_is_raised_later(
+    scheduler: FakeScheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One scontrol that fails does not leave an array at one job at a time."""
+    throttle = scheduler.throttle
+
+    def fail_once(array: JobId, limit: int) -> None:
+        monkeypatch.setattr(scheduler, "throttle", throttle)
+        raise SchedulerError("scontrol failed")
+
+    monkeypatch.setattr(scheduler, "throttle", fail_once)
+    monkeypatch.setattr(submitter, "RETRY_INTERVAL", 0.0)
+    desk = Desk(scheduler, tmp_path, max_workers=8)
+    desk.put(7)
+    desk.submitter.join()
+    desk.put(20)
+    desk.submitter.join()
+
+    desk.finish(desk.watched[0])
+
+    desk.submitter.join()
+    assert scheduler.throttled == [(JobId(101), 8)]
 
 
 def test_thread_ends_when_there_is_nothing_to_send(desk: Desk) -> None:
