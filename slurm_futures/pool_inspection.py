@@ -229,9 +229,15 @@ class PoolInspector:
         """
         assert unit.owner is not None
         now = time.monotonic()
-        if unit.taken_back_at is None and directory.take_back(number, unit.owner):
-            unit.taken_back_at = now
-        pause = worker.GIVE_UP_PAUSE if len(unit.work.positions) > 1 else 0
+        is_chunk = len(unit.work.positions) > 1
+        try:
+            if unit.taken_back_at is None and directory.take_back(number, unit.owner):
+                unit.taken_back_at = now
+        except OSError:  # a file system that is read-only now, say
+            if is_chunk:
+                raise
+            return True
+        pause = worker.GIVE_UP_PAUSE if is_chunk else 0
         return unit.taken_back_at is not None and now - unit.taken_back_at >= pause
 
     def _clean(self, directory: PoolDirectory) -> None:

@@ -376,6 +376,23 @@ def test_a_worker_that_dies_fails_only_its_call(harness: Harness) -> None:
     assert (first.result(0), third.result(0)) == (0, 0)
 
 
+def test_a_worker_dies_while_its_files_cannot_be_changed(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call has the error of its worker all the same, and others go on."""
+    first, second = harness.submit(int, int)
+    harness.workers[0].start()
+    harness.workers[0].take(0)
+    refused = OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr(PoolDirectory, "take_back", raise_it(refused))
+    harness.workers[0].end(failed())
+
+    assert isinstance(first.exception(0), JobFailed)
+    assert harness.workers[1].serve() == 1
+    harness.poll()
+    assert second.result(0) == 0
+
+
 def test_a_call_that_was_finished_as_its_worker_died_has_its_value(
     harness: Harness,
 ) -> None:
