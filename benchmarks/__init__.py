@@ -2,6 +2,6 @@
 
     python -m benchmarks.map_total --n 1000 --repeat 5
 
-Each script starts a throw-away Slurm by itself (`tests.cluster`), checks what it has
+Each script starts a throw-away Slurm by itself (`tests.slurm`), checks what it has
 computed, and prints a table and one line of JSON.
 """

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import ClusterOptions, SlurmCluster, slurm_available
+from tests.slurm import ClusterOptions, SlurmCluster, slurm_available
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
 
@@ -231,7 +231,7 @@ def describe_machine() -> dict[str, str]:
     """Say on what was measured, when, and how busy it was."""
     slurm = "none"
     if slurm_available() is None:
-        from tests.cluster.programs import Programs
+        from tests.slurm.programs import Programs
 
         slurm = "{}.{:02}".format(*Programs().version())
     return {

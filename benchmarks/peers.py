@@ -28,7 +28,7 @@ from benchmarks.peer_environment import (
     PACKAGES,
     PeerEnvironment,
 )
-from tests.cluster.programs import accounting_available
+from tests.slurm.programs import accounting_available
 
 #: Library and kind of work.
 _RUNS = (

@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py --n 2000
 
-It starts a Slurm of its own on this machine (see tests/cluster), restarts its
+It starts a Slurm of its own on this machine (see tests/slurm), restarts its
 controller and kills one of its nodes on the way, and sees that each call has exactly
 one end of the right kind, that no call ran twice, and that no thread, process, file
 descriptor or job is left. Prints the figures; the exit code tells whether all was well.

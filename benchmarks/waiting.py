@@ -26,11 +26,11 @@ from benchmarks.common import (
     tell,
 )
 from slurm_futures import SlurmExecutor
+from slurm_futures.errors import JobState
 from slurm_futures.schedulers.base import (
     BatchScript,
     Ending,
     JobId,
-    JobState,
     Limits,
     Row,
     Scheduler,

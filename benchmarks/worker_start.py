@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.calls import echo
 from benchmarks.common import alternate, median, parse_arguments, report, spread
 from slurm_futures import JobFailed, SlurmExecutor
-from slurm_futures.worker import VALUE, read_outcomes
+from slurm_futures.node.formats import VALUE, read_outcomes
 
 TARGET = 10.0  # milliseconds of CPU more than a bare Python
 

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from slurm_futures.calls.future import SlurmFuture
     from slurm_futures.errors import (
         InitializerFailed,
         JobCancelled,
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
         JobLost,
         JobOutOfMemory,
         JobPreempted,
+        JobState,
         JobTimeout,
         NodeFailed,
         OptionError,
@@ -24,10 +26,9 @@ if TYPE_CHECKING:
         SubmitError,
     )
     from slurm_futures.executor import SlurmExecutor
-    from slurm_futures.future import SlurmFuture
-    from slurm_futures.retries import Retries
-    from slurm_futures.schedulers.base import JobState, Scheduler
-    from slurm_futures.schedulers.local import LocalScheduler
+    from slurm_futures.jobs.retries import Retries
+    from slurm_futures.schedulers.base import Scheduler
+    from slurm_futures.schedulers.local.scheduler import LocalScheduler
     from slurm_futures.schedulers.slurm import SlurmScheduler
 
 __version__ = "0.1.0"
@@ -58,12 +59,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "JobState": "schedulers.base",
-    "LocalScheduler": "schedulers.local",
-    "Retries": "retries",
+    "LocalScheduler": "schedulers.local.scheduler",
+    "Retries": "jobs.retries",
     "Scheduler": "schedulers.base",
     "SlurmExecutor": "executor",
-    "SlurmFuture": "future",
+    "SlurmFuture": "calls.future",
     "SlurmScheduler": "schedulers.slurm",
 }
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from slurm_futures.cli import main
+from slurm_futures.command.cli import main
 
 sys.exit(main())

@@ -21,23 +21,104 @@
 worker dies. After a `JobFailed` only that job is broken; the executor goes on.
 
 Each message says what happened, why, and what to type next. The facts are attributes
-too. Every error can be pickled. This module imports nothing of the package but the
-words of `schedulers.base`.
+too, among them Slurm's words: `JobState`, `Refusal`. Every error can be pickled. This
+module imports nothing of the package.
 """
 
 from __future__ import annotations
 
+import enum
 import errno
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-from slurm_futures.schedulers.base import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from slurm_futures.schedulers.base import JobState
+
+class JobState(enum.Enum):
+    """Slurm's job states; the value is squeue's compact code.
+
+    The flags that squeue shows instead of a base state (COMPLETING, STOPPED, ...)
+    are here too. Only the states in `ENDED` say that a job is over, and even those
+    can be taken back: a requeued job is pending again.
+    """
+
+    PENDING = "PD"
+    RUNNING = "R"
+    SUSPENDED = "S"
+    COMPLETED = "CD"
+    CANCELLED = "CA"
+    FAILED = "F"
+    TIMEOUT = "TO"
+    NODE_FAIL = "NF"
+    PREEMPTED = "PR"
+    BOOT_FAIL = "BF"
+    DEADLINE = "DL"
+    OUT_OF_MEMORY = "OOM"
+    COMPLETING = "CG"
+    CONFIGURING = "CF"
+    STAGE_OUT = "SO"
+    RESIZING = "RS"
+    REQUEUED = "RQ"
+    REQUEUE_FED = "RF"
+    REQUEUE_HOLD = "RH"
+    SPECIAL_EXIT = "SE"
+    STOPPED = "ST"
+    REVOKED = "RV"
+    RESV_DEL_HOLD = "RD"
+    SIGNALING = "SI"
+    UNKNOWN = "?"
+
+    @property
+    def ended(self) -> bool:
+        """Whether a job in this state is over, unless it is requeued."""
+        return self in _ENDED
+
+    @property
+    def started(self) -> bool:
+        """Whether a job in this state has a node and may have begun its work."""
+        return self not in _NOT_STARTED
+
+
+_ENDED = frozenset(
+    {
+        JobState.COMPLETED,
+        JobState.CANCELLED,
+        JobState.FAILED,
+        JobState.TIMEOUT,
+        JobState.NODE_FAIL,
+        JobState.PREEMPTED,
+        JobState.BOOT_FAIL,
+        JobState.DEADLINE,
+        JobState.OUT_OF_MEMORY,
+    }
+)
+_NOT_STARTED = frozenset(
+    {
+        JobState.PENDING,
+        JobState.CONFIGURING,
+        JobState.REQUEUED,
+        JobState.REQUEUE_FED,
+        JobState.REQUEUE_HOLD,
+        JobState.SPECIAL_EXIT,
+        JobState.REVOKED,
+        JobState.RESV_DEL_HOLD,
+        JobState.UNKNOWN,
+    }
+)
+
+
+class Refusal(enum.Enum):
+    """Why a submission was refused, as far as it decides what to do next."""
+
+    PERMANENT = "the same submission would be refused again"
+    TRANSIENT = "the same submission may be accepted later"
+    QUOTA = "too many jobs; fewer may fit, or later when some have ended"
+    ARRAY_TOO_LARGE = "a smaller array may be accepted"
+    AMBIGUOUS = "the job may have been created all the same"
+
 
 Error = TypeVar("Error", bound=BaseException)
 

@@ -14,7 +14,7 @@
 
 Who does what: `SlurmExecutor` pickles calls and hands them on. `Submitter` makes
 submissions out of what waits. `Poller` alone settles futures, by the rules of
-`tracking.judge`. `Staging` owns the files, a `Scheduler` all commands, and `Session`
+`jobs.judge`. `Staging` owns the files, a `Scheduler` all commands, and `Session`
 holds these together. Threads exist only while there is work for them.
 """
 
@@ -32,45 +32,36 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, TypeVarTuple
 
-from slurm_futures.arguments import (
-    check_buffersize,
-    check_keep,
-    check_seconds,
-    check_workers,
-    choose_scheduler,
-    pool_settings,
-)
-from slurm_futures.errors import JobCancelled
-from slurm_futures.future import ChunkFuture, SlurmFuture
-from slurm_futures.job_requests import JobRequest
-from slurm_futures.mapping import (
+from slurm_futures.calls.call import function_name
+from slurm_futures.calls.future import ChunkFuture, SlurmFuture
+from slurm_futures.calls.mapping import (
     Chunk,
+    check_buffersize,
     chunked,
     make_request,
     pickle_function,
     results,
 )
-from slurm_futures.pickler import dump
-from slurm_futures.retries import Retries
-from slurm_futures.schedulers.base import Scheduler
-from slurm_futures.script import (
-    OptionValue,
-    SbatchOptions,
-    ScriptTemplate,
-    python_words,
-    setup_lines,
-)
-from slurm_futures.serialization import function_name
-from slurm_futures.session import Session, Settings
-from slurm_futures.sharing import CallPickler
-from slurm_futures.staging import (
+from slurm_futures.calls.pickler import dump
+from slurm_futures.calls.request import JobRequest
+from slurm_futures.calls.shared_objects import CallPickler
+from slurm_futures.errors import JobCancelled
+from slurm_futures.jobs.retries import Retries
+from slurm_futures.pool.workers import check_workers, pool_settings
+from slurm_futures.runs.script import ScriptTemplate, python_words, setup_lines
+from slurm_futures.runs.writer import (
     Keep,
-    Kind,
     Staging,
     check_directory,
+    check_keep,
     clean_name,
     current_directory,
 )
+from slurm_futures.schedulers.base import Scheduler
+from slurm_futures.schedulers.choice import choose_scheduler
+from slurm_futures.schedulers.quantities import check_seconds
+from slurm_futures.schedulers.sbatch_options import Kind, OptionValue, SbatchOptions
+from slurm_futures.session import Session, Settings
 
 if TYPE_CHECKING:
     from types import TracebackType

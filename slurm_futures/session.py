@@ -15,25 +15,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from slurm_futures.canceller import Canceller
-from slurm_futures.endings import JobEndings
+from slurm_futures.calls.progress import Progress
+from slurm_futures.calls.request import JobRequest, fail_requests
 from slurm_futures.errors import InitializerFailed, SlurmFuturesError, words_of
-from slurm_futures.job_requests import JobRequest, fail_requests
-from slurm_futures.poller import Poller
-from slurm_futures.pool import Pool, withdraw
-from slurm_futures.pool_workers import PoolSettings
-from slurm_futures.progress import Progress
-from slurm_futures.settling import Settler
-from slurm_futures.submitter import Submitter
+from slurm_futures.jobs.canceller import Canceller
+from slurm_futures.jobs.closer import JobEndings
+from slurm_futures.jobs.poller import Poller
+from slurm_futures.jobs.settler import Settler
+from slurm_futures.jobs.submitter import Submitter
+from slurm_futures.jobs.track import Track
+from slurm_futures.pool.pool import Pool, withdraw
+from slurm_futures.pool.workers import PoolSettings
 
 if TYPE_CHECKING:
-    from slurm_futures.future import SlurmFuture
-    from slurm_futures.open_submission import OpenSubmission
-    from slurm_futures.retries import Retries
+    from slurm_futures.calls.call import PickledCall
+    from slurm_futures.calls.future import SlurmFuture
+    from slurm_futures.jobs.open_submission import OpenSubmission
+    from slurm_futures.jobs.retries import Retries
+    from slurm_futures.runs.writer import Staging
     from slurm_futures.schedulers.base import Scheduler
-    from slurm_futures.serialization import PickledCall
-    from slurm_futures.staging import Kind, Staging
-    from slurm_futures.tracking import Track
+    from slurm_futures.schedulers.sbatch_options import Kind
 
 logger = logging.getLogger("slurm_futures")
 
@@ -203,7 +204,8 @@ class Session:
 
     def _cancel_job(self, future: SlurmFuture[Any]) -> None:
         """Cancel the job of a call, or of a worker."""
-        self._cancel_tracks(future.open_tracks())
+        tracks = [each for each in future.open_tracks() if isinstance(each, Track)]
+        self._cancel_tracks(tracks)
 
     def _cancel_tracks(self, tracks: list[Track]) -> None:
         for track in tracks:

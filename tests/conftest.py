@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import (
+from tests.slurm import (
     ClusterOptions,
     SlurmCluster,
     StartCluster,
     processes,
     slurm_available,
 )
-from tests.cluster.options import chosen_root
+from tests.slurm.options import chosen_root
 from tests.waiting import assert_soon
 
 _LEFTOVER_TIMEOUT = 10  #: seconds

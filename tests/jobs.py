@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_futures.schedulers.base import BatchScript, JobId, JobState, Scheduler
+from slurm_futures.errors import JobState
+from slurm_futures.schedulers.base import BatchScript, JobId, Scheduler
 from tests.waiting import assert_soon
 
 if TYPE_CHECKING:

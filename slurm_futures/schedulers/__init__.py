@@ -1,1 +1,1 @@
-"""Who runs scripts: Slurm, or this machine."""
+"""Who runs a script: Slurm, or this machine; and the words that they share."""

@@ -1,16 +1,17 @@
 """What a scheduler is: the protocol, and the values that travel through it.
 
 This module is for the words that every part of the library shares about jobs. It
-does not talk to Slurm (`slurm.py`) nor run anything (`local.py`).
+does not talk to Slurm (`slurm.py`) nor run anything (`local/`).
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from slurm_futures.errors import JobState
 
 
 class Scheduler(Protocol):
@@ -77,79 +78,6 @@ class JobId:
 
     def __str__(self) -> str:
         return str(self.number) if self.index is None else f"{self.number}_{self.index}"
-
-
-class JobState(enum.Enum):
-    """Slurm's job states; the value is squeue's compact code.
-
-    The flags that squeue shows instead of a base state (COMPLETING, STOPPED, ...)
-    are here too. Only the states in `ENDED` say that a job is over, and even those
-    can be taken back: a requeued job is pending again.
-    """
-
-    PENDING = "PD"
-    RUNNING = "R"
-    SUSPENDED = "S"
-    COMPLETED = "CD"
-    CANCELLED = "CA"
-    FAILED = "F"
-    TIMEOUT = "TO"
-    NODE_FAIL = "NF"
-    PREEMPTED = "PR"
-    BOOT_FAIL = "BF"
-    DEADLINE = "DL"
-    OUT_OF_MEMORY = "OOM"
-    COMPLETING = "CG"
-    CONFIGURING = "CF"
-    STAGE_OUT = "SO"
-    RESIZING = "RS"
-    REQUEUED = "RQ"
-    REQUEUE_FED = "RF"
-    REQUEUE_HOLD = "RH"
-    SPECIAL_EXIT = "SE"
-    STOPPED = "ST"
-    REVOKED = "RV"
-    RESV_DEL_HOLD = "RD"
-    SIGNALING = "SI"
-    UNKNOWN = "?"
-
-    @property
-    def ended(self) -> bool:
-        """Whether a job in this state is over, unless it is requeued."""
-        return self in _ENDED
-
-    @property
-    def started(self) -> bool:
-        """Whether a job in this state has a node and may have begun its work."""
-        return self not in _NOT_STARTED
-
-
-_ENDED = frozenset(
-    {
-        JobState.COMPLETED,
-        JobState.CANCELLED,
-        JobState.FAILED,
-        JobState.TIMEOUT,
-        JobState.NODE_FAIL,
-        JobState.PREEMPTED,
-        JobState.BOOT_FAIL,
-        JobState.DEADLINE,
-        JobState.OUT_OF_MEMORY,
-    }
-)
-_NOT_STARTED = frozenset(
-    {
-        JobState.PENDING,
-        JobState.CONFIGURING,
-        JobState.REQUEUED,
-        JobState.REQUEUE_FED,
-        JobState.REQUEUE_HOLD,
-        JobState.SPECIAL_EXIT,
-        JobState.REVOKED,
-        JobState.RESV_DEL_HOLD,
-        JobState.UNKNOWN,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +166,3 @@ class BatchScript:
         named = self.options.get("clusters") or self.options.get("cluster") or ""
         # "all" stands for names that only slurmdbd knows.
         return frozenset(set(str(named).split(",")) - {"", "all"}) or frozenset({None})
-
-
-class Refusal(enum.Enum):
-    """Why a submission was refused, as far as it decides what to do next."""
-
-    PERMANENT = "the same submission would be refused again"
-    TRANSIENT = "the same submission may be accepted later"
-    QUOTA = "too many jobs; fewer may fit, or later when some have ended"
-    ARRAY_TOO_LARGE = "a smaller array may be accepted"
-    AMBIGUOUS = "the job may have been created all the same"

@@ -18,14 +18,13 @@ import time
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 
-from slurm_futures.errors import OptionError, SchedulerError, SubmitError
-from slurm_futures.schedulers import parsing
+from slurm_futures.errors import OptionError, Refusal, SchedulerError, SubmitError
+from slurm_futures.schedulers import slurm_text
 from slurm_futures.schedulers.base import (
     BatchScript,
     Ending,
     JobId,
     Limits,
-    Refusal,
     Row,
     Snapshot,
 )
@@ -109,7 +108,7 @@ class SlurmScheduler:
             limits = _limits.get(self.identity)
         if limits is None:
             answer = self._run(["scontrol", "show", "config"])
-            limits = parsing.parse_limits(answer.stdout)
+            limits = slurm_text.parse_limits(answer.stdout)
             with _shared_lock:
                 _limits[self.identity] = limits
         return limits
@@ -124,7 +123,7 @@ class SlurmScheduler:
             if refused.refusal is Refusal.AMBIGUOUS:
                 self._note_clusters(_named_clusters(batch))
             raise refused from None
-        job_id = parsing.parse_job_id(answer.stdout)
+        job_id = slurm_text.parse_job_id(answer.stdout)
         if job_id is None:
             self._note_clusters(_named_clusters(batch))
             raise SubmitError(
@@ -158,7 +157,7 @@ class SlurmScheduler:
         silent: dict[str | None, SchedulerError] = {}
         for cluster in clusters:
             try:
-                jobs |= parsing.parse_queue(self._squeue(cluster), cluster)
+                jobs |= slurm_text.parse_queue(self._squeue(cluster), cluster)
             except SchedulerError as error:
                 silent[cluster] = error
         if len(silent) == len(clusters):
@@ -168,7 +167,7 @@ class SlurmScheduler:
     def _squeue(self, cluster: str | None) -> str:
         # -a: without it jobs in hidden partitions are not shown. No --array: it loses
         # rows where the pending indices are evenly spaced (squeue 22.05 to 25.11).
-        command = ["squeue", "-a", "-h", "-t", "all", "-o", parsing.QUEUE_FORMAT]
+        command = ["squeue", "-a", "-h", "-t", "all", "-o", slurm_text.QUEUE_FORMAT]
         command += _cluster_words(cluster)
         try:
             command.append(f"--user={pwd.getpwuid(os.geteuid()).pw_name}")
@@ -192,7 +191,7 @@ class SlurmScheduler:
         failure: SchedulerError | None = None
         for cluster in sorted({job.cluster for job in jobs}, key=str):
             ids = list(
-                parsing.format_ids([job for job in jobs if job.cluster == cluster])
+                slurm_text.format_ids([job for job in jobs if job.cluster == cluster])
             )
             for start in range(0, len(ids), 1000):
                 words = [*_cluster_words(cluster), *ids[start : start + 1000]]
@@ -233,13 +232,13 @@ class SlurmScheduler:
         except SchedulerError as error:  # forgotten, MinJobAge after the end
             logger.debug("job %s: %s", array, error)
             return {}
-        return parsing.parse_job_records(answer.stdout, array.cluster)
+        return slurm_text.parse_job_records(answer.stdout, array.cluster)
 
     def _ask_accounting(self, jobs: Collection[JobId]) -> dict[JobId, Ending]:
         endings: dict[JobId, Ending] = {}
         for cluster in sorted({job.cluster for job in jobs}, key=str):
             here = {str(job.number) for job in jobs if job.cluster == cluster}
-            command = ["sacct", "-X", "-n", "-P", "-o", parsing.ACCOUNTING_FORMAT]
+            command = ["sacct", "-X", "-n", "-P", "-o", slurm_text.ACCOUNTING_FORMAT]
             command += [*_cluster_words(cluster), "-j", ",".join(sorted(here))]
             try:
                 answer = self._run(command)
@@ -248,7 +247,7 @@ class SlurmScheduler:
                 self._has_accounting = "storage is disabled" not in error.stderr
                 logger.debug("%s", error)
                 continue
-            endings |= parsing.parse_accounting(answer.stdout, cluster)
+            endings |= slurm_text.parse_accounting(answer.stdout, cluster)
         return endings
 
     def _run(
@@ -368,7 +367,7 @@ def _refused(batch: BatchScript, error: SchedulerError) -> SubmitError:
     if error.exit_code is None or error.exit_code < 0:
         refusal = Refusal.AMBIGUOUS
     else:
-        refusal = parsing.classify_refusal(error.stderr)
+        refusal = slurm_text.classify_refusal(error.stderr)
     return SubmitError(
         f"sbatch refused the job {batch.name!r} (exit code {error.exit_code}).\n"
         f"It said: {said}\n{_advice(error.stderr)}",

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from slurm_futures import SlurmExecutor
-from slurm_futures.schedulers import slurm as slurm_commands
+from slurm_futures.schedulers import slurm
 from tests.contract.gate import Gate
 
 Error = TypeVar("Error", bound=BaseException)
@@ -78,8 +78,8 @@ def noticed(request: pytest.FixtureRequest) -> Noticed:
 @pytest.fixture(autouse=True)
 def _forget_limits() -> None:
     """A cluster may begin in the directory of an earlier one with other limits."""
-    slurm_commands._limits.clear()
-    slurm_commands._clusters.clear()
+    slurm._limits.clear()
+    slurm._clusters.clear()
 
 
 class Shims:

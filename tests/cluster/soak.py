@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_futures import SlurmExecutor, SlurmFuture
-from tests.cluster import ClusterOptions, SlurmCluster, processes
+from tests.slurm import ClusterOptions, SlurmCluster, processes
 from tests.waiting import becomes_true
 
 #: The cluster for it. Memory is watched as most sites do it, by polling.

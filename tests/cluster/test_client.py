@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import SlurmCluster, StartCluster
 from tests.cluster.conftest import MakeExecutor, Shims
 from tests.contract.calls import identity
 from tests.contract.gate import Gate
+from tests.slurm import SlurmCluster, StartCluster
 from tests.waiting import assert_soon
 
 pytestmark = pytest.mark.cluster

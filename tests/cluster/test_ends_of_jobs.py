@@ -21,14 +21,14 @@ from slurm_futures import (
     SlurmExecutor,
     SlurmFuture,
 )
-from slurm_futures.mapping import pickle_function
-from slurm_futures.schedulers.base import JobState
-from slurm_futures.sharing import CallPickler
-from tests.cluster import SlurmCluster, StartCluster, processes
-from tests.cluster.cgroup import cgroup_available
+from slurm_futures.calls.mapping import pickle_function
+from slurm_futures.calls.shared_objects import CallPickler
+from slurm_futures.errors import JobState
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.calls import identity, kill_own_process, leave_process
 from tests.contract.gate import Gate
+from tests.slurm import SlurmCluster, StartCluster, processes
+from tests.slurm.cgroup import cgroup_available
 from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster

@@ -22,11 +22,11 @@ from slurm_futures import (
     SlurmFuture,
     SubmitError,
 )
-from slurm_futures.schedulers.base import JobState
-from tests.cluster import SlurmCluster
+from slurm_futures.errors import JobState
 from tests.cluster.conftest import MakeExecutor, Noticed
 from tests.contract.calls import identity, outcomes_file_of_this_job
 from tests.contract.gate import Gate
+from tests.slurm import SlurmCluster
 from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster

@@ -7,16 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from slurm_futures import SlurmExecutor, SlurmFuturesError
-from slurm_futures.endings import JobEndings
-from slurm_futures.inspection import Inspector
-from slurm_futures.open_submission import OpenSubmission
-from slurm_futures.pace import Pace
-from slurm_futures.poller import Poller
-from slurm_futures.schedulers import parsing
-from tests.cluster import SlurmCluster
+from slurm_futures.jobs.closer import JobEndings
+from slurm_futures.jobs.inspector import Inspector
+from slurm_futures.jobs.look_pace import Pace
+from slurm_futures.jobs.open_submission import OpenSubmission
+from slurm_futures.jobs.poller import Poller
+from slurm_futures.schedulers import slurm_text
 from tests.cluster.conftest import MakeExecutor, Noticed
 from tests.contract.calls import identity
 from tests.contract.gate import Gate
+from tests.slurm import SlurmCluster
 from tests.waiting import assert_soon
 
 pytestmark = [
@@ -120,7 +120,7 @@ def test_an_error_in_the_reader_of_squeue(
     make_executor: MakeExecutor, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts as a squeue that failed: no news."""
-    monkeypatch.setattr(parsing, "parse_queue", raises(ArithmeticError))
+    monkeypatch.setattr(slurm_text, "parse_queue", raises(ArithmeticError))
     future = make_executor(poll_interval=0.1, grace=0.1).submit(gate.hold, "a")
     gate.await_arrivals("a")
     with pytest.raises(TimeoutError):

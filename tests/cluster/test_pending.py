@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from slurm_futures import PendingTimeout
-from slurm_futures.schedulers.base import JobState
-from tests.cluster import SlurmCluster, StartCluster
+from slurm_futures.errors import JobState
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.calls import identity
 from tests.contract.gate import Gate
+from tests.slurm import SlurmCluster, StartCluster
 from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster

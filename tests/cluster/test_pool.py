@@ -21,12 +21,12 @@ from slurm_futures import (
     SlurmExecutor,
     SubmitError,
 )
-from tests.cluster import SlurmCluster, StartCluster
-from tests.cluster.cgroup import cgroup_available
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.cluster.test_ends_of_jobs import start_again
 from tests.contract.calls import divide_or_die, identity, kill_own_process
 from tests.contract.gate import Gate
+from tests.slurm import SlurmCluster, StartCluster
+from tests.slurm.cgroup import cgroup_available
 from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster

@@ -19,11 +19,11 @@ from slurm_futures import (
     Retries,
     SlurmFuturesError,
 )
-from slurm_futures.submitter import Submitter
-from tests.cluster import SlurmCluster, StartCluster, processes
-from tests.cluster.cgroup import cgroup_available
+from slurm_futures.jobs.submitter import Submitter
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.gate import Gate
+from tests.slurm import SlurmCluster, StartCluster, processes
+from tests.slurm.cgroup import cgroup_available
 from tests.waiting import assert_soon, becomes_true, job_id_of
 
 pytestmark = pytest.mark.cluster

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from slurm_futures import OptionError, OutcomeNotReadable, SlurmFuture, worker
-from tests.cluster import SlurmCluster
+from slurm_futures import OptionError, OutcomeNotReadable, SlurmFuture
+from slurm_futures.node import formats
 from tests.cluster.conftest import MakeExecutor, Noticed
 from tests.contract.calls import identity, outcomes_file_of_this_job
 from tests.contract.gate import Gate
+from tests.slurm import SlurmCluster
 from tests.waiting import assert_soon
 
 pytestmark = pytest.mark.cluster
@@ -107,7 +108,7 @@ def replace_own_outcomes(gate: Gate, file: Path) -> str:
     def publish_foreign(outcomes: Any) -> None:
         own = Path(outcomes._own)
         payload = pickle.dumps(Exploit(file))
-        own.write_bytes(worker.pack_outcome(0, worker.VALUE, payload))
+        own.write_bytes(formats.pack_outcome(0, formats.VALUE, payload))
         os.chown(own, 65534, 65534)
         publish(outcomes)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import StartCluster
 from tests.cluster.soak import OPTIONS, Soak
+from tests.slurm import StartCluster
 
 pytestmark = pytest.mark.cluster
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from slurm_futures import SubmitError
-from tests.cluster import SlurmCluster, StartCluster
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
-from tests.cluster.programs import accounting_available
 from tests.contract.calls import identity
 from tests.contract.gate import Gate
+from tests.slurm import SlurmCluster, StartCluster
+from tests.slurm.programs import accounting_available
 from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster

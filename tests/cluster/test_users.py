@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import SlurmCluster
+from tests.slurm import SlurmCluster
 
 pytestmark = [
     pytest.mark.cluster,

@@ -28,7 +28,7 @@ from tests.contract.executors import (
 from tests.contract.gate import Gate
 
 if TYPE_CHECKING:
-    from tests.cluster import SlurmCluster
+    from tests.slurm import SlurmCluster
 
 
 _ROOT = Path(__file__).parents[2]

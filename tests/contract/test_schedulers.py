@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_futures.errors import SchedulerError, SubmitError
-from slurm_futures.schedulers.base import BatchScript, JobId, JobState, Scheduler
-from slurm_futures.schedulers.local import LocalScheduler
+from slurm_futures.errors import JobState, SchedulerError, SubmitError
+from slurm_futures.schedulers.base import BatchScript, JobId, Scheduler
+from slurm_futures.schedulers.local.scheduler import LocalScheduler
 from slurm_futures.schedulers.slurm import SlurmScheduler
-from tests.cluster.processes import command_line
 from tests.jobs import TIMEOUT, WAIT, Jobs, States, read_when_there, variables
+from tests.slurm.processes import command_line
 from tests.stand_in import StandInSlurm
 from tests.waiting import assert_soon
 

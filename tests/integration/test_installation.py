@@ -20,8 +20,8 @@ _MISSING = [
     if importlib.util.find_spec(name) is None
 ]
 _TEMPLATES = {
-    "slurm_futures/templates/job.sh.j2",
-    "slurm_futures/templates/array.sh.j2",
+    "slurm_futures/node/job.sh.j2",
+    "slurm_futures/node/array.sh.j2",
 }
 
 pytestmark = pytest.mark.skipif(
@@ -98,7 +98,10 @@ def test_wheel_has_all_of_the_package_and_nothing_else(distributions: Path) -> N
         names = set(archive.namelist())
 
     packages = {name.partition("/")[0] for name in names}
-    assert {"slurm_futures/py.typed", "slurm_futures/worker.py"} | _TEMPLATES <= names
+    assert {
+        "slurm_futures/py.typed",
+        "slurm_futures/node/worker.py",
+    } | _TEMPLATES <= names
     assert {one for one in packages if ".dist-info" not in one} == {"slurm_futures"}
 
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_futures.errors import SchedulerError
 from slurm_futures.schedulers.base import BatchScript, Ending, JobId, Row
-from slurm_futures.schedulers.local_launch import prepare
+from slurm_futures.schedulers.local.launch import prepare
 from tests.stand_in.formats import expand, format_indices, parse_indices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slurm_futures.schedulers.local import LocalScheduler
+    from slurm_futures.schedulers.local.scheduler import LocalScheduler
 
 _BITSTR_LEN = 63  # characters of %K, unless SLURM_BITSTR_LEN=0
 #: Those of sbatch that take no value.

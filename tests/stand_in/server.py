@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from slurm_futures.schedulers.local import LocalScheduler
+from slurm_futures.schedulers.local.scheduler import LocalScheduler
 from tests.stand_in.commands import Answer, Commands, Request
 from tests.waiting import assert_soon
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.cluster.slurm_cluster import SlurmCluster
+from tests.slurm.slurm_cluster import SlurmCluster
 from tests.stand_in import Fault, StandInSlurm
 from tests.waiting import assert_soon
 

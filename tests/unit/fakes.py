@@ -9,31 +9,36 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slurm_futures import worker
-from slurm_futures.directories import RunDirectory, Submission
-from slurm_futures.endings import JobEndings
-from slurm_futures.errors import InitializerFailed, SchedulerError, SubmitError
-from slurm_futures.future import ChunkFuture, SlurmFuture
-from slurm_futures.job_requests import JobRequest
-from slurm_futures.open_submission import OpenSubmission
-from slurm_futures.pickler import CLOUDPICKLE_VERSION, dump
-from slurm_futures.poller import Poller
-from slurm_futures.retries import Retries
+from slurm_futures.calls.call import PickledCall, dump_arguments
+from slurm_futures.calls.future import ChunkFuture, SlurmFuture
+from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION, dump
+from slurm_futures.calls.request import JobRequest
+from slurm_futures.errors import (
+    InitializerFailed,
+    JobState,
+    Refusal,
+    SchedulerError,
+    SubmitError,
+)
+from slurm_futures.jobs.closer import JobEndings
+from slurm_futures.jobs.open_submission import OpenSubmission
+from slurm_futures.jobs.poller import Poller
+from slurm_futures.jobs.retries import Retries
+from slurm_futures.jobs.settler import Settler
+from slurm_futures.jobs.track import Track, Work
+from slurm_futures.node import exceptions, formats, worker
+from slurm_futures.runs.calls_file import write_calls
+from slurm_futures.runs.run import RunDirectory
+from slurm_futures.runs.submission import Submission
 from slurm_futures.schedulers.base import (
     BatchScript,
     Ending,
     JobId,
-    JobState,
     Limits,
-    Refusal,
     Row,
     Snapshot,
 )
-from slurm_futures.script import SbatchOptions
-from slurm_futures.serialization import PickledCall, dump_arguments, write_calls
-from slurm_futures.settling import Settler
-from slurm_futures.staging import Kind
-from slurm_futures.tracking import Track, Work
+from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
 
 #: Any: what a calls file tells of the client.
 CONTEXT: dict[str, Any] = {
@@ -251,13 +256,13 @@ class FakeJobs:
         """Do what the script does first; return the job directory."""
         path = self.submission.job(index).path
         path.mkdir(exist_ok=True)
-        worker.leave_mark(f"{path}/started", f"c17 {self.job_id.task(index)} 0")
+        formats.leave_mark(f"{path}/started", f"c17 {self.job_id.task(index)} 0")
         return path
 
     def write_outcome(self, index: int, value: object, position: int = 0) -> None:
         """Leave the value of a call, as the attempt at a job that is cut short does."""
         outcomes = worker.OutcomesFile(str(self.begin(index)))
-        outcomes.append(position, worker.VALUE, dump(value))
+        outcomes.append(position, formats.VALUE, dump(value))
 
     def publish(self, index: int, *records: tuple[int, int, bytes]) -> None:
         """Let a job end with these outcomes: position, kind, and payload of each."""
@@ -265,28 +270,28 @@ class FakeJobs:
         for record in records:
             outcomes.append(*record)
         outcomes.publish()
-        worker.leave_mark(str(self._mark(index)), "0")
+        formats.leave_mark(str(self._mark(index)), "0")
 
     def finish(self, index: int = 0, value: object = None) -> None:
         """Let a job end well, with the value of its only call."""
         self.publish(index, value_of(0, value))
 
     def raise_in_call(
-        self, index: int, error: BaseException, kind: int = worker.EXCEPTION
+        self, index: int, error: BaseException, kind: int = formats.EXCEPTION
     ) -> None:
         """Let a job end with an exception of its call, or of its initializer."""
-        self.publish(index, (0, kind, dump(worker.describe_exception(error))))
+        self.publish(index, (0, kind, dump(exceptions.describe(error))))
 
     def die(self, index: int = 0, exit_code: int = 1) -> None:
         """Let the script see its worker die."""
         self.begin(index)
-        worker.leave_mark(f"{self._mark(index)}.died", str(exit_code))
+        formats.leave_mark(f"{self._mark(index)}.died", str(exit_code))
 
     def be_ended_by_slurm(self, index: int, log: str) -> None:
         """Let Slurm end a job, with SIGTERM and a line in its log."""
         self.begin(index)
-        self.submission.run.logs.joinpath(str(self.job_id.task(index))).write_text(log)
-        worker.leave_mark(f"{self._mark(index)}.ending", "143")
+        self.submission.logs.joinpath(str(self.job_id.task(index))).write_text(log)
+        formats.leave_mark(f"{self._mark(index)}.ending", "143")
 
     def _mark(self, index: int) -> Path:
         return finished_path(self.submission, index)
@@ -294,12 +299,12 @@ class FakeJobs:
 
 def value_of(position: int, value: object) -> tuple[int, int, bytes]:
     """Return the outcome of a call that went well."""
-    return position, worker.VALUE, dump(value)
+    return position, formats.VALUE, dump(value)
 
 
 def error_of(position: int, error: BaseException) -> tuple[int, int, bytes]:
     """Return the outcome of a call that raised."""
-    return position, worker.EXCEPTION, dump(worker.describe_exception(error))
+    return position, formats.EXCEPTION, dump(exceptions.describe(error))
 
 
 def make_jobs(
@@ -357,4 +362,4 @@ class WatchedPoller:
 
 def finished_path(submission: Submission, index: int) -> Path:
     """Return where the mark of a job appears."""
-    return submission.path / "finished" / worker.block_of(index) / str(index)
+    return submission.path / "finished" / formats.block_of(index) / str(index)

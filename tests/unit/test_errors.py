@@ -11,15 +11,16 @@ from slurm_futures import errors
 from slurm_futures.errors import (
     InitializerFailed,
     JobFailed,
+    JobState,
     OptionError,
     OutcomeNotReadable,
+    Refusal,
     RemoteTraceback,
     SchedulerError,
     SlurmFuturesError,
     SubmitError,
     words_of,
 )
-from slurm_futures.schedulers.base import JobState, Refusal
 
 JOB_ERRORS: list[type[JobFailed]] = [JobFailed, *JobFailed.__subclasses__()]
 FACTS: dict[str, Any] = {  # Any: the arguments of the constructor

@@ -2,9 +2,11 @@
 
 import ast
 import importlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,105 +15,117 @@ import slurm_futures
 
 ROOT = Path(slurm_futures.__file__).parent
 
-#: Imports go downwards only: each module may import those of the lines below its own.
-LAYERS = [
-    "__main__",
-    "cli",
-    "executor demo",
-    "session mapping arguments",
-    "poller pool canceller",
-    "inspection pool_inspection",
-    "endings submitter progress sharing pace",
-    "settling sending open_submission places post_mortem pending pool_units "
-    "pool_workers",
-    "job_requests",
-    "staging retries future",
-    "pool_directory script serialization",
-    "directories",
-    "tracking",
-    "schedulers.slurm schedulers.local",
-    "schedulers.queue_cache schedulers.local_launch schedulers.local_queue "
-    "schedulers.parsing schedulers.processes",
-    "schedulers.local_submission",
-    "errors threads files pickler outage",
-    "schedulers.base",
-    "worker pool_worker by_value call_errors start __init__ schedulers.__init__",
-]
-_LEVELS = {name: level for level, line in enumerate(LAYERS) for name in line.split()}
+#: Each room may import those to its right. Imports for types count, too.
+ROOMS = (
+    "__main__ command executor session pool jobs runs calls schedulers errors node"
+).split()
 
-#: Modules that may import what is heavy, or starts programs.
+#: What is heavy, or starts programs, and the rooms or modules that may import it.
 ONLY_IN = {
-    "jinja2": {"script"},
-    # The worker does so when a value cannot be pickled by reference.
-    "cloudpickle": {"pickler", "worker", "by_value"},
-    "subprocess": {"schedulers.slurm", "schedulers.processes"},
+    "jinja2": {"runs.script"},
+    "cloudpickle": {"calls.pickler", "node"},
+    "subprocess": {"schedulers"},
 }
-#: They run on the nodes, as copies without the package.
-ON_NODES = ["worker", "pool_worker", "by_value", "call_errors"]
 
 
 def find_modules() -> dict[str, ast.Module]:
-    """Parse each module of the package."""
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(
-            path.read_text("utf-8")
-        )
-        for path in ROOT.rglob("*.py")
-    }
+    """Parse each module of the package; a room's name stands for its `__init__`."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text("utf-8"))
+    del found["__init__"]  # the public names, and the version
+    return found
 
 
 MODULES = find_modules()
 
 
-def imports_of(tree: ast.AST) -> Iterator[str]:
-    """Yield the names that are imported when the program runs, not for types only."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
+def imports_of(name: str) -> Iterator[str]:
+    """Yield all that a module imports, for types as well, with full names."""
+    for node in ast.walk(MODULES[name]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.module is not None
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        else:
-            yield from imports_of(node)
+            base = node.module or ""
+            if node.level:  # only in `node`, which has another name in jobs
+                assert node.level == 1
+                base = f"slurm_futures.node.{base}".rstrip(".")
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def our_imports(name: str) -> set[str]:
     """Return the modules of the package that a module imports."""
-    found = set()
-    for each in imports_of(MODULES[name]):
-        inner = each.removeprefix("slurm_futures.")
-        if inner != each and inner in _LEVELS:
-            found.add(inner)
-    return found
+    names = {each.removeprefix("slurm_futures.") for each in imports_of(name)}
+    return names & MODULES.keys() - {name}
+
+
+def room_of(name: str) -> str:
+    """Return the folder of a module, or the module itself where it is in none."""
+    return name.partition(".")[0]
 
 
 def test_every_module_has_its_place() -> None:
-    """A new module says where it belongs."""
-    assert sorted(MODULES) == sorted(_LEVELS)
+    """The listing of the package is the glossary: it stays short."""
+    assert {room_of(name) for name in MODULES} == set(ROOMS)
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_imports_go_downwards_only(name: str) -> None:
-    """No cycles, and no lower module that knows a higher one."""
-    level = _LEVELS.get(name, 0)
+def test_imports_go_to_the_right_only(name: str) -> None:
+    """No room knows one to its left."""
+    place = ROOMS.index(room_of(name))
 
-    assert [each for each in our_imports(name) if _LEVELS[each] <= level] == []
+    assert [
+        each for each in our_imports(name) if ROOMS.index(room_of(each)) < place
+    ] == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """No cycle, also within a room."""
+    graph = {name: our_imports(name) for name in MODULES}
+
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_module_is_not_too_long(name: str) -> None:
+    """One idea each."""
+    path = ROOT.joinpath(*name.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+    assert len(file.read_text("utf-8").splitlines()) <= 450
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_library_is_imported_in_its_place_only(library: str) -> None:
     """What is heavy, or dangerous, has one home."""
-    users = {name for name in MODULES if library in imports_of(MODULES[name])}
+    users = {name for name in MODULES if library in imports_of(name)}
 
-    assert users <= ONLY_IN[library]
+    assert {
+        name for name in users if not {name, room_of(name)} & ONLY_IN[library]
+    } == set()
 
 
-def test_poller_does_not_know_slurm() -> None:
-    """The protocol is all that it needs."""
-    assert not {"schedulers.slurm", "schedulers.local"} & our_imports("poller")
+def test_threads_are_started_in_two_places_only() -> None:
+    """Where it is known when they end."""
+    starters = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "threading.Thread"
+    }
+
+    assert starters == {"jobs.threads", "schedulers.local.scheduler"}
+
+
+def test_jobs_do_not_know_slurm() -> None:
+    """The protocol is all that they need."""
+    users = [name for name in MODULES if room_of(name) in {"jobs", "pool", "runs"}]
+    backends = {"schedulers.slurm", "schedulers.local.scheduler"}
+
+    assert [name for name in users if our_imports(name) & backends] == []
 
 
 def test_no_module_reads_the_wall_clock() -> None:
@@ -130,21 +144,31 @@ def test_no_module_reads_the_wall_clock() -> None:
     assert [name for name in words if words[name] & forbidden] == []
 
 
-@pytest.mark.parametrize("name", ON_NODES)
-def test_worker_needs_the_standard_library_alone(name: str, tmp_path: Path) -> None:
-    """It runs from its copy, with nothing else in reach."""
-    copy = tmp_path / f"{name}.py"
-    copy.write_bytes((ROOT / f"{name}.py").read_bytes())
-
+@pytest.mark.parametrize("name", [each for each in MODULES if room_of(each) == "node"])
+def test_nodes_need_the_standard_library_alone(name: str) -> None:
+    """What runs there is a copy, with nothing else in reach."""
     outside = [
         each
-        for each in imports_of(MODULES[name])
-        if each.partition(".")[0] not in {*sys.stdlib_module_names, "cloudpickle"}
+        for each in imports_of(name)
+        if each.partition(".")[0]
+        not in {*sys.stdlib_module_names, "cloudpickle", "slurm_futures"}
     ]
-    answer = run_python(f"import sys; sys.path.insert(0, {str(tmp_path)!r})", name)
 
     assert outside == []
-    assert not {"slurm_futures", "typing", "pathlib", "cloudpickle"} & answer
+    assert {room_of(each) for each in our_imports(name)} <= {"node"}
+
+
+def test_start_of_a_job_loads_little(tmp_path: Path) -> None:
+    """It is paid once for each job."""
+    shutil.copytree(ROOT / "node", tmp_path / "node_copy")
+
+    loaded = run_python(f"sys.path.insert(0, {str(tmp_path)!r})", "node_copy.worker")
+
+    ours = {name.partition(".")[2] for name in loaded if name.startswith("node_copy.")}
+    assert not {"typing", "pathlib", "cloudpickle", "pickle", "contextlib"} & loaded
+    assert ours == set(
+        "worker formats calls_file modules runner streams values".split()
+    )
 
 
 def run_python(setup: str, module: str) -> set[str]:

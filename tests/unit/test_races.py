@@ -16,16 +16,18 @@ from typing import Any
 
 import pytest
 
-from slurm_futures import SlurmExecutor, worker
-from slurm_futures.errors import JobCancelled
-from slurm_futures.future import ChunkFuture, SlurmFuture
-from slurm_futures.job_requests import JobRequest
-from slurm_futures.pickler import dump
-from slurm_futures.pool import Pool
-from slurm_futures.schedulers.base import JobId, Refusal
-from slurm_futures.serialization import PickledCall, dump_arguments
+from slurm_futures import SlurmExecutor
+from slurm_futures.calls.call import PickledCall, dump_arguments
+from slurm_futures.calls.future import ChunkFuture, SlurmFuture
+from slurm_futures.calls.pickler import dump
+from slurm_futures.calls.request import JobRequest
+from slurm_futures.errors import JobCancelled, Refusal
+from slurm_futures.jobs.track import Track
+from slurm_futures.node import formats, worker
+from slurm_futures.pool.pool import Pool
+from slurm_futures.schedulers.base import JobId
+from slurm_futures.schedulers.sbatch_options import Kind
 from slurm_futures.session import Session
-from slurm_futures.staging import Kind
 from tests.unit.fakes import (
     FakeScheduler,
     accept_and_fail,
@@ -79,13 +81,13 @@ def submit(executor: SlurmExecutor) -> SlurmFuture[Any]:
 def publish(future: SlurmFuture[Any], record: tuple[int, int, bytes]) -> None:
     """Let the job of a call end with this outcome."""
     track = future.track
-    assert track is not None
+    assert isinstance(track, Track)
     path = track.submission.job(track.index).path
     path.mkdir()
     outcomes = worker.OutcomesFile(str(path))
     outcomes.append(*record)
     outcomes.publish()
-    worker.leave_mark(str(finished_path(track.submission, track.index)), "0")
+    formats.leave_mark(str(finished_path(track.submission, track.index)), "0")
 
 
 def in_thread(function: Callable[[], object]) -> threading.Thread:
@@ -247,7 +249,7 @@ def test_cancel_of_a_chunk_whose_parts_are_in_two_pools(make: MakeExecutor) -> N
     (home.path / f"claims/0-999/{number}").symlink_to("0001-0")
 
     executor.shutdown(wait=False, cancel_futures=True)
-    outcome = worker.pack_outcome(*value_of(0, 5))
+    outcome = formats.pack_outcome(*value_of(0, 5))
     (home.path / f"finished/0-999/{number}").write_bytes(outcome)
 
     cancelled, value = chunk.result(PATIENCE)

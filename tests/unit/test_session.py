@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurm_futures import SlurmExecutor
-from slurm_futures.submitter import Submitter
+from slurm_futures.jobs.submitter import Submitter
 from tests.waiting import assert_soon
 
 PATIENCE = 30  #: seconds

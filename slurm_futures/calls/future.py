@@ -1,0 +1,242 @@
+"""Futures that know their job.
+
+Only the poller settles them, apart from `cancel`, which may come from any thread.
+The state that `concurrent.futures` keeps stays PENDING until then: this is what lets
+`Future.cancel` work for a call that runs already. `running()` tells what is known of
+the job instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from slurm_futures.calls.outcome import Outcome
+from slurm_futures.errors import JobState
+
+T = TypeVar("T")
+
+#: Seconds after which a thread that waits looks around. CPython overlooks a signal that
+#: comes just before it begins to wait without a timeout, such as Ctrl-C.
+LOOK_AROUND = 1.0
+
+
+class JobFiles(Protocol):
+    """Where a job leaves its files."""
+
+    @property
+    def path(self) -> Path:
+        """The job directory."""
+
+    def stdout(self) -> str:
+        """Return what the job has printed."""
+
+    def stderr(self) -> str:
+        """Return what the job has printed to stderr."""
+
+
+class Job(Protocol):
+    """What a future shows of the job that runs its call; `jobs/track.py` is one."""
+
+    @property
+    def job_id(self) -> object:
+        """Its id, which prints as squeue does."""
+
+    @property
+    def state(self) -> JobState:
+        """Slurm's last word."""
+
+    @property
+    def started(self) -> bool:
+        """Whether it is known to have begun."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    @property
+    def directory(self) -> JobFiles:
+        """Where it leaves its files."""
+
+
+class SlurmFuture(Future[T], Generic[T]):
+    """The result of one call that runs as a Slurm job."""
+
+    #: How many outcomes the future waits for.
+    size = 1
+
+    def __init__(self, on_cancel: Callable[[SlurmFuture[Any]], None]) -> None:
+        super().__init__()
+        self._on_cancel = on_cancel
+        #: What is known of the job; set by the submitter once the job exists.
+        self.track: Job | None = None
+        self._other_tracks: tuple[Job, ...] = ()
+        self._waits_again = False
+        #: The errors of earlier attempts, by the position of the call (`Retries`).
+        self.failures: dict[int, list[BaseException]] = {}
+
+    def cancel(self) -> bool:
+        """Cancel the call, even if it runs already: its job is sent an scancel.
+
+        Returns:
+            False only if the future is done already with a result or an exception.
+        """
+        with self._condition:
+            if self._state in {"RUNNING", "FINISHED"}:
+                return False
+            first = self._state == "PENDING"
+            if first:
+                self._state = "CANCELLED"
+                self._condition.notify_all()
+                # Waiters learn of it here: no worker will ever pick this call up.
+                super().set_running_or_notify_cancel()
+        if first:
+            # Before the callbacks, which may raise, or wait for the end of the job.
+            self._on_cancel(self)
+            self._invoke_callbacks()  # type: ignore[attr-defined]
+        return True
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the call returned, or raise what it raised.
+
+        Raises:
+            TimeoutError: it is not done after so many seconds.
+            CancelledError: it was cancelled.
+        """
+        try:
+            self._wait(timeout)
+            return super().result(0)
+        finally:
+            # As in the standard library: no cycle of exception, frame and future.
+            self = None  # type: ignore[assignment]  # noqa: PLW0642
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call raised, or None; the rest is as for `result`."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._condition:
+            while not self.done():
+                left = LOOK_AROUND
+                if deadline is not None:
+                    left = min(left, deadline - time.monotonic())
+                if left <= 0:
+                    return
+                self._condition.wait(left)
+
+    def running(self) -> bool:
+        """Whether a job is known to have started and the call is not done.
+
+        It is not between two attempts (`Retries`).
+        """
+        if self.done() or self._waits_again:
+            return False
+        return any(track.started for track in self.open_tracks())
+
+    def wait_again(self) -> None:
+        """Take that the call waits for a job, though the one that ran it lives on."""
+        self._waits_again = True
+
+    def add_track(self, track: Job) -> None:
+        """Take that calls of this future have become a job; the submitter's part."""
+        earlier = self.track
+        if earlier is not None and earlier is not track and not earlier.closed:
+            self._other_tracks = (*self._other_tracks, earlier)
+        self.track = track
+        self._waits_again = False
+
+    def open_tracks(self) -> list[Job]:
+        """Return the jobs that still run or wait for this future."""
+        tracks = (*self._other_tracks, self.track)
+        return [each for each in tracks if each is not None and not each.closed]
+
+    @property
+    def job_id(self) -> str | None:
+        """The id as squeue prints it, such as "4211_7"; None before there is a job."""
+        return None if self.track is None else str(self.track.job_id)
+
+    @property
+    def state(self) -> JobState | None:
+        """Slurm's last word on the job; None before there is a job.
+
+        It is as old as the last squeue, up to a minute while nothing changes.
+        """
+        return None if self.track is None else self.track.state
+
+    @property
+    def attempts(self) -> int:
+        """How many jobs the call has had, or will have once the next one exists."""
+        return 1 + len(self.failures.get(0, ()))
+
+    @property
+    def earlier_errors(self) -> tuple[BaseException, ...]:
+        """Why the earlier attempts failed, if the executor has `retries`."""
+        return tuple(self.failures.get(0, ()))
+
+    @property
+    def directory(self) -> Path | None:
+        """The job directory; None before there is a job, made when the job starts."""
+        return None if self.track is None else self.track.directory.path
+
+    def stdout(self) -> str:
+        """Return what the job has printed so far; "" before it has started.
+
+        With `keep="failed"` the files of calls that went well are removed when the
+        executor shuts down; the text is empty from then on.
+        """
+        return "" if self.track is None else self.track.directory.stdout()
+
+    def stderr(self) -> str:
+        """Return what the job has printed to stderr so far, like `stdout`."""
+        return "" if self.track is None else self.track.directory.stderr()
+
+    def settle(self, position: int, outcome: Outcome) -> None:  # noqa: ARG002  (the only one)
+        """Take the outcome of a call; called by the poller and the submitter.
+
+        A future that has been cancelled in the meantime stays cancelled.
+        """
+        with contextlib.suppress(InvalidStateError):
+            if outcome.exception is None:
+                self.set_result(outcome.value)
+            else:
+                self.set_exception(outcome.exception)
+
+    def __repr__(self) -> str:
+        if self.done():
+            word = "cancelled" if self.cancelled() else "finished"
+        else:
+            word = "running" if self.running() else "pending"
+        job = "" if self.track is None else f" job={self.job_id}"
+        return f"<{type(self).__name__} at {id(self):#x} state={word}{job}>"
+
+
+class ChunkFuture(SlurmFuture["list[Outcome]"]):
+    """The outcomes of several calls of one `map` that share a job, in their order.
+
+    Its result is a list, complete once each call has ended, by whichever job.
+    """
+
+    def __init__(
+        self, on_cancel: Callable[[SlurmFuture[Any]], None], size: int
+    ) -> None:
+        super().__init__(on_cancel)
+        self.size = size
+        self._outcomes: list[Outcome | None] = [None] * size
+        self._missing = size
+
+    def settle(self, position: int, outcome: Outcome) -> None:
+        """Take the outcome of one call; a second one of the same call is dropped."""
+        if not self._missing or self._outcomes[position] is not None:
+            return
+        self._outcomes[position] = outcome
+        self._missing -= 1
+        if self._missing == 0:
+            outcomes, self._outcomes = self._outcomes, []
+            with contextlib.suppress(InvalidStateError):
+                self.set_result(outcomes)  # type: ignore[arg-type]  # none is missing

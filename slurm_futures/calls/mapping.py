@@ -1,0 +1,104 @@
+"""The two ends of `SlurmExecutor.map`: items to requests, futures to results.
+
+No state of the executor is known here. The iterator of results keeps no reference to
+what it has yielded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from slurm_futures.calls.future import ChunkFuture, SlurmFuture
+from slurm_futures.calls.outcome import Outcome
+from slurm_futures.calls.pickler import dump
+from slurm_futures.calls.request import JobRequest
+from slurm_futures.calls.shared_objects import CallPickler
+
+Chunk = tuple[tuple[Any, ...], ...]
+
+
+def pickle_function(fn: Callable[..., Any]) -> bytes | Exception:
+    """Pickle the function of a map; its calls fail with the error if there is one."""
+    try:
+        return dump(fn)
+    except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
+        return error
+
+
+def make_request(
+    future: SlurmFuture[Any],
+    function: bytes | Exception,
+    chunk: Chunk,
+    pickler: CallPickler,
+) -> JobRequest:
+    """Pickle the calls of a chunk; those that cannot be pickled fail on the spot."""
+    positions, calls = [], []
+    for position, args in enumerate(chunk):
+        try:
+            if isinstance(function, Exception):
+                raise function
+            calls.append(pickler.pickle(function, args, {}))
+        except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
+            future.settle(position, Outcome(exception=error))
+        else:
+            positions.append(position)
+    return JobRequest(future, positions, calls)
+
+
+def chunked(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[Chunk]:
+    """Yield the items in tuples of this size; the last one may be shorter."""
+    while chunk := tuple(itertools.islice(items, size)):
+        yield chunk
+
+
+def results(
+    futures: deque[SlurmFuture[Any]],
+    deadline: float | None,
+    submit_next: Callable[[], list[SlurmFuture[Any]]],
+) -> Iterator[Any]:
+    """Yield results in order; cancel the rest when closed or when one is late."""
+    try:
+        while futures:
+            futures.extend(submit_next())
+            yield from _take_result(futures.popleft(), deadline)
+    finally:
+        while futures:
+            futures.popleft().cancel()
+
+
+def _take_result(future: SlurmFuture[Any], deadline: float | None) -> Iterator[Any]:
+    """Yield what a future holds, keeping no reference to it."""
+    try:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        result = future.result(left)
+    finally:
+        future.cancel()
+        chunked = isinstance(future, ChunkFuture)
+        del future
+    values = result if chunked else [result]
+    del result
+    values.reverse()
+    while values:
+        yield _unwrap(values.pop()) if chunked else values.pop()
+
+
+def _unwrap(outcome: Outcome) -> Any:
+    if outcome.exception is not None:
+        raise outcome.exception
+    return outcome.value
+
+
+def check_buffersize(buffersize: object) -> None:
+    """See that a map can read ahead so far, with the errors of Python 3.14.
+
+    Raises:
+        ValueError, TypeError: as there.
+    """
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")

@@ -1,0 +1,79 @@
+"""The line on stderr that `progress=True` shows: what counts the calls of an executor.
+
+It is written when calls end, in the thread that settles them; on a terminal it is
+rewritten in place, elsewhere (a log file) a line is added now and then.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+from slurm_futures.calls.outcome import Outcome
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+#: Seconds between two lines.
+_ON_TERMINAL, _ELSEWHERE = 0.1, 30.0
+
+
+class Progress:
+    """Counts calls; all methods may be called from any thread."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        # None where the descriptor was closed when Python started.
+        self._stream: TextIO | None = sys.stderr if stream is None else stream
+        self._terminal = self._stream is not None and self._stream.isatty()
+        self._lock = threading.RLock()
+        self._began_at = time.monotonic()
+        self._written_at = -float("inf")
+        self._total = self._done = self._failed = 0
+
+    def watch(self, future: Future[Any], calls: int) -> None:
+        """Count the calls of a new future, and count them again when it is done."""
+        with self._lock:
+            self._total += calls
+        future.add_done_callback(lambda done: self._count(done, calls))
+
+    def _count(self, future: Future[Any], calls: int) -> None:
+        failed = calls if _has_failed(future) else _count_failures(future.result())
+        with self._lock:
+            self._done += calls
+            self._failed += failed
+            if self._is_due():
+                self._write()
+
+    def _is_due(self) -> bool:
+        interval = _ON_TERMINAL if self._terminal else _ELSEWHERE
+        late = time.monotonic() - self._written_at >= interval
+        return late or self._done == self._total
+
+    def _write(self) -> None:
+        if self._stream is None:
+            return
+        self._written_at = time.monotonic()
+        seconds = self._written_at - self._began_at
+        failed = f", {self._failed} failed" if self._failed else ""
+        line = f"{self._done}/{self._total} calls done{failed}, {seconds:.0f} s"
+        if self._terminal:
+            end = "\n" if self._done == self._total else ""
+            self._stream.write(f"\r\x1b[K{line}{end}")
+        else:
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+
+def _has_failed(future: Future[Any]) -> bool:
+    return future.cancelled() or future.exception() is not None
+
+
+def _count_failures(result: object) -> int:
+    """Count the failed calls of a chunk, whose future as a whole has a result."""
+    if not isinstance(result, list):
+        return 0
+    return sum(
+        isinstance(each, Outcome) and each.exception is not None for each in result
+    )

@@ -1,0 +1,1 @@
+"""From waiting calls to settled futures: submit, watch, judge, settle."""

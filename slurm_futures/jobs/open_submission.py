@@ -1,0 +1,217 @@
+"""A submission with jobs that are not over, and what a snapshot says about it.
+
+No I/O, no threads: the poller owns the objects, and decides what follows.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from slurm_futures.calls.future import SlurmFuture
+from slurm_futures.errors import JobState
+from slurm_futures.jobs.outage import Outage
+from slurm_futures.jobs.track import Track, Work
+from slurm_futures.node.formats import block_of
+from slurm_futures.schedulers.base import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slurm_futures.calls.request import JobRequest
+    from slurm_futures.runs.submission import Submission
+    from slurm_futures.runs.writer import Staged
+    from slurm_futures.schedulers.base import JobId
+    from slurm_futures.schedulers.sbatch_options import Kind
+
+
+#: States of jobs that wait for something; squeue shows what it is.
+_WAITING = frozenset({JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT})
+
+#: Stands for the future of a job that is closed: it is done.
+_NOBODY: SlurmFuture[Any] = SlurmFuture(lambda _: None)
+_NOBODY.cancel()
+
+
+@dataclass(slots=True)
+class OpenSubmission:
+    """The open jobs of one submission. Owned by the poller, but for throttles.
+
+    Attributes:
+        kind: what its jobs have in common.
+        label: what the jobs are called.
+        tracks: the open jobs by their index.
+        throttle: how many of them may run at the same time; None for no limit. Owned
+            by the submitter.
+        throttle_due: monotonic seconds when it is to be set again, if that has failed.
+            Owned by the submitter, too.
+        open_blocks: the number of open jobs in each directory of `finished`.
+        unstarted: jobs whose directory has not been seen yet.
+        unstarted_blocks: their number in each directory of `jobs`.
+        notable: jobs of which more is known than that they are pending.
+        suspects: jobs that may be over, about which something is to be decided.
+        told_to_end: jobs whose script has told that Slurm is ending them.
+        listed: whether the last snapshot listed any job of this submission.
+        snapshot_at: monotonic seconds of the last good snapshot.
+        reasons: why jobs are pending, as the last snapshot said.
+        throttled: jobs that waited for others of their array, as the last snapshot said
+            that had any.
+        throttled_at: monotonic seconds of that snapshot.
+        gone_since: monotonic seconds since when its directory is not there any more.
+        outage: since when its directory cannot be listed.
+    """
+
+    submission: Submission
+    job_id: JobId
+    kind: Kind
+    label: str
+    tracks: dict[int, Track]
+    throttle: int | None = None
+    throttle_due: float | None = None
+    open_blocks: dict[str, int] = field(default_factory=dict)
+    unstarted: set[int] = field(default_factory=set)
+    unstarted_blocks: dict[str, int] = field(default_factory=dict)
+    notable: set[int] = field(default_factory=set)
+    suspects: set[int] = field(default_factory=set)
+    told_to_end: set[int] = field(default_factory=set)
+    listed: bool = True
+    snapshot_at: float = -float("inf")
+    reasons: dict[str, list[range]] = field(default_factory=dict)
+    throttled: list[range] = field(default_factory=list)
+    throttled_at: float = -float("inf")
+    gone_since: float | None = None
+    outage: Outage = field(default_factory=Outage)
+
+    def __post_init__(self) -> None:
+        self.unstarted = set(self.tracks)
+        for index in self.tracks:
+            block = block_of(index)
+            self.open_blocks[block] = self.open_blocks.get(block, 0) + 1
+        self.unstarted_blocks = dict(self.open_blocks)
+
+    def close(self, index: int) -> None:
+        """Forget a job whose calls are all settled, and its block with the last one."""
+        track = self.tracks.pop(index, None)
+        if track is None:
+            return
+        track.closed = True
+        # A future knows its job: in a cycle its result would wait for the collector.
+        track.work = replace(track.work, future=_NOBODY)
+        self._forget_unstarted(index)
+        self.notable.discard(index)
+        self.suspects.discard(index)
+        _count_down(self.open_blocks, block_of(index))
+
+    def _forget_unstarted(self, index: int) -> None:
+        if index in self.unstarted:
+            self.unstarted.discard(index)
+            _count_down(self.unstarted_blocks, block_of(index))
+
+    def note_start(self, indices: set[int]) -> None:
+        """Take that these jobs have made their directories."""
+        for index in indices & self.unstarted:
+            self.tracks[index].note_start()
+            self._forget_unstarted(index)
+            self.notable.add(index)
+
+    def compare(self, rows: Iterable[Row], at: float) -> bool:
+        """Note what a snapshot says about each open job; return whether it is news.
+
+        The cost does not grow with the number of jobs that are pending as before.
+
+        Args:
+            rows: the rows of a snapshot with the id of this submission.
+            at: monotonic seconds, when the snapshot was asked for.
+        """
+        self.snapshot_at = at
+        # After a loss of its state slurmctld counts from an old id again.
+        rows = list(rows)
+        ours = [row for row in rows if row.directory in {"", str(self.submission.path)}]
+        self.listed = bool(ours)
+        self.reasons = {}
+        unlisted = set(self.tracks)
+        news = False
+        for row in ours:
+            for indices in row.indices or ():
+                listed = unlisted.intersection(indices)
+                unlisted -= listed
+                news |= self._see(listed, row, at)
+                self._note_reason(row, indices)
+        # A job that is no array; or all that is left of an array that was cancelled.
+        whole = next((row for row in ours if row.indices is None), None)
+        if whole is not None:
+            self._note_reason(whole, range(len(self.tracks)))
+            return self._see(unlisted, whole, at) or news
+        for index in unlisted:
+            id_taken = bool(rows) and not ours
+            news |= self.tracks[index].miss(at, id_taken=id_taken)
+            self._note_suspect(index)
+        self.notable |= unlisted
+        return news
+
+    def _see(self, indices: set[int], row: Row, at: float) -> bool:
+        if row.state is JobState.PENDING:
+            indices = indices & self.notable
+        news = False
+        for index in indices:
+            track = self.tracks[index]
+            news |= track.see(row.state, at)
+            self._note_suspect(index)
+            if track.plainly_pending:
+                self.notable.discard(index)
+            else:
+                self.notable.add(index)
+        return news
+
+    def _note_suspect(self, index: int) -> None:
+        track = self.tracks[index]
+        if track.over_since is not None or track.left_mark or track.given_up:
+            self.suspects.add(index)
+        else:
+            self.suspects.discard(index)
+
+    def _note_reason(self, row: Row, indices: range) -> None:
+        if row.state in _WAITING:
+            self.reasons.setdefault(row.reason, []).append(indices)
+
+
+def begin_tracking(
+    kind: Kind,
+    label: str,
+    staged: Staged,
+    job_id: JobId,
+    requests: list[JobRequest],
+) -> OpenSubmission:
+    """Track the jobs of a submission that the scheduler has accepted."""
+    submitted_at = time.monotonic()
+    array = staged.batch.array_size is not None
+    submission = staged.submission
+    home, calls = submission.path, submission.calls
+    tracks = {}
+    for index, request in enumerate(requests):
+        tracks[index] = Track(
+            job_id=job_id.task(index) if array else job_id,
+            index=index,
+            submission=submission,
+            work=Work(
+                future=request.future,
+                positions=request.positions,
+                kind=kind,
+                label=label,
+                calls=calls,
+                index=index,
+                home=home,
+            ),
+            submitted_at=submitted_at,
+        )
+        request.future.add_track(tracks[index])
+    return OpenSubmission(
+        submission, job_id, kind, label, tracks, staged.batch.throttle
+    )
+
+
+def _count_down(counts: dict[str, int], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

@@ -1,0 +1,449 @@
+"""The thread that settles futures: look, decide, act.
+
+    inbox  ----+
+    files  ----+--> look --> judge --> act: settle futures, cancel, explain, resubmit
+    queue  ----+
+
+Rules:
+- Only this thread settles futures of jobs, and it holds no lock while it does: the
+  callbacks of a future may submit.
+- What one submission does never ends the loop. If the thread ends all the same, every
+  open future fails with the cause.
+- Nothing here waits for a command of the scheduler: snapshots and explanations arrive
+  in the inbox, from threads of their own.
+- The thread exists only while a future is open.
+
+`look_pace.py` says when to look, `inspector.py` looks at submissions and decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from slurm_futures.calls.outcome import Outcome
+from slurm_futures.errors import SlurmFuturesError, words_of
+from slurm_futures.jobs.closer import JobEndings, may_live_on
+from slurm_futures.jobs.inspector import Inspector
+from slurm_futures.jobs.look_pace import Pace
+from slurm_futures.jobs.open_submission import OpenSubmission
+from slurm_futures.jobs.pending_reasons import PendingJobs
+from slurm_futures.jobs.queue_cache import QueueCache
+from slurm_futures.jobs.threads import Courier, WorkThread
+from slurm_futures.jobs.track import Track
+from slurm_futures.node.formats import GIVE_UP_PAUSE
+from slurm_futures.schedulers.base import Ending, Scheduler, Snapshot
+
+if TYPE_CHECKING:
+    from slurm_futures.schedulers.base import JobId
+
+logger = logging.getLogger("slurm_futures")
+
+
+@dataclass(frozen=True, slots=True)
+class _Explained:
+    """What the scheduler still knew about jobs that are over."""
+
+    endings: dict[JobId, Ending]
+    tracks: list[tuple[OpenSubmission, Track]]
+
+
+class Watched(Protocol):
+    """What the poller looks at besides submissions: a queue of calls."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether futures wait."""
+
+    def look(self) -> bool:
+        """Settle what is over; return whether there was any."""
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Fail all that is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    watched: Watched
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    functions: list[Callable[[], None]]
+
+    def run(self) -> None:
+        """Call the function, once, though two threads may come to it."""
+        with contextlib.suppress(IndexError):
+            _run_guarded(self.functions.pop())
+
+
+_Message = (
+    OpenSubmission | Track | Snapshot | _Explained | SlurmFuturesError | _Watch | _Call
+)
+
+
+class Poller:
+    """Watches the jobs of one executor until each of their calls has an outcome.
+
+    Args:
+        scheduler: where the jobs run.
+        endings: ends jobs and settles their calls.
+        grace: seconds to wait for the files of a job that is over.
+        pending_timeout: seconds after which a job that is pending fails; None: never.
+        cancel: takes the ids of jobs that should end.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        endings: JobEndings,
+        grace: float,
+        pending_timeout: float | None,
+        cancel: Callable[[list[JobId]], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._endings = endings
+        self._cache = QueueCache.of(scheduler)
+        self._grace = grace
+        self._cancel = cancel
+        self._pending = PendingJobs(pending_timeout)
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._explainer = Courier(self._explain, "slurm_futures-explainer")
+        self._lock = threading.RLock()
+        self._thread = WorkThread(self._run, "slurm_futures-poller", self._lock)
+        # From here on: state of the thread.
+        self._open: list[OpenSubmission] = []
+        self._watched: list[Watched] = []
+        self._cancelled: list[Track] = []
+        self._stopped: SlurmFuturesError | None = None  # what comes later fails too
+        self._pace = Pace()
+        self._inspector = Inspector(
+            endings,
+            self._pace,
+            grace,
+            cancel=self._cancel_jobs,
+            expect_change=self._expect_change,
+            explain=lambda opened, track: self._explainer.put([(opened, track)]),
+        )
+
+    def watch(self, opened: OpenSubmission) -> None:
+        """Begin to watch a submission; called from the submitter's thread."""
+        if not self._put(opened):
+            self._thread.work_here()
+
+    def watch_queue(self, watched: Watched) -> None:
+        """Begin to look at a queue, or go on with it; called from any thread.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        if not self._put(_Watch(watched)):
+            raise RuntimeError("can't start new thread")
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in the poller's thread soon; called from any thread."""
+        call = _Call([function])
+        if not self._put(call):
+            call.run()  # nobody else does anything
+
+    def _put(self, message: _Message) -> bool:
+        """Send a message; return False if no thread can be started to read it."""
+        self._inbox.put(message)
+        return self._thread.start()
+
+    def cancel(self, track: Track) -> None:
+        """Cancel a job whose future was cancelled, and watch it no more.
+
+        Called from any thread, whatever it is about: this takes no lock and starts
+        nothing. A job that is open has the thread already, or `watch` will start it.
+        """
+        self._inbox.put(track)
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Cancel all jobs and fail their futures; called from any thread."""
+        if not self._put(error):
+            self._stop(error)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is its thread."""
+        return self._thread.is_current
+
+    @property
+    def starts(self) -> int:
+        """How often a thread has begun."""
+        return self._thread.starts
+
+    def join(self) -> bool:
+        """Wait until nothing is open; return whether there was a thread to wait for."""
+        waited = self._thread.join()
+        self._explainer.join()
+        return waited
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            self._pace.note_news()
+            while self._stay():
+                self._receive(self._pace.delay())
+                self._look()
+        except BaseException as error:
+            logger.exception("the poller met an error that should not happen")
+            self._fail_everything(error)
+            self._leave()
+            raise
+
+    def _stay(self) -> bool:
+        """Whether there is something to watch; if not, the thread is over."""
+        with self._lock:
+            watched = any(each.is_open for each in self._watched)
+            if self._open or watched or not self._inbox.empty():
+                return True
+            self._cache.forget(self._take_snapshot)
+            self._thread.end()
+            return False
+
+    def _leave(self) -> None:
+        """Let another thread take what has arrived since the failure of this one."""
+        with self._lock:
+            self._cache.forget(self._take_snapshot)
+            self._thread.end()
+        if not self._inbox.empty():
+            self._thread.start()
+
+    def _receive(self, timeout: float) -> None:
+        """Handle what is in the inbox; wait for something to be there."""
+        with contextlib.suppress(queue.Empty):
+            self._handle(self._inbox.get(timeout=timeout))
+            while True:
+                self._handle(self._inbox.get_nowait())
+        self._forget_cancelled()
+
+    def _handle(self, message: _Message) -> None:
+        match message:
+            case OpenSubmission():
+                self._open.append(message)
+                self._pace.expect_change()
+                self._ask(self._scheduler.poll_interval)
+                if self._stopped is not None:
+                    self._stop(self._stopped)
+            case Track():
+                self._cancelled.append(message)
+            case Snapshot():
+                self._absorb(message)
+            case _Explained():
+                self._give_up(message)
+            case SlurmFuturesError():
+                self._stop(message)
+            case _Watch():
+                self._pace.note_news()
+                if message.watched not in self._watched:
+                    self._watched.append(message.watched)
+                if self._stopped is not None:
+                    message.watched.stop(self._stopped)
+            case _Call():
+                message.run()
+
+    def _expect_change(self) -> None:
+        """Look and ask often again: something has happened, or will soon."""
+        self._pace.expect_change()
+        self._ask(0)
+
+    def _ask(self, delay: float) -> None:
+        """Wish for a snapshot after these seconds, or as soon as one is allowed."""
+        interval = self._scheduler.poll_interval
+        self._cache.ask(self._take_snapshot, time.monotonic() + delay, interval)
+
+    def _take_snapshot(self, snapshot: Snapshot) -> None:
+        """Pass a snapshot on; called in the thread of the cache."""
+        self._inbox.put(snapshot)
+
+    def _forget_cancelled(self) -> None:
+        """Cancel the jobs of futures that were cancelled, all in one go."""
+        if not self._cancelled:
+            return
+        cancelled, self._cancelled = self._cancelled, []
+        submissions = {opened.submission.path: opened for opened in self._open}
+        found = []
+        for track in cancelled:
+            opened = submissions.get(track.submission.path)
+            if opened is not None and opened.tracks.get(track.index) is track:
+                found.append(track)
+                self._endings.close(opened, track)
+        self._cancel_jobs(found)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._open = [opened for opened in self._open if opened.tracks]
+
+    # Look.
+
+    def _look(self) -> None:
+        look_at = partial(
+            self._inspector.look_at, look_at_started=self._pace.begin_look()
+        )
+        for opened in self._open:
+            self._guard(opened, look_at)
+        self._pace.end_look()
+        self._cache.revive()
+        self._sweep()
+        for watched in self._watched:
+            self._look_at_queue(watched)
+
+    def _look_at_queue(self, watched: Watched) -> None:
+        try:
+            if watched.look():
+                self._pace.note_news()
+        except OSError as error:
+            logger.debug("%s", error)
+        except Exception as error:
+            logger.exception("an error that should not happen in a queue")
+            _run_guarded(partial(watched.stop, _internal_error(error)))
+
+    def _guard(
+        self, opened: OpenSubmission, act: Callable[[OpenSubmission], None]
+    ) -> None:
+        """Do something with a submission such that no other one suffers from it."""
+        try:
+            act(opened)
+        except OSError as error:
+            # No news: the directory cannot be read now, or no file can be opened.
+            logger.debug("job %s: %s", opened.job_id, error)
+        except Exception as error:
+            logger.exception("job %s: an error that should not happen", opened.job_id)
+            self._abandon(opened, error)
+
+    def _absorb(self, snapshot: Snapshot) -> None:
+        """Take in what a snapshot says about each open job."""
+        news: list[bool] = []
+
+        def compare(opened: OpenSubmission) -> None:
+            rows = snapshot.jobs.get(opened.job_id, ())
+            news.append(opened.compare(rows, snapshot.started_at))
+            self._end_late(opened, snapshot.started_at)
+
+        for opened in self._open:
+            if opened.job_id.cluster not in snapshot.silent:
+                self._guard(opened, compare)
+        self._sweep()
+        self._pace.note_answer(changed=any(news))
+        self._ask(self._scheduler.poll_interval * self._pace.query_factor)
+
+    def _end_late(self, opened: OpenSubmission, now: float) -> None:
+        """Cancel jobs that have not started in time, and fail their calls."""
+        late = list(self._pending.check(opened, now))
+        if late:
+            self._cancel_jobs([track for track, _ in late])
+        for track, error in late:
+            self._endings.fail(opened, track, error)
+
+    # Decide and act.
+
+    def _explain(self, lost: list[tuple[OpenSubmission, Track]]) -> None:
+        """Ask how jobs ended; called in the thread of the explainer."""
+        unclear = [track.job_id for _, track in lost if not _is_clear(track)]
+        endings: dict[JobId, Ending] = {}
+        if unclear:
+            try:
+                endings = dict(self._scheduler.explain(unclear))
+            except Exception as error:  # noqa: BLE001  (only fewer facts in the error)
+                logger.info("nothing more is known of %d jobs: %s", len(unclear), error)
+        if any(may_live_on(track) for _, track in lost):
+            time.sleep(GIVE_UP_PAUSE)
+        self._inbox.put(_Explained(endings, lost))
+
+    def _give_up(self, explained: _Explained) -> None:
+        """Fail the calls of jobs that are over, unless news came in the meantime."""
+        for opened, track in explained.tracks:
+            track.being_explained = False
+            if track.index in opened.tracks:
+                ending = explained.endings.get(track.job_id, Ending())
+                bury = partial(self._inspector.bury, track=track, ending=ending)
+                self._guard(opened, bury)
+        self._sweep()
+
+    def _stop(self, error: SlurmFuturesError) -> None:
+        """Fail every open future and cancel its job."""
+        self._stopped = error
+        for opened in self._open:
+            self._cancel_jobs(opened.tracks.values())
+            self._endings.fail_all(opened, error)
+        self._sweep()
+        for watched in self._watched:
+            watched.stop(error)
+
+    def _cancel_jobs(self, tracks: Iterable[Track]) -> None:
+        self._cancel([track.job_id for track in tracks if track.may_exist])
+
+    def _fail_everything(self, error: BaseException) -> None:
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            match message:
+                case OpenSubmission():
+                    self._open.append(message)
+                case _Watch() if message.watched not in self._watched:
+                    self._watched.append(message.watched)
+                case _Call():
+                    message.run()
+        for opened in self._open:
+            self._abandon(opened, error)
+        self._open = []
+        for watched in self._watched:
+            _run_guarded(partial(watched.stop, _internal_error(error)))
+
+    def _abandon(self, opened: OpenSubmission, error: BaseException) -> None:
+        """Fail the calls of a submission for an error of ours, come what may.
+
+        Its jobs are left alone: what they do is not lost, if somebody reads the error.
+        """
+        failure = _internal_error(error, opened)
+        try:
+            self._endings.fail_all(opened, failure)
+        except Exception:
+            logger.exception("job %s: its calls fail the plain way", opened.job_id)
+            for track in list(opened.tracks.values()):
+                work = track.work
+                opened.close(track.index)
+                for position in work.positions:
+                    outcome = Outcome(exception=failure.copy())
+                    with contextlib.suppress(BaseException):  # callbacks may raise
+                        work.future.settle(position, outcome)
+
+
+def _run_guarded(function: Callable[[], None]) -> None:
+    """Call a function that may settle futures, whose callbacks may raise anything."""
+    try:
+        function()
+    except BaseException:
+        logger.exception("an error that should not happen in %r", function)
+
+
+def _is_clear(track: Track) -> bool:
+    """Whether the job's own mark says all there is to say."""
+    return track.left_mark and track.over_since is None
+
+
+def _internal_error(
+    error: BaseException, opened: OpenSubmission | None = None
+) -> SlurmFuturesError:
+    jobs = "Its jobs may still run."
+    if opened is not None:
+        jobs = (
+            f"The job may still run: 'scancel {opened.job_id}' ends it, and what it "
+            f"leaves is in {opened.submission.path}."
+        )
+    failure = SlurmFuturesError(
+        f"slurm_futures met an error that should not happen.\nIt was "
+        f"{type(error).__name__}: {words_of(error)}. {jobs}\nPlease report it with its "
+        "traceback."
+    )
+    failure.__cause__ = error
+    return failure

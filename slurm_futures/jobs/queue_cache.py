@@ -1,0 +1,180 @@
+"""One squeue for all executors of a process, at most once in each interval.
+
+Executors subscribe while they have open jobs. A thread exists only while somebody
+waits for a snapshot; it is a daemon, so that a squeue that hangs never holds up the
+end of the program. A failed query is no news: it is told once in a while, asked again
+later and later, and nobody is called.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Hashable
+from typing import ClassVar
+
+from slurm_futures.errors import SchedulerError
+from slurm_futures.jobs.threads import WorkThread
+from slurm_futures.schedulers.base import Scheduler, Snapshot
+
+logger = logging.getLogger("slurm_futures")
+
+#: Seconds; the longest pause after failed queries, and between two warnings.
+_LONGEST_BACKOFF = 120.0
+_WARNING_INTERVAL = 300.0
+
+Subscriber = Callable[[Snapshot], None]
+
+
+class QueueCache:
+    """Asks a scheduler for its jobs on behalf of many.
+
+    Subscribers are called in the thread of the cache, with every good snapshot; they
+    must not block. All state is guarded by `_changed`; no lock is held while the
+    scheduler is asked or a subscriber is called.
+    """
+
+    _shared: ClassVar[weakref.WeakValueDictionary[Hashable, QueueCache]] = (
+        weakref.WeakValueDictionary()
+    )
+    _shared_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    @classmethod
+    def of(cls, scheduler: Scheduler) -> QueueCache:
+        """Return the cache that all schedulers of the same identity share."""
+        with cls._shared_lock:
+            cache = cls._shared.get(scheduler.identity)
+            if cache is None:
+                cache = cls._shared[scheduler.identity] = cls(scheduler)
+            return cache
+
+    @classmethod
+    def forget_all(cls) -> None:
+        """Start anew in a forked child, which has no thread of its parent."""
+        cls._shared = weakref.WeakValueDictionary()
+        cls._shared_lock = threading.Lock()
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._changed = threading.Condition()
+        self._wishes: dict[Subscriber, tuple[float, float]] = {}  # when, interval
+        self._thread = WorkThread(
+            self._serve, "slurm_futures-queue", self._changed, daemon=True
+        )
+        self._asked_at = -float("inf")
+        self._failures = 0
+        self._warned_at = -float("inf")
+
+    def ask(
+        self, subscriber: Subscriber, at: float, interval: float | None = None
+    ) -> None:
+        """Wish for a snapshot taken at this time (monotonic seconds) or soon after.
+
+        It comes no sooner than the interval of the subscriber allows (None: that of the
+        scheduler). Of several wishes of the same subscriber the earliest counts.
+        """
+        wish = at, self._scheduler.poll_interval if interval is None else interval
+        with self._changed:
+            self._wishes[subscriber] = min(wish, self._wishes.get(subscriber, wish))
+            self._changed.notify()
+        self._thread.start()
+
+    def revive(self) -> None:
+        """Start the thread if wishes wait since there could be none.
+
+        Results are found without the queue.
+        """
+        if self._wishes and not self._thread.exists:
+            self._thread.start()
+
+    def forget(self, subscriber: Subscriber) -> None:
+        """Drop the wish of a subscriber that has no open jobs any more."""
+        with self._changed:
+            self._wishes.pop(subscriber, None)
+            self._changed.notify()
+
+    def _serve(self) -> None:
+        while self._wait_until_due():
+            snapshot = self._query()
+            if snapshot is not None:
+                for subscriber in self._granted(snapshot):
+                    subscriber(snapshot)
+
+    def _wait_until_due(self) -> bool:
+        """Sleep until a query is due; return False once nobody wants one."""
+        with self._changed:
+            while self._wishes:
+                due = min(
+                    max(self._earliest(interval), at)
+                    for at, interval in self._wishes.values()
+                )
+                delay = due - time.monotonic()
+                if delay <= 0:
+                    return True
+                self._changed.wait(delay)
+            self._thread.end()
+            return False
+
+    def _earliest(self, interval: float | None = None) -> float:
+        if interval is None:
+            interval = self._scheduler.poll_interval
+        if self._failures:
+            backoff = interval * 2 ** min(self._failures - 1, 10)
+            interval = max(interval, min(backoff, _LONGEST_BACKOFF))
+        return self._asked_at + interval
+
+    def _query(self) -> Snapshot | None:
+        try:
+            snapshot = self._ask_scheduler()
+        except Exception as error:  # noqa: BLE001  (a failed query is no news)
+            self._failures += 1
+            self._tell(error)
+            return None
+        self._failures = 0
+        if snapshot.silent and self._may_warn():
+            names = ", ".join(sorted(map(str, snapshot.silent)))
+            logger.warning("no answer from cluster %s; its jobs are left alone", names)
+        return snapshot
+
+    def _ask_scheduler(self) -> Snapshot:
+        try:
+            return self._scheduler.query()
+        finally:
+            # A slurmctld that takes a minute to answer is given a rest, too.
+            self._asked_at = time.monotonic()
+
+    def _may_warn(self) -> bool:
+        now = time.monotonic()
+        if now - self._warned_at <= _WARNING_INTERVAL:
+            return False
+        self._warned_at = now
+        return True
+
+    def _tell(self, error: Exception) -> None:
+        if isinstance(error, SchedulerError) and self._failures == 1:
+            logger.info("the queue is not known for now: %s", error)
+        elif self._may_warn():
+            logger.warning(
+                "the queue could not be read %d times in a row; results are still "
+                "collected, and jobs that vanish are noticed later: %s",
+                self._failures,
+                error,
+            )
+
+    def _granted(self, snapshot: Snapshot) -> list[Subscriber]:
+        """Take the wishes that this snapshot fulfils."""
+        with self._changed:
+            granted = [
+                subscriber
+                for subscriber, (at, _) in self._wishes.items()
+                if at <= snapshot.started_at
+            ]
+            for subscriber in granted:
+                del self._wishes[subscriber]
+            return granted
+
+
+os.register_at_fork(after_in_child=QueueCache.forget_all)

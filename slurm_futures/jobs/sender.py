@@ -1,0 +1,207 @@
+"""Sends one submission until it is known whether there is a job.
+
+An sbatch that failed may have created its job all the same: then the queue is searched
+for the directory of the submission, which is unique, before anything is sent again.
+And should such a job turn up later still, its script finds that another attempt has
+taken its place, and ends at once. So no call ever runs twice on this account.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from slurm_futures.errors import JobState, Refusal, SchedulerError, SubmitError
+from slurm_futures.schedulers.base import JobId, Row, Scheduler
+
+if TYPE_CHECKING:
+    from slurm_futures.runs.writer import Staged
+
+logger = logging.getLogger("slurm_futures")
+
+#: Seconds; pauses after refusals that may pass double between these.
+_SHORTEST_BACKOFF, _LONGEST_BACKOFF = 1.0, 60.0
+#: Seconds for which a submission is tried before its futures fail.
+_PATIENCE = 6 * 3600.0
+#: Seconds after which a pause ends that nobody waits for any more.
+_WANTED_INTERVAL = 0.5
+#: Seconds after an ambiguous failure until a job that is not in the queue was never
+#: made. slurmctld may still work off what it was sent before it hung.
+_SEARCH_TIME = 20.0
+
+
+class Sender:
+    """Hands submissions to the scheduler; used by the submitter's thread alone.
+
+    Args:
+        scheduler: where the jobs will run.
+        changed: notified when all futures have failed, which ends a wait.
+        has_jobs: whether jobs of this executor are open, whose ends make room.
+
+    Attributes:
+        largest: how many jobs the next submission may hold, as far as refusals have
+            taught; None: nothing is known.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        changed: threading.Condition,
+        has_jobs: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._scheduler = scheduler
+        self._has_jobs = has_jobs
+        self._changed = changed
+        self._backoff = _SHORTEST_BACKOFF
+        self._refused_since: float | None = None
+        self.largest: int | None = None
+
+    def send(
+        self, staged: Staged, size: int, is_wanted: Callable[[], bool]
+    ) -> JobId | None:
+        """Submit until it is known that there is a job.
+
+        Args:
+            staged: the submission.
+            size: how many jobs it holds.
+            is_wanted: whether anybody still waits for them.
+
+        Returns:
+            None if the calls should be submitted once more, in smaller arrays, or if
+            all of them have been cancelled.
+
+        Raises:
+            SubmitError: the scheduler refused for good, or for too long.
+            OSError: the files of the submission cannot be changed any more.
+        """
+        self._refused_since = None  # each submission has the full patience
+        attempt = 1
+        while is_wanted():
+            batch = replace(staged.batch, arguments=(str(attempt),))
+            try:
+                job_id = self._scheduler.submit(batch)
+            except SubmitError as error:
+                if error.refusal is Refusal.QUOTA and self._has_jobs():
+                    self._refused_since = None  # it clears as they end
+                if error.refusal is Refusal.PERMANENT or self._is_too_late():
+                    raise
+                if self._shrink(error, size):
+                    return None
+                if error.refusal is Refusal.AMBIGUOUS:
+                    found = self._search(staged, attempt, is_wanted)
+                    if found is not None:
+                        if attempt > 1:  # it may be the job of an earlier one
+                            staged.submission.adopt(attempt, found.number)
+                        self._forgive()
+                        return found
+                    if self._is_too_late():
+                        raise  # nobody knows whether there is a job
+                    attempt += 1
+                    staged.submission.allow_attempt(attempt)
+                self._wait(error, size, is_wanted)
+            else:
+                self._forgive()
+                return job_id
+        return None
+
+    def _is_too_late(self) -> bool:
+        now = time.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+        return now - self._refused_since > _PATIENCE
+
+    def _forgive(self) -> None:
+        """Start anew after a success: short pauses, arrays may grow again."""
+        self._backoff = _SHORTEST_BACKOFF
+        if self.largest is not None:
+            self.largest *= 2
+
+    def _shrink(self, error: SubmitError, size: int) -> bool:
+        """Make later arrays smaller if the size may be why this one was refused."""
+        if error.refusal is Refusal.ARRAY_TOO_LARGE and size == 1:
+            raise error
+        if error.refusal in {Refusal.ARRAY_TOO_LARGE, Refusal.QUOTA} and size > 1:
+            self.largest = size // 2
+            logger.warning(
+                "a submission of %d jobs is sent in smaller arrays. %s", size, error
+            )
+            return True
+        return False
+
+    def _wait(
+        self, error: SubmitError, size: int, is_wanted: Callable[[], bool]
+    ) -> None:
+        """Let some time pass after a refusal, unless nobody waits any more."""
+        logger.warning(
+            "a submission of %d jobs is tried again in %g s. %s",
+            size,
+            self._backoff,
+            error,
+        )
+        self._pause(self._backoff, is_wanted)
+        self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF)
+
+    def _pause(self, seconds: float, is_wanted: Callable[[], bool]) -> None:
+        """Let some time pass, unless nobody waits for the jobs any more."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and is_wanted():
+            with self._changed:
+                self._changed.wait(min(left, _WANTED_INTERVAL))
+
+    def _search(
+        self, staged: Staged, attempt: int, is_wanted: Callable[[], bool]
+    ) -> JobId | None:
+        """Look for a job that sbatch may have made although it failed.
+
+        The directory of the submission tells it from all others. Queries that fail
+        tell nothing: only good ones, over some time, prove that there is no job. When
+        nobody waits any more there is one last look, so that the job is cancelled.
+        """
+        first_good: float | None = None
+        for pause in itertools.chain((0.5, 1, 2), itertools.repeat(5)):
+            self._pause(pause, is_wanted)
+            wanted = is_wanted()
+            if wanted and self._is_too_late():
+                return None
+            try:
+                snapshot = self._scheduler.query()
+            except SchedulerError as error:
+                logger.info("a submission may exist; the queue is unknown: %s", error)
+                if not wanted:
+                    return None
+                continue
+            for job_id, rows in sorted(
+                snapshot.jobs.items(), key=lambda item: -item[0].number
+            ):
+                ours = [row for row in rows if _is_ours(row, staged)]
+                if ours and not _was_turned_away(ours, attempt, staged):
+                    logger.warning("job %s: found after sbatch had failed", job_id)
+                    return job_id
+            if not wanted:
+                return None
+            anywhere = staged.batch.options.get("clusters") == "all"
+            if snapshot.silent and (
+                anywhere or snapshot.silent & staged.batch.clusters
+            ):
+                continue  # it may be there
+            first_good = first_good or snapshot.started_at
+            if snapshot.started_at - first_good >= _SEARCH_TIME:
+                return None
+        raise AssertionError("the loop has no end")
+
+
+def _was_turned_away(rows: list[Row], attempt: int, staged: Staged) -> bool:
+    """Whether a job has ended at once, since a later attempt had taken its place."""
+    ended = attempt > 1 and all(row.state.ended for row in rows)
+    return ended and not staged.submission.has_started()
+
+
+def _is_ours(row: Row, staged: Staged) -> bool:
+    # A request that was refused may leave a record that never started.
+    refused = row.state is JobState.FAILED and row.reason == "BadConstraints"
+    return row.directory == str(staged.submission.path) and not refused

@@ -1,0 +1,349 @@
+"""The thread that turns waiting calls into submissions.
+
+Submissions form by themselves: while one sbatch is under way, and for a short while
+after it, further calls wait in the outbox; then all of them with the same options
+become the next job array. A refusal that may pass is answered by waiting, one that
+the size may have caused by smaller arrays; only what would be refused again fails the
+futures, with the scheduler's own words.
+
+The thread exists only while there is something to submit, or to adjust: with
+`max_workers` the throttles of arrays are raised as the jobs of other arrays end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from slurm_futures.calls.request import JobRequest, fail_requests
+from slurm_futures.errors import (
+    OptionError,
+    SchedulerError,
+    SlurmFuturesError,
+    SubmitError,
+    is_passing,
+    words_of,
+)
+from slurm_futures.jobs.capacity import RETRY_INTERVAL, Places
+from slurm_futures.jobs.open_submission import OpenSubmission, begin_tracking
+from slurm_futures.jobs.sender import Sender
+from slurm_futures.jobs.threads import WorkThread
+from slurm_futures.jobs.track import Track
+from slurm_futures.runs.writer import not_written
+from slurm_futures.schedulers.base import JobId, Limits, Scheduler
+
+if TYPE_CHECKING:
+    from slurm_futures.runs.writer import Staged, Staging
+    from slurm_futures.schedulers.sbatch_options import Kind
+
+logger = logging.getLogger("slurm_futures")
+
+#: Seconds. Calls that come in a loop travel together: the first pause gathers them,
+#: later ones double while there is always more to send.
+_FIRST_PAUSE, _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05, 1.0
+
+#: Seconds for which the limits of the scheduler, or that they are not known, hold.
+_LIMITS_AGE = 300.0
+
+
+class Submitter:
+    """Sends what is put into its outbox.
+
+    The outbox and the places are guarded by `_changed`; no lock is held while files are
+    written or the scheduler is asked.
+
+    Args:
+        scheduler: where the jobs will run.
+        staging: writes the files of submissions.
+        max_workers: at most so many jobs at the same time; None for no limit.
+        watch: takes each submission that has been accepted.
+        cancel: takes jobs whose futures were cancelled while they were submitted.
+        on_full: called when requests wait since `max_workers` jobs are open.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        staging: Staging,
+        max_workers: int | None,
+        *,
+        watch: Callable[[OpenSubmission], None],
+        cancel: Callable[[list[Track]], None],
+        on_full: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._staging = staging
+        self._places = Places(max_workers)
+        self._watch = watch
+        self._cancel = cancel
+        self._on_full = on_full
+        self._changed = threading.Condition()
+        self._outbox: dict[Kind, tuple[str, list[JobRequest]]] = {}
+        self._thread = WorkThread(self._run, "slurm_futures-submitter", self._changed)
+        self._under_way: list[JobRequest] = []
+        # From here on: state of the thread.
+        self._limits_asked_at = -float("inf")
+        self._limits = Limits()
+        self._pause = _SHORTEST_PAUSE
+        self._rest_until = 0.0
+        self._sender = Sender(scheduler, self._changed, lambda: bool(self._places))
+
+    def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+        """Let these requests become jobs soon; called from any thread."""
+        with self._changed:
+            if kind in self._outbox:
+                self._outbox[kind][1].extend(requests)
+            else:
+                self._outbox[kind] = (label, list(requests))
+        self._wake()
+
+    def note_over(self, opened: OpenSubmission) -> None:
+        """Take that a job is over, which may let others run; called by the poller."""
+        with self._changed:
+            self._places.note_over(opened)
+            has_work = bool(self._outbox or self._places.to_raise())
+        if has_work:
+            self._wake()
+
+    def is_room_wanted(self, kind: Kind) -> bool:
+        """Whether other kinds of jobs wait since `max_workers` jobs are open."""
+        with self._changed:
+            return self._places.free() == 0 and any(
+                not request.future.done()
+                for other, (_, requests) in self._outbox.items()
+                if other != kind
+                for request in requests
+            )
+
+    def fail_waiting(self, error: SlurmFuturesError) -> None:
+        """Fail all futures that have no job yet.
+
+        A submission that is under way is cancelled as soon as there is a job.
+        """
+        with self._changed:
+            waiting = [requests for _, requests in self._outbox.values()]
+            waiting.append(self._under_way)
+            self._outbox = {}
+        for requests in waiting:
+            fail_requests(requests, error)
+        with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is its thread."""
+        return self._thread.is_current
+
+    @property
+    def starts(self) -> int:
+        """How often a thread has begun."""
+        return self._thread.starts
+
+    def join(self) -> bool:
+        """Wait until nothing can be sent now; return whether there was a thread."""
+        return self._thread.join()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        if not self._thread.start():
+            self._thread.work_here()
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            while self._has_work():
+                self._rest()
+                self._raise_throttles()
+                batch = self._next()
+                if batch is not None:
+                    self._submit(*batch)
+                self._rest_until = time.monotonic() + self._pause
+        except BaseException as error:
+            logger.exception("the submitter met an error that should not happen")
+            with self._changed:
+                self._thread.end()
+            self.fail_waiting(_internal_error(error))
+            raise
+
+    def _has_work(self) -> bool:
+        """Whether something can be done now; if not, the thread is over.
+
+        The next request, or the next job that is over, starts another one.
+        """
+        with self._changed:
+            if (self._outbox and self._places.free() != 0) or self._places.to_raise():
+                return True
+            self._thread.end()
+            is_full = bool(self._outbox)
+        if is_full:
+            self._on_full()
+        return False
+
+    def _rest(self) -> None:
+        """Let calls gather and the scheduler rest, longer and longer in a long row.
+
+        Where no job is open somebody waits for us: then there is no rest.
+        """
+        rested = False
+        with self._changed:
+            while self._places and (left := self._rest_until - time.monotonic()) > 0:
+                rested = True
+                self._changed.wait(left)
+        longer = min(2 * self._pause, _LONGEST_PAUSE)
+        self._pause = longer if rested else _SHORTEST_PAUSE
+        time.sleep(_FIRST_PAUSE)
+
+    def _next(self) -> tuple[Kind, str, list[JobRequest], int | None] | None:
+        """Take the requests that may become jobs now, if there are any."""
+        size = self._size()
+        while True:
+            with self._changed:
+                free = self._places.free()
+                if not self._outbox or free == 0:
+                    return None
+                kind, label, requests = self._take(size)
+                self._under_way = requests
+            alive = [each for each in requests if not each.future.done()]
+            if alive:
+                self._under_way = alive
+                return kind, label, alive, free
+
+    def _take(self, size: int) -> tuple[Kind, str, list[JobRequest]]:
+        kind, (label, requests) = next(iter(self._outbox.items()))
+        if len(requests) > size:
+            self._outbox[kind] = (label, requests[size:])
+        else:
+            del self._outbox[kind]
+        return kind, label, requests[:size]
+
+    def _raise_throttles(self) -> None:
+        """Let arrays use the places of jobs that are over."""
+        with self._changed:
+            changes = self._places.to_raise()
+        for each, limit in changes:
+            # Whether it fails or not: a scontrol that failed may have done its work.
+            each.throttle, each.throttle_due = limit, None
+            try:
+                self._scheduler.throttle(each.job_id, limit)
+            except SchedulerError as error:
+                # Tried again when a job ends.
+                each.throttle_due = time.monotonic() + RETRY_INTERVAL
+                logger.info("job %s: its throttle stays: %s", each.job_id, error)
+
+    # Submissions.
+
+    def _submit(
+        self, kind: Kind, label: str, requests: list[JobRequest], free: int | None
+    ) -> None:
+        """Let requests become jobs, or fail; whatever goes wrong, none is forgotten."""
+        try:
+            self._write_and_send(kind, label, requests, free)
+        except Exception as error:
+            logger.exception("an error that should not happen in a submission")
+            fail_requests(requests, _internal_error(error))
+        finally:
+            with self._changed:
+                self._under_way = []
+
+    def _write_and_send(
+        self, kind: Kind, label: str, requests: list[JobRequest], free: int | None
+    ) -> None:
+        calls = [request.calls for request in requests]
+        try:
+            staged = self._staging.write(kind, label, calls, free)
+        except (OSError, SlurmFuturesError) as error:
+            if is_passing(error):
+                logger.warning("a submission is written later: %s", error)
+                self._put_back(kind, label, requests)
+                with self._changed:
+                    self._changed.wait(_LONGEST_PAUSE)
+                return
+            if not isinstance(error, OptionError):
+                error = not_written(self._staging.directory, error)
+            fail_requests(requests, error)
+            return
+        try:
+            job_id = self._sender.send(
+                staged, len(requests), lambda: _is_wanted(requests)
+            )
+        except SubmitError as error:
+            logger.info("%s", error)
+            staged.submission.remove()
+            fail_requests(requests, error)
+            return
+        except OSError as error:
+            staged.submission.remove()
+            fail_requests(requests, not_written(self._staging.directory, error))
+            return
+        if job_id is None:
+            staged.submission.remove()
+            self._put_back(kind, label, requests)
+            return
+        self._accept(kind, label, staged, job_id, requests)
+
+    def _put_back(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+        with self._changed:
+            later = self._outbox.pop(kind, (label, []))[1]
+            self._outbox = {kind: (label, requests + later), **self._outbox}
+
+    def _accept(
+        self,
+        kind: Kind,
+        label: str,
+        staged: Staged,
+        job_id: JobId,
+        requests: list[JobRequest],
+    ) -> None:
+        """Let the poller watch the jobs, and cancel those that nobody waits for."""
+        opened = begin_tracking(kind, label, staged, job_id, requests)
+        logger.info("job %s: submitted %d jobs", job_id, len(requests))
+        with contextlib.suppress(OSError):  # for people and later programs only
+            staged.describe("submitted", job_id=str(job_id), cluster=job_id.cluster)
+        with self._changed:
+            self._places.add(opened)
+        self._watch(opened)
+        unwanted = [
+            track for track in opened.tracks.copy().values() if track.work.future.done()
+        ]
+        if unwanted:
+            self._cancel(unwanted)
+
+    def _size(self) -> int:
+        """Return how many jobs the next submission may hold."""
+        with self._changed:
+            single = all(len(requests) == 1 for _, requests in self._outbox.values())
+        if single:
+            return 1
+        self._ask_limits()
+        largest = self._sender.largest or self._limits.array_size
+        return max(1, min(largest, self._limits.array_size))
+
+    def _ask_limits(self) -> None:
+        now = time.monotonic()
+        if now - self._limits_asked_at < _LIMITS_AGE:
+            return
+        self._limits_asked_at = now
+        try:
+            self._limits = self._scheduler.limits()
+        except SchedulerError as error:
+            logger.info("the limits of the scheduler are not known: %s", error)
+
+
+def _internal_error(error: BaseException) -> SlurmFuturesError:
+    failure = SlurmFuturesError(
+        "The calls were not submitted, since slurm_futures met an error that should "
+        f"not happen. It was {type(error).__name__}: {words_of(error)}. Please report "
+        "it."
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _is_wanted(requests: list[JobRequest]) -> bool:
+    return not all(request.future.done() for request in requests)

@@ -1,0 +1,159 @@
+"""What is known of one job, and who waits for its calls. Rules only, no I/O."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slurm_futures.calls.future import SlurmFuture
+from slurm_futures.errors import JobState
+from slurm_futures.runs.job import JobDirectory
+from slurm_futures.runs.submission import Death, Submission
+from slurm_futures.schedulers.base import JobId
+from slurm_futures.schedulers.sbatch_options import Kind
+
+#: squeue must have left a job out so many times running before it counts as gone.
+_ABSENCES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Calls that run one after another, and who waits for them.
+
+    Attributes:
+        future: gets their outcomes.
+        positions: of the calls in the future.
+        kind: what jobs they need.
+        label: what the jobs are called.
+        calls: the calls file.
+        index: of these calls among the jobs of that file.
+        home: the directory that is kept if one of them fails.
+    """
+
+    future: SlurmFuture[Any]
+    positions: range | list[int]
+    kind: Kind
+    label: str
+    calls: Path
+    index: int
+    home: Path
+
+
+@dataclass(slots=True)
+class Track:
+    """What is known of one open job. Owned by the poller; others only read.
+
+    Attributes:
+        work: the calls of the job.
+        submitted_at: monotonic seconds, when sbatch had returned.
+        state: Slurm's last word.
+        started: whether the job directory exists, or squeue has seen the job run.
+        absences: how many good snapshots running did not list the job.
+        id_taken: whether the last snapshot has another job with this id.
+        over_since: monotonic seconds of the first good snapshot that says the job is
+            over; None while it may be alive.
+        published_at: monotonic seconds when its outcomes were first seen to be there.
+        death: what its script wrote when the worker had died.
+        death_at: monotonic seconds when that was first seen.
+        old_death: that of an attempt before a requeue, which says nothing any more.
+        being_explained: whether the scheduler is being asked how the job ended.
+        given_up: whether the job was told to begin no more calls.
+        unreadable_since: monotonic seconds since when it is over, and what it has left
+            cannot be read.
+        put_off_until: monotonic seconds until which that is not tried again.
+        problem: why its outcomes could not be read.
+        closed: whether nobody waits for the job any more.
+    """
+
+    job_id: JobId
+    index: int
+    submission: Submission
+    work: Work
+    submitted_at: float
+    state: JobState = JobState.PENDING
+    started: bool = False
+    absences: int = 0
+    id_taken: bool = False
+    over_since: float | None = None
+    published_at: float | None = None
+    death: Death | None = None
+    death_at: float = 0.0
+    old_death: Death | None = None
+    being_explained: bool = False
+    given_up: bool = False
+    unreadable_since: float | None = None
+    put_off_until: float = -math.inf
+    problem: str = ""
+    closed: bool = False
+
+    def see(self, state: JobState, at: float) -> bool:
+        """Take what a snapshot of this time says; return whether it is news."""
+        news = state is not self.state or self.absences > 0
+        self.state = state
+        self.absences = 0
+        self.id_taken = False
+        self.started = self.started or state.started
+        if state is JobState.PENDING and at > self.death_at:
+            self.begin_anew()
+        if not state.ended:
+            self.over_since = None
+            if not self.left_mark:
+                self.unreadable_since = None
+        elif self.over_since is None:
+            self.over_since = at
+        return news
+
+    def miss(self, at: float, *, id_taken: bool = False) -> bool:
+        """Take that a snapshot does not list the job; return whether it is news."""
+        if at < self.submitted_at:
+            return False
+        self.id_taken = id_taken
+        self.absences += 1
+        if self.absences >= _ABSENCES and self.over_since is None:
+            self.over_since = at
+        return True
+
+    def begin_anew(self) -> None:
+        """Take that Slurm has requeued the job, if it has died before."""
+        if self.death is not None:
+            self.old_death, self.death = self.death, None
+
+    def release(self) -> None:
+        """Take that the job is over: its calls are about to become another one."""
+        self.closed = True
+
+    def note_start(self) -> None:
+        """Take that the job has made its directory."""
+        self.started = True
+        if self.state is JobState.PENDING:
+            self.state = JobState.RUNNING
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether Slurm may know the job: only then scancel cannot hit another one.
+
+        A slurmctld that has lost its state gives the same ids once more.
+        """
+        return not self.id_taken and self.absences < _ABSENCES
+
+    @property
+    def directory(self) -> JobDirectory:
+        """Where the job leaves its files, once it has begun."""
+        return self.submission.job(self.index)
+
+    @property
+    def plainly_pending(self) -> bool:
+        """Whether nothing else is known, and nothing can be decided."""
+        return (
+            self.state is JobState.PENDING
+            and self.over_since is None
+            and self.absences == 0
+            and not self.left_mark
+        )
+
+    @property
+    def left_mark(self) -> bool:
+        """Whether the job itself says that it is over."""
+        return self.published_at is not None or self.death is not None

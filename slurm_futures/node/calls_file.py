@@ -1,0 +1,197 @@
+"""Reads the calls of a job out of a calls file, which `formats.py` describes."""
+
+from __future__ import annotations
+
+import os
+
+from .formats import (
+    CALL_ENTRY,
+    CALLS_FOOTER,
+    CALLS_MAGIC,
+    JOB_ENTRY,
+    SERVE_POOL,
+    TAIL_SIZE,
+    USE_ENTRY,
+)
+from .modules import add_to_main, import_ours, load_unpickler
+
+try:
+    from _pickle import loads
+except ImportError:  # not CPython
+    from pickle import loads
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+
+class _Loaded:
+    """What has been unpickled.
+
+    Attributes:
+        names: what `__main__` of the client is known to have, by its name.
+        made: functions and classes that were made for it.
+        main: the global variables of those functions that are of `__main__`.
+    """
+
+    def __init__(
+        self, value: Any, made: Sequence[Any] = (), main: dict[str, Any] | None = None
+    ) -> None:
+        self.value = value
+        self.made = made
+        self.main = main
+        self.names: dict[str, Any] = {}
+
+
+class CallsFile:
+    """Reads the calls of one job out of a calls file.
+
+    The end of the file is read at once: of a small one, that is all there is to read.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+        EOFError: it is incomplete.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._functions: dict[tuple[int, ...], _Loaded] = {}
+        try:
+            self._read_end()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def _read_end(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        self._tail_offset = max(0, size - TAIL_SIZE)
+        self._tail = os.pread(self._descriptor, TAIL_SIZE, self._tail_offset)
+        if self._tail[-len(CALLS_MAGIC) :] != CALLS_MAGIC or size < CALLS_FOOTER.size:
+            raise EOFError("calls.pkl is incomplete")
+        (
+            self._jobs_offset,
+            self.job_count,
+            self._calls_offset,
+            self.call_count,
+            context_offset,
+            context_length,
+            _,
+        ) = CALLS_FOOTER.unpack(self._tail[-CALLS_FOOTER.size :])
+        self.context: dict[str, Any] = loads(self.read(context_offset, context_length))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a part of the file."""
+        start = offset - self._tail_offset
+        blob = self._tail[start : start + length] if start >= 0 else b""
+        while len(blob) < length:  # Linux reads at most 2 GiB at a time
+            more = os.pread(self._descriptor, length - len(blob), offset + len(blob))
+            if not more:
+                raise EOFError("calls.pkl is incomplete")
+            blob = blob + more if blob else more
+        return blob
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def entries(self, job: int) -> Iterator[tuple[int, ...]]:
+        """Yield the entry of each call of the job: where its parts are."""
+        first, count = JOB_ENTRY.unpack(
+            self.read(self._jobs_offset + job * JOB_ENTRY.size, JOB_ENTRY.size)
+        )
+        table = self.read(
+            self._calls_offset + first * CALL_ENTRY.size, count * CALL_ENTRY.size
+        )
+        return CALL_ENTRY.iter_unpack(table)
+
+    def is_pool_worker(self, entry: tuple[int, ...]) -> bool:
+        """Whether the job is no call, but a worker of a pool."""
+        offset, length = entry[:2]
+        return length == len(SERVE_POOL) and self.read(offset, length) == SERVE_POOL
+
+    def load_function(self, entry: tuple[int, ...]) -> Any:
+        """Return the function of a call; many calls have the same one."""
+        place = entry[:2]
+        if place not in self._functions:
+            self._functions[place] = self._unpickle(self.read(*place))
+        loaded = self._functions[place]
+        add_to_main(loaded.names)  # of those that other calls have put there since
+        return loaded.value
+
+    def load_arguments(self, entry: tuple[int, ...]) -> Any:
+        """Return args and kwargs of a call, no part of which another call has.
+
+        Functions of `__main__` among them see the global variables of that of the call.
+        """
+        function = self._functions.get(entry[:2])
+        main = None if function is None else function.main
+        objects = [self.load(blob, main=main) for blob in self.shared(entry)]
+        return self.load(self.read(*entry[2:4]), objects, main)
+
+    def load(
+        self,
+        blob: bytes,
+        objects: Sequence[Any] = (),
+        main: dict[str, Any] | None = None,
+    ) -> Any:
+        """Unpickle what the client has pickled."""
+        loaded = self._unpickle(blob, objects, main)
+        add_to_main(loaded.names)
+        return loaded.value
+
+    def run_initializer(self, place: tuple[int, int]) -> None:
+        """Call the initializer, and keep for the calls what it does to `__main__`."""
+        loaded = self._unpickle(self.read(*place))
+        add_to_main(loaded.names)
+        function, arguments = loaded.value
+        if loaded.main is None:  # importable: it changes what the calls import
+            function(*arguments)
+            return
+        kept = load_unpickler().kept
+        before = dict(loaded.main)
+        classes = [
+            (each, dict(vars(each))) for each in loaded.made if isinstance(each, type)
+        ]
+        function(*arguments)
+        kept.keep(before, loaded.main, classes)
+        add_to_main(kept.names)
+
+    def _unpickle(
+        self,
+        blob: bytes,
+        objects: Sequence[Any] = (),
+        main: dict[str, Any] | None = None,
+    ) -> _Loaded:
+        if not objects and b"cloudpickle" not in blob:
+            return _Loaded(loads(blob))
+        from io import BytesIO
+
+        by_value = load_unpickler()
+        unpickler = by_value.ByValueUnpickler(BytesIO(blob))
+        made: list[Any] = []
+        unpickler.made = made
+        unpickler.objects = objects
+        unpickler.import_ours = import_ours
+        unpickler.version = self.context["version"]
+        release = by_value.release_of(self.context["cloudpickle"])
+        unpickler.without_cloudpickle = release in by_value.KNOWN_RELEASES
+        if main is not None:
+            unpickler.main = main
+        value = by_value.load_and_let_go(unpickler)
+        loaded = _Loaded(value, made, unpickler.main)
+        if made:
+            loaded.names = by_value.names_in_main(made, loaded.value)
+        return loaded
+
+    def shared(self, entry: tuple[int, ...]) -> Iterator[bytes]:
+        """Yield the large objects that the arguments of a call refer to."""
+        for place in self.places_of_shared(entry):
+            yield self.read(*place)
+
+    def places_of_shared(self, entry: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Yield where these objects are: offset and length."""
+        first, count = entry[4:]
+        start = self.context["uses"] + first * USE_ENTRY.size
+        table = self.read(start, count * USE_ENTRY.size) if count else b""
+        return USE_ENTRY.iter_unpack(table)

@@ -1,0 +1,139 @@
+"""What client and node must agree on: the formats of the files that they share.
+
+Calls file (`calls.pkl`, written by the client): blobs one after another, then the
+tables that say where they are, then a footer of fixed size.
+
+    magic | blobs ... | jobs table | calls table | uses table | context | footer
+
+    jobs table    for each job: number of its first call, how many calls
+    calls table   for each call: offset and length of its function and its arguments,
+                  first entry and number of entries in the uses table
+    uses table    offset and length of each large object that a call shares with
+                  others; the arguments refer to the n-th one by the persistent id n
+    context       pickled dict: path, cwd, argv, prefix, version, cloudpickle (its
+                  version), initializer, uses
+
+Outcomes file (`outcomes` in the job directory): one record for each call that ended,
+in the order in which they ended. A record whose length or checksum is wrong is not
+there yet. While the job runs the file has a name of its own attempt, `outcomes.*`.
+
+    magic | position in the job | kind | length | CRC-32 | payload
+
+Marks (`started`, `finished/0-999/7`): symbolic links, whose target is their text. They
+appear with it in a single operation, which on a parallel file system makes no file.
+
+A file `given-up` in the job directory is the client's word that it does not wait for
+this job any more: a job of several calls looks for it between them, at most every
+LOOK_INTERVAL seconds. Then it begins no more of them, and its last record is one of the
+kind NOT_BEGUN with the position of the first of these: the client may have taken its
+word back in the meantime.
+"""
+
+from __future__ import annotations
+
+import os
+from struct import Struct
+from zlib import crc32
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CALLS_MAGIC = b"SLFCALLS"
+CALLS_FOOTER = Struct("<QQQQQQ8s")
+JOB_ENTRY = Struct("<QQ")
+CALL_ENTRY = Struct("<QQQQQQ")
+USE_ENTRY = Struct("<QQ")
+OUTCOME_MAGIC = b"SLFO"
+OUTCOME_HEADER = Struct("<4sQBQI")
+#: Bytes at the end of a calls file that are read at once.
+TAIL_SIZE = 4096
+#: The highest protocol that Python 3.11 and later have.
+PROTOCOL = 5
+#: At most so many entries lie in a directory.
+BLOCK_SIZE = 1000
+#: Kinds of outcomes. The payload of a value is its pickle; that of an exception is the
+#: pickle of the dict that `exceptions.describe` returns. NOT_BEGUN has none: the calls
+#: from this position on did not run.
+VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN = range(4)
+#: The client has given the job up; see above.
+GIVEN_UP = "given-up"
+#: Seconds between two looks for it; and after how many the client can be sure that a
+#: job that lives on has seen it, or will see it before its next call.
+LOOK_INTERVAL, GIVE_UP_PAUSE = 0.2, 0.5
+#: In the place of a pickled function, and no pickle: the job is a worker of a pool.
+SERVE_POOL = b"slurm_futures: serve a pool"
+
+
+def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield position, kind and payload of each complete record."""
+    start = 0
+    while start + OUTCOME_HEADER.size <= len(content):
+        magic, position, kind, length, checksum = OUTCOME_HEADER.unpack_from(
+            content, start
+        )
+        start += OUTCOME_HEADER.size
+        payload = content[start : start + length]
+        complete = magic == OUTCOME_MAGIC and len(payload) == length
+        if not complete or crc32(payload) != checksum:
+            return
+        yield position, kind, payload
+        start += length
+
+
+def pack_outcome(position: int, kind: int, payload: bytes) -> bytes:
+    """Return the record of one outcome."""
+    header = (OUTCOME_MAGIC, position, kind, len(payload), crc32(payload))
+    return OUTCOME_HEADER.pack(*header) + payload
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of it, however little the system takes at a time.
+
+    Raises:
+        OSError: it does not fit; nothing of it is left, so that there is some room for
+            the words that tell of it.
+    """
+    start = os.lseek(descriptor, 0, os.SEEK_CUR)
+    rest = memoryview(content)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        os.ftruncate(descriptor, start)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        raise
+
+
+def block_of(index: int) -> str:
+    """Return the directory of an entry, such as "0-999", as the job script does."""
+    first = index // BLOCK_SIZE * BLOCK_SIZE
+    return f"{first}-{first + BLOCK_SIZE - 1}"
+
+
+def leave_mark(path: str, text: str) -> None:
+    """Create a mark, in the place of one of an earlier attempt if there is any."""
+    try:
+        os.symlink(text, path)
+    except FileExistsError:
+        os.unlink(path)
+        os.symlink(text, path)
+    except OSError:  # a file system without symbolic links
+        if os.path.islink(path):
+            return  # only the answer was lost; written through, it were another's mark
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+
+
+def read_mark(path: str | os.PathLike[str]) -> str:
+    """Return the text of a mark.
+
+    Raises:
+        OSError: it is not there.
+    """
+    try:
+        return os.readlink(path)
+    except OSError:
+        with open(path, encoding="utf-8") as file:
+            return file.read()

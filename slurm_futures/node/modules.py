@@ -1,0 +1,84 @@
+"""Which modules a job finds, and what `__main__` is for its calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+#: What `__main__` is for the calls of this job, and what it was before.
+main_of_calls: ModuleType | None = None
+main_of_job: ModuleType | None = None
+#: Where Python itself looks for modules, before the client's path is entered.
+_start_path = sys.path[:]
+#: Version of Python on the client, (3, 11); None: not known, or as here.
+foreign_version: tuple[int, int] | None = None
+
+
+def import_ours(name: str) -> Any:
+    """Import what is needed late, whatever the calls' path has of that name."""
+    if name not in sys.modules:
+        path = sys.path[:]
+        sys.path[:0] = _start_path
+        try:
+            __import__(name)
+        finally:
+            sys.path[:] = path
+    return sys.modules[name]
+
+
+def enter_context(context: dict[str, Any]) -> None:
+    """Look at modules, arguments and files as the client does."""
+    global foreign_version  # noqa: PLW0603  (one process, one client)
+    here = (sys.prefix, sys.version_info[:2])
+    foreign_version = None if here[1] == context["version"] else context["version"]
+    if here == (context["prefix"], context["version"]):
+        sys.path[:] = context["path"]
+    else:  # another Python: take over what is not the client's own installation
+        own = f"{context['prefix']}/", f"{context['base_prefix']}/"
+        foreign = [
+            entry for entry in context["path"] if not f"{entry}/".startswith(own)
+        ]
+        sys.path[:] = foreign + [entry for entry in sys.path if entry not in foreign]
+    sys.argv[:] = context["argv"]
+    try:
+        os.chdir(context["cwd"])
+    except OSError as error:
+        print(
+            f"slurm_futures: cannot enter the directory of the client: {error}; "
+            f"the calls run in {os.getcwd()}",
+            file=sys.stderr,
+        )
+
+
+def give_calls_a_main() -> None:
+    """Let `__main__` be a module for what the calls bring along from the client's.
+
+    So a call can import it, and pickle its functions and instances for processes that
+    it forks.
+    """
+    global main_of_calls, main_of_job  # noqa: PLW0603  (one process, one job)
+    main_of_job = sys.modules["__main__"]
+    main_of_calls = type(sys)("__main__")
+    # Some take a program without a file for interactive; others run it (start method
+    # spawn of multiprocessing): start.py does nothing then.
+    main_of_calls.__file__ = f"{os.path.dirname(__file__)}/start.py"
+    sys.modules["__main__"] = main_of_calls
+
+
+def add_to_main(names: dict[str, Any]) -> None:
+    """Let `__main__` of the calls have these names, if there is one."""
+    if main_of_calls is not None:
+        vars(main_of_calls).update(names)
+
+
+def load_unpickler() -> ModuleType:
+    """Return the module that unpickles what travels by value, which few jobs need."""
+    import_ours("types")  # of the modules that it imports the only one not there
+    from . import unpickler
+
+    return unpickler

@@ -1,0 +1,349 @@
+"""Takes calls from a queue of files, one after another: a job that lives on.
+
+It also defines the names of the files in a pool's directory:
+
+    queue/0-64              a batch of 64 calls (a calls file) that starts with call 0
+    queue/closed            there will be no more calls
+    claims/0-999/7          a symbolic link whose text is the worker that took call 7
+    finished/0-999/7        the outcomes of call 7
+    finished/0-999/7.NAME   the same while worker NAME still runs the call; the client
+                            renames it to cancel the call, unless it is over already;
+                            so it does with a call whose worker is lost; where it is not
+                            there yet, the client makes a directory in its place
+
+NAME is that of the worker's job; from its first restart on, with the number of that.
+
+A call is taken by making the link, which works for exactly one worker, also over NFS,
+and tells who it is in the same step. ("Call" here is an entry of the jobs table of a
+calls file: with the `chunksize` of a map it holds several.)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .calls_file import CallsFile
+from .formats import BLOCK_SIZE, block_of, pack_outcome, write_all
+from .runner import Look, run_call
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+CLOSED = "closed"
+
+#: Seconds between two looks at an empty queue: right after a call, and for the longest;
+#: with many workers each one looks less often, since any of them can take a call.
+SHORTEST_WAIT, LONGEST_WAIT = 0.005, 2.0
+WAIT_PER_WORKER = 0.03
+#: The last share of its time limit in which a worker takes no more calls.
+RESERVE = 0.1
+
+
+class Batch:
+    """The calls of one file in the queue, as one worker goes through them.
+
+    First it takes every `workers`-th one, where no other worker is likely to be, then
+    whatever nobody has taken.
+    """
+
+    def __init__(self, root: str, name: str, me: int, workers: int) -> None:
+        first, count = name.split("-")
+        self.first = int(first)
+        self.numbers = range(self.first, self.first + int(count))
+        self._own = self.numbers[me % workers :: workers]
+        self._me = me
+        self._claims = f"{root}/claims"
+        #: The calls that may still be there, the most promising ones first.
+        self.candidates = self._find_candidates()
+
+    def _find_candidates(self) -> Iterator[int]:
+        yield from self._own
+        begin = self.first // BLOCK_SIZE * BLOCK_SIZE
+        for block in range(begin, self.numbers.stop, BLOCK_SIZE):
+            name = block_of(block)
+            try:
+                taken = set(os.listdir(f"{self._claims}/{name}"))
+            except FileNotFoundError:  # all of its calls are over
+                continue
+            first = max(block, self.first)
+            last = min(block + BLOCK_SIZE, self.numbers.stop)
+            rest = [each for each in range(first, last) if str(each) not in taken]
+            # Each worker begins at another place, so that they seldom meet.
+            turn = self._me * 7919 % len(rest) if rest else 0
+            yield from rest[turn:] + rest[:turn]
+
+
+class Outcomes:
+    """Where the outcomes of one call go; `run_call` appends to it."""
+
+    def __init__(self, root: str, number: int, name: str) -> None:
+        self._final = f"{root}/finished/{block_of(number)}/{number}"
+        self._own = f"{self._final}.{name}"
+        self._look = Look()
+        self._pid = os.getpid()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._descriptor = os.open(self._own, flags, 0o600)
+
+    def append(self, position: int, kind: int, payload: bytes) -> None:
+        """Write the outcome of one call."""
+        if os.getpid() != self._pid:
+            os._exit(0)  # the call forked, and its child came back here as well
+        record = pack_outcome(position, kind, payload)
+        write_all(self._descriptor, record)
+
+    def are_wanted(self) -> bool:
+        """Whether the client has not taken the calls back."""
+        directory, name = os.path.split(self._own)
+        if not self._look.is_due():
+            return True
+        try:
+            return name in os.listdir(directory)
+        except FileNotFoundError:
+            return False
+        except OSError:  # the next look will tell
+            return True
+
+    def publish(self) -> bool:
+        """Let the client see the outcomes; return False if it does not want them."""
+        os.close(self._descriptor)
+        try:
+            os.rename(self._own, self._final)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Leave nothing."""
+        os.close(self._descriptor)
+        try:
+            os.unlink(self._own)
+        except FileNotFoundError:
+            pass
+
+
+class PoolWorker:
+    """One job of a pool.
+
+    Args:
+        root: the directory of the pool.
+        name: of this worker, as it stands in its claims.
+        me: its number, from 0.
+        workers: how many there are.
+        idle_timeout: seconds without work after which the job ends.
+        max_calls: after so many calls the job ends; None: no limit.
+        time_limit: of the job, seconds; None if it is not known.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        name: str,
+        me: int,
+        workers: int,
+        idle_timeout: float,
+        max_calls: int | None,
+        time_limit: float | None,
+    ) -> None:
+        self._root = root
+        attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
+        self._was_requeued = attempt != "0"
+        # The attempt before may live on, where Slurm cannot see it, and claim calls.
+        self._name = f"{name}.{attempt}" if self._was_requeued else name
+        self._me = me
+        self._workers = workers
+        self._idle_timeout = idle_timeout
+        self._left = max_calls
+        began = time.monotonic()
+        self._end = None if time_limit is None else began + time_limit * (1 - RESERVE)
+        self._longest = 0.0  # seconds; of the calls so far
+        self._batches: dict[str, Batch] = {}
+        self._closed = False
+        self._open_name = ""
+        self._calls: Any = None
+        self._taken: set[int] = set()
+
+    def serve(self) -> int:
+        """Run calls until there are no more; return how many it were."""
+        try:
+            return self._run_left_over() + self._serve()
+        finally:
+            self._close()
+
+    def _serve(self) -> int:
+        count = 0
+        idle_since: float | None = None
+        wait = SHORTEST_WAIT
+        while self._may_go_on():
+            taken = self._take()
+            if taken is not None:
+                count += 1
+                if not self._run(*taken):
+                    break
+                idle_since, wait = None, SHORTEST_WAIT
+                continue
+            now = time.monotonic()
+            idle_since = idle_since or now
+            if self._closed or now - idle_since > self._idle_timeout:
+                break
+            longest = min(WAIT_PER_WORKER * self._workers, LONGEST_WAIT)
+            wait = min(wait * 1.5, longest)
+            time.sleep(wait * _jitter())
+        return count
+
+    def _run_left_over(self) -> int:
+        """Run the calls that this job had begun when Slurm requeued it."""
+        if not self._was_requeued:
+            return 0
+        # Nobody else can run them: one look that fails is not enough.
+        left_over = self._insist(self._find_left_over)
+        self._insist(self._list_strictly)
+        count = 0
+        for number, owner in left_over:
+            for name, batch in self._batches.items():
+                if number in batch.numbers:
+                    self._run(name, number, owner)
+                    count += 1
+        return count
+
+    def _insist(self, look: Callable[[], Any]) -> Any:
+        """Look until it works, for as long as this job may be without work."""
+        deadline = time.monotonic() + self._idle_timeout
+        while True:
+            try:
+                return look()
+            except FileNotFoundError:  # the client has cleaned up
+                return []
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(SHORTEST_WAIT * 10)
+
+    def _find_left_over(self) -> list[tuple[int, str]]:
+        """Return them, and as whom this job has claimed them."""
+        found = []
+        me = worker_of(self._name)
+        for block in os.listdir(f"{self._root}/claims"):
+            claims = f"{self._root}/claims/{block}"
+            try:
+                open_ones = set(os.listdir(claims))
+                open_ones -= set(os.listdir(f"{self._root}/finished/{block}"))
+                found += [
+                    (int(number), owner)
+                    for number in open_ones
+                    if worker_of(owner := os.readlink(f"{claims}/{number}")) == me
+                ]
+            except FileNotFoundError:  # all of its calls are over
+                continue
+        return sorted(found)
+
+    def _may_go_on(self) -> bool:
+        if self._left is not None and self._left <= 0:
+            return False
+        now = time.monotonic()
+        return self._end is None or now + 1.5 * self._longest < self._end
+
+    def _take(self) -> tuple[str, int] | None:
+        """Claim a call; None if there is none."""
+        for attempt in range(2):
+            for name, batch in self._batches.items():
+                for number in batch.candidates:
+                    if self._claim(number):
+                        return name, number
+            if attempt == 0 and not self._list():
+                break
+        return None
+
+    def _list(self) -> bool:
+        """Look for new batches; return whether there are any."""
+        try:
+            return self._list_strictly()
+        except OSError:
+            return False
+
+    def _list_strictly(self) -> bool:
+        try:
+            names = set(os.listdir(f"{self._root}/queue"))
+        except FileNotFoundError:  # the client has cleaned up
+            names = {CLOSED}
+        self._closed = CLOSED in names
+        new = [each for each in names - self._batches.keys() if each[:1].isdigit()]
+        known = {each: self._batches[each] for each in names & self._batches.keys()}
+        for name in new:
+            known[name] = Batch(self._root, name, self._me, self._workers)
+        self._batches = dict(sorted(known.items(), key=lambda item: item[1].first))
+        return bool(new)
+
+    def _claim(self, number: int) -> bool:
+        claim = f"{self._root}/claims/{block_of(number)}/{number}"
+        try:
+            os.symlink(self._name, claim)
+        except FileNotFoundError:
+            return False
+        except FileExistsError:
+            if not self._is_own(claim, number):
+                return False
+        self._taken.add(number)
+        return True
+
+    def _is_own(self, claim: str, number: int) -> bool:
+        """Whether we have made a claim that the system says was there already.
+
+        So it is where an NFS client sends a request once more, whose answer was lost.
+        """
+        if number in self._taken:
+            return False
+        try:
+            return os.readlink(claim) == self._name
+        except OSError:
+            return False
+
+    def _run(self, batch: str, number: int, owner: str = "") -> bool:
+        """Run a call; return False if the client cancelled it, and so this job."""
+        began = time.monotonic()
+        name = owner or self._name
+        try:
+            outcomes = Outcomes(self._root, number, name)
+        except FileNotFoundError:  # all calls of the block are over
+            return True
+        except IsADirectoryError:  # cancelled before it began
+            return False
+        try:
+            calls = self._open(batch)
+        except FileNotFoundError:
+            outcomes.drop()
+            return True
+        first = self._batches[batch].first
+        for position, entry in enumerate(calls.entries(number - first)):
+            if position and not outcomes.are_wanted():
+                break
+            run_call(calls, entry, position, outcomes)
+        self._longest = max(self._longest, time.monotonic() - began)
+        if self._left is not None:
+            self._left -= 1
+        return outcomes.publish()
+
+    def _open(self, batch: str) -> Any:
+        """Return the calls file of a batch; the last one stays open."""
+        if self._open_name != batch:
+            self._close()
+            self._calls = CallsFile(f"{self._root}/queue/{batch}")
+            self._open_name = batch
+        return self._calls
+
+    def _close(self) -> None:
+        if self._open_name:
+            self._calls.close()
+        self._open_name = ""
+
+
+def worker_of(owner: str) -> str:
+    """Return the name of the worker that has made a claim, in whichever attempt."""
+    return owner.partition(".")[0]
+
+
+def _jitter() -> float:
+    """Return a factor from 0.5 to 1, so that workers do not look all at once."""
+    return 0.5 + (time.monotonic_ns() >> 10) % 1024 / 2048

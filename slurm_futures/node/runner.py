@@ -1,0 +1,108 @@
+"""Runs one call, and keeps its outcome."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from . import streams
+from .formats import EXCEPTION, LOOK_INTERVAL, VALUE
+from .values import add_note, dump
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from .calls_file import CallsFile
+else:
+    Protocol = object
+
+
+class Look:
+    """Tells when it is time to look again whether calls are still wanted."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the last look was LOOK_INTERVAL ago."""
+        now = time.monotonic()
+        due = now - self._last >= LOOK_INTERVAL
+        if due:
+            self._last = now
+        return due
+
+
+class Outcomes(Protocol):
+    """Where outcomes go, one after another."""
+
+    def append(self, position: int, kind: int, payload: bytes) -> None:
+        """Write the outcome of one call.
+
+        Raises:
+            OSError: it does not fit.
+        """
+
+
+def run_call(
+    calls: CallsFile, entry: tuple[int, ...], position: int, outcomes: Outcomes
+) -> bool:
+    """Run one call and append its outcome; return whether it failed."""
+    try:
+        value = _call(calls, entry)
+    except BaseException as error:  # noqa: BLE001  (as in concurrent.futures)
+        append_exception(outcomes, position, EXCEPTION, error)
+        return True
+    try:
+        payload = dump(value)
+    except BaseException as error:  # noqa: BLE001  (whatever a reducer may raise)
+        add_note(
+            error,
+            f"The call ended well, but its value of type {type(value).__name__!r} "
+            "cannot be sent back. Return plain data, or write it to a file and "
+            "return the name.",
+        )
+        append_exception(outcomes, position, EXCEPTION, error)
+        return True
+    finally:
+        del value
+        streams.flush()
+    try:
+        outcomes.append(position, VALUE, payload)
+    except OSError as error:  # the disk is full
+        add_note(
+            error,
+            f"The call ended well, but its value ({len(payload)} bytes) could not be "
+            "written to the directory of the run.",
+        )
+        append_exception(outcomes, position, EXCEPTION, error)
+        return True
+    return False
+
+
+def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
+    try:
+        function = calls.load_function(entry)
+        arguments, keywords = calls.load_arguments(entry)
+    except BaseException as error:
+        add_note(
+            error,
+            f"The call could not be loaded on {os.uname().nodename}, so it did not "
+            f"run. The job looked for modules in {sys.path}.",
+        )
+        raise
+    try:
+        return function(*arguments, **keywords)
+    finally:
+        streams.reopen()
+
+
+def append_exception(
+    outcomes: Outcomes, position: int, kind: int, error: BaseException
+) -> None:
+    """Append the exception of a call as its outcome."""
+    from . import exceptions  # read only where a call raises
+
+    outcomes.append(position, kind, dump(exceptions.describe(error)))
+    streams.flush()

@@ -1,0 +1,108 @@
+"""Writes the calls of a submission to disk; `node/formats.py` describes the file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from slurm_futures.calls.call import Blob, PickledCall
+from slurm_futures.node.calls_file import CallsFile
+from slurm_futures.node.formats import (
+    CALL_ENTRY,
+    CALLS_FOOTER,
+    CALLS_MAGIC,
+    JOB_ENTRY,
+    USE_ENTRY,
+)
+
+
+def write_calls(
+    path: Path, jobs: Sequence[Sequence[PickledCall]], context: Mapping[str, Any]
+) -> None:
+    """Write the calls of all jobs of a submission; py describes the file."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb", buffering=1 << 20) as file:
+        file.write(CALLS_MAGIC)
+        blobs = _BlobWriter(file)
+        job_table, call_table, use_table = bytearray(), bytearray(), bytearray()
+        first = 0
+        for calls in jobs:
+            job_table += JOB_ENTRY.pack(first, len(calls))
+            first += len(calls)
+            for call in calls:
+                uses = len(use_table) // USE_ENTRY.size, len(call.shared)
+                for blob in call.shared:
+                    use_table += USE_ENTRY.pack(*blobs.write_once(blob.content))
+                where = (*blobs.write_once(call.function), *blobs.write(call.arguments))
+                call_table += CALL_ENTRY.pack(*where, *uses)
+        tail = _place_initializer(context, blobs)
+        tail["uses"] = blobs.write(use_table)[0]
+        jobs_offset = blobs.write(job_table)[0]
+        calls_offset = blobs.write(call_table)[0]
+        context_place = blobs.write(pickle.dumps(tail, pickle.HIGHEST_PROTOCOL))
+        footer = (jobs_offset, len(jobs), calls_offset, first, *context_place)
+        file.write(CALLS_FOOTER.pack(*footer, CALLS_MAGIC))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _place_initializer(
+    context: Mapping[str, Any], blobs: _BlobWriter
+) -> dict[str, Any]:
+    initializer = context["initializer"]
+    place = None if initializer is None else blobs.write(initializer)
+    return {**context, "initializer": place}
+
+
+class _BlobWriter:
+    """Appends blobs to a calls file and tells where they went."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._offset = file.tell()
+        self._written: dict[bytes, tuple[int, int]] = {}
+
+    def write(self, blob: bytes | bytearray) -> tuple[int, int]:
+        place = self._offset, len(blob)
+        self._file.write(blob)
+        self._offset += len(blob)
+        return place
+
+    def write_once(self, blob: bytes) -> tuple[int, int]:
+        """Write a blob unless the same bytes are in the file already."""
+        if blob not in self._written:
+            self._written[blob] = self.write(blob)
+        return self._written[blob]
+
+
+def read_calls(path: Path, job: int, positions: Iterable[int]) -> list[PickledCall]:
+    """Read calls of a job back, to submit them once more.
+
+    What they have in common is read once, and in memory once.
+
+    Raises:
+        OSError: the file cannot be read.
+        EOFError: it is incomplete.
+    """
+    blobs: dict[tuple[int, ...], Blob] = {}
+
+    def read_once(place: tuple[int, ...]) -> Blob:
+        if place not in blobs:
+            blobs[place] = Blob(calls.read(*place))
+        return blobs[place]
+
+    with contextlib.closing(CallsFile(path)) as calls:
+        entries = list(calls.entries(job))
+        return [
+            PickledCall(
+                read_once(entry[:2]).content,
+                calls.read(*entry[2:4]),
+                tuple(map(read_once, calls.places_of_shared(entry))),
+            )
+            for entry in map(entries.__getitem__, positions)
+        ]

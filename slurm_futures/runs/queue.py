@@ -1,0 +1,192 @@
+"""The files of a pool, from the client's side; `node/pool_worker.py` names them.
+
+It never asks for a file that a node may not have written yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from slurm_futures.node.formats import BLOCK_SIZE, block_of
+from slurm_futures.node.pool_worker import CLOSED
+from slurm_futures.runs.files import ForeignFileError, read_own
+
+#: The suffix of outcomes that were taken back from their worker.
+_CANCELLED = "cancelled"
+#: Who takes calls away from the workers.
+_CLIENT = "client"
+
+
+class PoolDirectory:
+    """A queue of calls for workers that live on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self) -> None:
+        """Make an empty queue."""
+        self.path.mkdir(0o700)
+        for name in ("queue", "claims", "finished"):
+            (self.path / name).mkdir()
+
+    def is_there(self) -> bool:
+        """Whether the queue, which this program has made, still exists."""
+        return self.path.is_dir()
+
+    def add_blocks(self, numbers: range) -> None:
+        """Make the directories for new calls."""
+        first = numbers.start // BLOCK_SIZE * BLOCK_SIZE
+        for start in range(first, numbers.stop, BLOCK_SIZE):
+            for kind in ("claims", "finished"):
+                (self.path / kind / block_of(start)).mkdir(exist_ok=True)
+
+    def batch(self, numbers: range) -> Path:
+        """Return the calls file that holds these calls."""
+        return self.path / "queue" / f"{numbers.start}-{len(numbers)}"
+
+    def close(self) -> None:
+        """Tell the workers that there will be no more calls."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "queue" / CLOSED).touch()
+
+    def reopen(self) -> None:
+        """Take `close` back; workers that have seen it end all the same."""
+        (self.path / "queue" / CLOSED).unlink(missing_ok=True)
+
+    def list_finished(self, blocks: Iterable[str]) -> set[int]:
+        """Return the calls in these blocks that are over.
+
+        Raises:
+            OSError: a directory cannot be listed now.
+        """
+        return set(self._list("finished", blocks))
+
+    def list_claims(self, blocks: Iterable[str]) -> set[int]:
+        """Return the calls in these blocks that somebody has taken.
+
+        Raises:
+            OSError: a directory cannot be listed now.
+        """
+        return set(self._list("claims", blocks))
+
+    def _list(self, kind: str, blocks: Iterable[str]) -> Iterator[int]:
+        for block in blocks:
+            for name in os.listdir(self.path / kind / block):
+                if name.isdigit():
+                    yield int(name)
+
+    def claim(self, number: int) -> bool:
+        """Take a call away from the workers; return False if one has it already."""
+        try:
+            self._claim(number).symlink_to(_CLIENT)
+        except FileExistsError:
+            return False
+        return True
+
+    def take_away(self, number: int) -> bool:
+        """Claim a call, unless a worker has it; on a full disk a look must do.
+
+        So it must where NFS has sent the claim twice, since the answer was lost.
+        """
+        try:
+            return self.claim(number) or self._is_ours(number)
+        except OSError:
+            return self.owner(number) is None
+
+    def _is_ours(self, number: int) -> bool:
+        return str(self._claim(number).readlink()) == _CLIENT
+
+    def owner(self, number: int) -> str | None:
+        """Return the worker that has taken a call that is listed as taken."""
+        try:
+            owner = str(self._claim(number).readlink())
+        except OSError:
+            return None
+        return None if owner == _CLIENT else owner
+
+    def take_back(self, number: int, owner: str) -> bool:
+        """Cancel a call that a worker runs; return False if it is over already.
+
+        Either the outcomes get their final name or the name of cancelled ones: worker
+        and client cannot both have it their way. A worker that is just about to begin
+        finds a directory in the place of its outcomes.
+        """
+        own = self.outcomes(number).with_name(f"{number}.{owner}")
+        cancelled = own.with_name(f"{number}.{_CANCELLED}")
+        for _ in range(2):
+            try:
+                own.rename(cancelled)
+            except NotADirectoryError:  # that directory is there, and stays
+                return True
+            except FileNotFoundError:  # over, or just about to begin
+                if self._is_finished(number):
+                    return False
+            else:
+                return True
+            try:
+                cancelled.touch()  # so that the directory cannot be renamed
+                own.mkdir()
+            except FileExistsError:  # it has begun
+                continue
+            except OSError:  # the disk is full
+                pass
+            break
+        return not self._is_finished(number)  # it may have been quick
+
+    def _is_finished(self, number: int) -> bool:
+        return number in self.list_finished([block_of(number)])
+
+    def _claim(self, number: int) -> Path:
+        return self.path / "claims" / block_of(number) / str(number)
+
+    def read_outcomes(self, number: int) -> bytes:
+        """Return the outcomes of a call that is listed as finished.
+
+        Raises:
+            OSError: they cannot be read now, or belong to somebody else.
+        """
+        return read_own(self.outcomes(number))
+
+    def read_partial_outcomes(self, number: int, owner: str) -> Iterator[bytes]:
+        """Yield what a worker has left of a call that it did not finish.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
+        path = self.outcomes(number)
+        # The last one where it has ended well, and is listed late.
+        for name in (f"{number}.{owner}", f"{number}.{_CANCELLED}", str(number)):
+            with contextlib.suppress(
+                FileNotFoundError, IsADirectoryError, ForeignFileError
+            ):
+                yield read_own(path.with_name(name))
+
+    def outcomes(self, number: int) -> Path:
+        """Return the file that holds the outcomes of a call that is over."""
+        return self.path / "finished" / block_of(number) / str(number)
+
+    def remove_batch(self, numbers: range) -> None:
+        """Delete a calls file that nobody needs any more."""
+        self.batch(numbers).unlink(missing_ok=True)
+
+    def remove_block(self, block: str) -> None:
+        """Delete what is left of calls that are all over.
+
+        A worker that comes late can take a call whose claim has just been deleted, but
+        not run it where there is no place for its outcomes any more. So the claims come
+        last, and stay until the end of the pool where that place could not be deleted.
+        """
+        finished = self.path / "finished" / block
+        shutil.rmtree(finished, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if block not in os.listdir(finished.parent):
+                shutil.rmtree(self.path / "claims" / block, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete the pool, in the same order."""
+        shutil.rmtree(self.path / "finished", ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)

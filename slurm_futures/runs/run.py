@@ -1,0 +1,140 @@
+"""The directory of a run: what all its submissions have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+from typing import Any
+
+from slurm_futures import node
+from slurm_futures.errors import OptionError
+from slurm_futures.node.start import BUNDLE
+from slurm_futures.runs.files import write_file, write_json
+from slurm_futures.runs.submission import Submission
+
+
+class RunDirectory:
+    """All submissions of one executor."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, directory: Path, label: str) -> RunDirectory:
+        """Make a new run below `directory`.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        # First what fails without a trace where this process has no descriptor left.
+        programs = _programs()
+        directory.mkdir(parents=True, exist_ok=True)
+        run = cls(_make_unique(directory, label))
+        try:
+            for name, content in programs.items():
+                write_file(run.path / name, content)
+            run.logs.mkdir(0o700)
+        except OSError:
+            run.remove()
+            raise
+        return run
+
+    @staticmethod
+    def check_path(directory: Path) -> None:
+        """See that Slurm can create files below a directory of this name.
+
+        Raises:
+            OptionError: it cannot.
+        """
+        # slurmd does not create an output file whose path holds a backslash.
+        text = str(directory)
+        bad = next((char for char in "\\\n\r\0" if char in text), None)
+        if bad is not None:
+            raise OptionError(
+                f"The directory {text!r} holds the character {bad!r}, with which Slurm "
+                "cannot create files. Choose another one: "
+                'SlurmExecutor(directory="...").'
+            )
+
+    def is_complete(self) -> bool:
+        """Whether a job of this run would find its worker.
+
+        A run that somebody deleted may be there again, empty: Slurm makes the missing
+        directory of a job's log (26.05).
+        """
+        return all((self.path / name).is_file() for name in ("start.py", BUNDLE))
+
+    @property
+    def name(self) -> str:
+        """The last part of the path, which is unique."""
+        return self.path.name
+
+    @property
+    def logs(self) -> Path:
+        """Where Slurm's own words about the jobs are."""
+        return self.path / "logs"
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Write run.json."""
+        write_json(self.path / "run.json", facts)
+
+    def submission(self, number: int) -> Submission:
+        """Return the submission of this number, which may not exist yet."""
+        return Submission(self.path / f"{number:04}", self.logs)
+
+    def entries(self) -> Iterator[Path]:
+        """Yield the submissions and pools that lie in the run.
+
+        Raises:
+            OSError: it cannot be listed now.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.path.iterdir():
+                if path.name.isdigit() or path.name.startswith("pool-"):
+                    yield path
+
+    def remove(self) -> None:
+        """Delete the whole run."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def remove_empty_logs(self) -> None:
+        """Delete the logs in which Slurm had nothing to say."""
+        with contextlib.suppress(OSError), os.scandir(self.logs) as entries:
+            for entry in entries:
+                if entry.stat().st_size == 0:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+@cache
+def _programs() -> dict[str, bytes]:
+    """Return the files of the room `node`, by their names, and the bundle of them."""
+    sources = {
+        path.name: path.read_bytes() for path in Path(node.__path__[0]).glob("*.py")
+    }
+    del sources["__init__.py"]
+    codes = {
+        Path(name).stem: marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+        for name, source in sources.items()
+        if name != "start.py"
+    }
+    return {**sources, BUNDLE: MAGIC_NUMBER + marshal.dumps(codes)}
+
+
+def _make_unique(directory: Path, label: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    while True:
+        suffix = "".join(random.choices("abcdefghjkmnpqrstuvwxyz23456789", k=4))  # noqa: S311  (a name, not a secret)
+        path = directory / f"{stamp}-{label}-{suffix}"
+        try:
+            path.mkdir(0o700)
+        except FileExistsError:
+            continue
+        return path

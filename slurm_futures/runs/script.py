@@ -1,0 +1,123 @@
+"""The script of a submission: the rendering of templates.
+
+The only module that imports Jinja2.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jinja2
+
+from slurm_futures import node
+from slurm_futures.errors import OptionError, is_passing, words_of
+from slurm_futures.schedulers.sbatch_options import can_be_encoded
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptTemplate:
+    """How the script of each submission is made.
+
+    Attributes:
+        python: the words of the command that starts Python on the node.
+        setup: shell lines that come before it.
+        template: file of a Jinja2 template that extends ours (`{% extends base %}`).
+        srun: start the worker as a job step, with srun.
+    """
+
+    python: tuple[str, ...]
+    setup: tuple[str, ...] = ()
+    template: Path | None = None
+    srun: bool = False
+
+    def render(
+        self,
+        *,
+        name: str,
+        run: Path,
+        submission: Path,
+        block_size: int,
+        array: bool,
+        requeue: bool = False,
+    ) -> str:
+        """Return the text of the script.
+
+        Raises:
+            OptionError: the template cannot be read or rendered.
+        """
+        base = "array.sh.j2" if array else "job.sh.j2"
+        words = ("srun", "--ntasks=1", *self.python) if self.srun else self.python
+        values = {
+            "base": base,
+            "name": " ".join(name.split()),
+            "run": str(run),
+            "submission": str(submission),
+            "block_size": block_size,
+            "requeue": requeue,
+            "setup": self.setup,
+            "command": shlex.join(words),
+        }
+        if self.template is None:
+            return _environment(None).get_template(base).render(values)
+        try:
+            environment = _environment(self.template.parent)
+            text = self.template.read_text("utf-8")
+            return environment.from_string(text).render(values)
+        except Exception as error:  # whatever its expressions may raise
+            if is_passing(error):
+                raise
+            raise OptionError(
+                f"The template {self.template} cannot be used: {words_of(error)}. "
+                "Start it with '{% extends base %}' and fill the blocks setup or "
+                "run_worker."
+            ) from error
+
+    def check(self) -> None:
+        """Render once, to find a mistake in the user's template before it matters.
+
+        Raises:
+            OptionError: the template cannot be read or rendered.
+        """
+        if not any(self.python):
+            raise OptionError(
+                f"python={self.python!r} starts nothing. Write the command that starts "
+                'Python on the nodes: SlurmExecutor(python="python3").'
+            )
+        if not all(map(can_be_encoded, self.setup)):
+            raise OptionError(f"setup={self.setup!r} cannot be written to a script.")
+        here = Path("/")
+        self.render(name="", run=here, submission=here, block_size=1, array=True)
+
+
+@cache
+def _environment(directory: Path | None) -> jinja2.Environment:
+    loaders: list[jinja2.BaseLoader] = [jinja2.FileSystemLoader(node.__path__[0])]
+    if directory is not None:
+        loaders.append(jinja2.FileSystemLoader(directory))
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders),
+        autoescape=False,  # noqa: S701  (a shell script; `quote` is for its values)
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quote"] = lambda value: shlex.quote(str(value))
+    return environment
+
+
+def python_words(python: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
+    """Return the command that starts Python as words: a path is a single one."""
+    if isinstance(python, str | os.PathLike):
+        return (os.fspath(python),)
+    return tuple(python)
+
+
+def setup_lines(setup: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the shell lines of `setup=`, which may also be one text."""
+    return tuple(setup.splitlines()) if isinstance(setup, str) else tuple(setup)

@@ -1,0 +1,165 @@
+"""The files of one submission."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slurm_futures.node.formats import BLOCK_SIZE, block_of, read_mark
+from slurm_futures.runs.files import read_tail, write_json
+from slurm_futures.runs.job import JobDirectory, remove_job
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What the script of a job wrote when its worker had ended without its outcomes.
+
+    Attributes:
+        attempt: how often Slurm had restarted the job before.
+    """
+
+    exit_code: int
+    attempt: int = 0
+
+
+class Ends(NamedTuple):
+    """Jobs of a submission that have left a mark at their end.
+
+    Attributes:
+        finished: they have published all their outcomes.
+        died: their worker ended without that.
+        ending: Slurm sent them SIGTERM: squeue will say why.
+    """
+
+    finished: set[int]
+    died: set[int]
+    ending: set[int]
+
+
+class Submission:
+    """One sbatch: a script and the calls of all its jobs.
+
+    Args:
+        path: its directory.
+        logs: where Slurm's own words about its jobs are, as in the whole run.
+    """
+
+    def __init__(self, path: Path, logs: Path) -> None:
+        self.path = path
+        self.logs = logs
+
+    @property
+    def script(self) -> Path:
+        """The file that sbatch gets."""
+        return self.path / "script.sh"
+
+    @property
+    def calls(self) -> Path:
+        """The calls of all jobs."""
+        return self.path / "calls.pkl"
+
+    def create(self, jobs: int) -> None:
+        """Make the directories for so many jobs, two for each thousand."""
+        self.path.mkdir(0o700)
+        for kind in ("jobs", "finished"):
+            (self.path / kind).mkdir()
+            for first in range(0, jobs, BLOCK_SIZE):
+                (self.path / kind / block_of(first)).mkdir()
+
+    def log_pattern(self, *, array: bool) -> str:
+        """Return the name of Slurm's log, with Slurm's own wild cards."""
+        name = "%A_%a" if array else "%j"
+        return f"{str(self.logs).replace('%', '%%')}/{name}"
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Write submission.json."""
+        write_json(self.path / "submission.json", facts)
+
+    def allow_attempt(self, number: int) -> None:
+        """Make this the sbatch whose jobs may run, and no earlier one."""
+        marker = self.path / f"attempt-{number}"
+        if number == 1:
+            marker.touch()
+        else:
+            (self.path / f"attempt-{number - 1}").rename(marker)
+
+    def adopt(self, attempt: int, number: int) -> None:
+        """Let the job of this number run, whichever attempt it is, and no other one."""
+        (self.path / f"attempt-{attempt}").rename(self.path / f"adopted-{number}")
+
+    def has_started(self) -> bool:
+        """Whether any job has begun."""
+        blocks = [self.path / "jobs" / name for name in os.listdir(self.path / "jobs")]
+        return any(map(os.listdir, blocks))
+
+    def job(self, index: int) -> JobDirectory:
+        """Return the directory of a job, which exists once the job has begun."""
+        return JobDirectory(self.path / f"jobs/{block_of(index)}/{index}")
+
+    def list_ends(self, open_blocks: Iterable[str]) -> Ends:
+        """Return the jobs in these blocks that are over, or will be soon.
+
+        Raises:
+            OSError: the directory cannot be listed now.
+        """
+        found: dict[str, set[int]] = {"": set(), "died": set(), "ending": set()}
+        for name in self._list("finished", open_blocks):
+            index, _, kind = name.partition(".")
+            if index.isdigit() and kind in found:
+                found[kind].add(int(index))
+        return Ends(found[""], found["died"], found["ending"])
+
+    def list_started(self, open_blocks: Iterable[str]) -> set[int]:
+        """Return the jobs in these blocks that have begun."""
+        names = self._list("jobs", open_blocks)
+        return {int(name) for name in names if name.isdigit()}
+
+    def _list(self, kind: str, open_blocks: Iterable[str]) -> Iterator[str]:
+        directory = self.path / kind
+        for block in set(os.listdir(directory)).intersection(open_blocks):
+            yield from os.listdir(directory / block)
+
+    def read_death(self, index: int) -> Death | None:
+        """Read what the script of a job wrote that `list_ends` says has died.
+
+        Returns:
+            None if it is not readable yet.
+        """
+        path = self.path / "finished" / block_of(index) / f"{index}.died"
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return Death(*map(int, read_mark(path).split()))
+        return None
+
+    def read_log(self, job_id: str) -> str:
+        """Return the end of what Slurm itself has printed about a job."""
+        return read_tail(self.logs / job_id)
+
+    def remove(self) -> None:
+        """Delete the submission with all that its jobs left.
+
+        What a job that ended well leaves is known, and deleted without a look: half
+        the operations that a walk through all directories takes.
+        """
+        with contextlib.suppress(OSError):
+            for block in self._blocks("finished"):
+                for name in os.listdir(block):
+                    os.unlink(name, dir_fd=block)
+            for block in self._blocks("jobs"):
+                for job in os.listdir(block):
+                    remove_job(job, block)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _blocks(self, kind: str) -> Iterator[int]:
+        """Yield a descriptor of each directory of a kind, while it is open."""
+        with os.scandir(self.path / kind) as blocks:
+            for block in blocks:
+                descriptor = os.open(block, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    yield descriptor
+                finally:
+                    os.close(descriptor)

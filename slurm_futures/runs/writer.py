@@ -1,0 +1,330 @@
+"""Writes submissions to disk, and cleans up after them.
+
+One `Staging` for each run. It makes the run directory with the first submission, so
+that an executor that is never used leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from slurm_futures import __version__
+from slurm_futures.calls.call import PickledCall
+from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION
+from slurm_futures.errors import OptionError, SubmitError
+from slurm_futures.node.formats import BLOCK_SIZE
+from slurm_futures.runs.calls_file import write_calls
+from slurm_futures.runs.files import write_file
+from slurm_futures.runs.queue import PoolDirectory
+from slurm_futures.runs.run import RunDirectory
+from slurm_futures.runs.script import ScriptTemplate
+from slurm_futures.runs.submission import Submission
+from slurm_futures.schedulers.base import BatchScript
+from slurm_futures.schedulers.sbatch_options import Kind
+
+logger = logging.getLogger("slurm_futures")
+
+Keep = Literal["failed", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A submission that is ready to be sent."""
+
+    submission: Submission
+    batch: BatchScript
+    facts: dict[str, Any]
+
+    def describe(self, state: str, **more: Any) -> None:
+        """Write submission.json."""
+        self.submission.describe({"state": state, **self.facts, **more})
+
+
+class Staging:
+    """The files of one run: made by the submitter's thread, removed by any.
+
+    Args:
+        directory: where runs are kept.
+        template: how scripts are made.
+        initializer: the pickled initializer with its arguments, or None.
+        keep: which submissions stay when they are over.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        template: ScriptTemplate,
+        initializer: bytes | None,
+        keep: Keep,
+    ) -> None:
+        self.directory = directory
+        self._template = template
+        self._initializer = initializer
+        self._keep = keep
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._count = 0
+        self._over: list[Submission | PoolDirectory] = []
+        self._open_pools: list[PoolDirectory] = []
+        self._pools = 0
+        self._failed: set[Path] = set()
+        self.run: RunDirectory | None = None
+
+    def write(
+        self,
+        kind: Kind,
+        label: str,
+        jobs: Sequence[Sequence[PickledCall]],
+        throttle: int | None,
+    ) -> Staged:
+        """Write the files of a new submission.
+
+        Raises:
+            OSError: they cannot be written; nothing is left of the submission.
+            OptionError: the run directory cannot be made any more, or the template is
+                not what it was.
+        """
+        run = self._run(label)
+        self._count += 1
+        submission = run.submission(self._count)
+        try:
+            submission.create(len(jobs))
+            batch = self._batch(kind, label, run, submission, len(jobs), throttle)
+            script = self._template.render(
+                name=batch.name,
+                run=run.path,
+                submission=submission.path,
+                block_size=BLOCK_SIZE,
+                array=batch.array_size is not None,
+                requeue="requeue" in batch.options,
+            )
+            write_file(submission.script, script.encode("utf-8", "surrogateescape"))
+            write_calls(submission.calls, jobs, self._context(kind))
+            submission.allow_attempt(1)
+        except BaseException:
+            submission.remove()
+            raise
+        facts = {
+            "job_id": None,
+            "name": batch.name,
+            "jobs": len(jobs),
+            "calls": sum(map(len, jobs)),
+            "options": dict(kind.options.items),
+            "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        return Staged(submission, batch, facts)
+
+    def new_pool(self, label: str) -> PoolDirectory:
+        """Make the directory of a new pool.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        run = self._run(label)
+        with self._lock:
+            self._pools += 1
+            pool = PoolDirectory(run.path / f"pool-{self._pools}")
+            self._open_pools.append(pool)
+        pool.create()
+        return pool
+
+    def write_batch(
+        self, path: Path, kind: Kind, jobs: Sequence[Sequence[PickledCall]]
+    ) -> None:
+        """Put calls into the queue of a pool.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        write_calls(path, jobs, self._context(kind))
+
+    def _run(self, label: str) -> RunDirectory:
+        with self._lock:
+            return self._make_run(label)
+
+    def _make_run(self, label: str) -> RunDirectory:
+        if self.run is not None and not self.run.is_complete():
+            logger.warning(
+                "%s was deleted; later calls get a new run directory", self.run.path
+            )
+            if _is_empty(self.run):
+                self.run.remove()
+            self.run = None
+        if self.run is None:
+            run = RunDirectory.create(self.directory, label)
+            run.describe(self._describe_run())
+            self.run = run
+        return self.run
+
+    def _describe_run(self) -> dict[str, Any]:
+        return {
+            "slurm_futures": __version__,
+            "python": platform.python_version(),
+            "executable": sys.executable,
+            "command": list(self._template.python),
+            "host": platform.node(),
+            "user": os.geteuid(),
+            "pid": self._pid,
+            "cwd": current_directory(),
+            "argv": sys.argv,
+            "path": sys.path,
+        }
+
+    def _batch(
+        self,
+        kind: Kind,
+        label: str,
+        run: RunDirectory,
+        submission: Submission,
+        size: int,
+        throttle: int | None,
+    ) -> BatchScript:
+        options = dict(kind.options.items)
+        suffix = run.name.rpartition("-")[2]
+        name = str(options.pop("job_name", f"{label}-{suffix}-{submission.path.name}"))
+        array = size > 1
+        return BatchScript(
+            script=submission.script,
+            name=name,
+            directory=submission.path,
+            log=submission.log_pattern(array=array),
+            arguments=("1",),
+            array_size=size if array else None,
+            throttle=throttle if array and throttle and throttle < size else None,
+            options=options,
+        )
+
+    def _context(self, kind: Kind) -> dict[str, Any]:
+        """Return what a job needs to look at modules and files as this program does."""
+        # An empty entry, as in a notebook, is the directory of the caller.
+        entries: list[object] = [*sys.path]
+        path = [
+            os.path.normpath(Path(kind.cwd, entry))
+            for entry in entries
+            if isinstance(entry, str)  # Python passes others over
+        ]
+        return {
+            "path": path,
+            "cwd": kind.cwd,
+            "argv": list(sys.argv),
+            "prefix": sys.prefix,
+            "base_prefix": sys.base_prefix,
+            "version": sys.version_info[:2],
+            "cloudpickle": CLOUDPICKLE_VERSION,
+            "initializer": self._initializer,
+        }
+
+    def note_failure(self, home: Path) -> None:
+        """Remember that a call failed whose files are in this directory."""
+        self._failed.add(home)
+
+    def note_over(self, submission: Submission | PoolDirectory) -> None:
+        """Remember that nothing of this submission or pool is open any more."""
+        with self._lock:
+            self._over.append(submission)
+            if submission in self._open_pools:
+                self._open_pools.remove(submission)
+
+    def finish(self) -> None:
+        """Clean up when nothing runs, and nobody can submit any more."""
+        with self._lock:
+            self._over, self._open_pools = [*self._over, *self._open_pools], []
+        self.clean()
+
+    def clean(self) -> None:
+        """Remove what need not be kept of the submissions that are over.
+
+        Does nothing in a forked child: the files belong to the parent.
+        """
+        if os.getpid() != self._pid or self._keep == "always":
+            return
+        with self._lock:
+            run = self.run
+            over, self._over = self._over, []
+        if run is None:
+            return
+        for submission in over:
+            if self._keep == "never" or submission.path not in self._failed:
+                submission.remove()
+        if not _is_empty(run):
+            run.remove_empty_logs()
+            return
+        run.remove()
+        with self._lock:
+            if self.run is run:
+                self.run = None
+
+
+def _is_empty(run: RunDirectory) -> bool:
+    """Whether a run holds nothing that must be kept, as far as can be told now."""
+    try:
+        return not any(run.entries())
+    except OSError as error:
+        logger.info("%s stays as it is: %s", run.path, error)
+        return False
+
+
+def check_keep(keep: object) -> None:
+    """See that `keep` is one of its words.
+
+    Raises:
+        OptionError: it is not.
+    """
+    if keep not in get_args(Keep):
+        raise OptionError(
+            f'keep={keep!r} is unknown. Write keep="failed", "always" or "never".'
+        )
+
+
+def check_directory(directory: Path) -> None:
+    """See that runs can be kept in a directory; make it if it is not there.
+
+    Raises:
+        OptionError: they cannot.
+    """
+    RunDirectory.check_path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OptionError(
+            f"Jobs cannot keep their files in {directory}: {error.strerror}. "
+            "Choose a directory that you may write to and that the nodes share with "
+            'this machine: SlurmExecutor(directory="...").'
+        ) from error
+
+
+def current_directory() -> str:
+    """Return where this program is; if that was deleted, where it was before."""
+    try:
+        return os.getcwd()  # noqa: PTH109  (text for jobs and JSON)
+    except FileNotFoundError:
+        return os.environ.get("PWD", "/")
+
+
+def not_written(directory: Path, error: Exception) -> SubmitError:
+    """Say that calls never became jobs, since their files could not be written."""
+    failure = SubmitError(
+        "The calls were not submitted, since their files could not be written below "
+        f"{directory}.\nThe system said: {error}.\nMake room there or choose "
+        'another directory: SlurmExecutor(directory="...").'
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def clean_name(name: str) -> str:
+    """Return a name with which Slurm's commands and file systems are at ease."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")[:40] or "call"

@@ -1,0 +1,199 @@
+"""A submission of `LocalScheduler`, and those of its jobs that run.
+
+Plain state: `LocalQueue` decides what happens to it.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from bisect import bisect_left
+from collections import deque
+from typing import TYPE_CHECKING
+
+from slurm_futures.errors import JobState
+from slurm_futures.schedulers.base import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from slurm_futures.schedulers.base import Ending
+    from slurm_futures.schedulers.local.launch import Launch
+    from slurm_futures.schedulers.local.processes import JobProcess
+
+NODE_NAME = socket.gethostname().partition(".")[0]
+_NO_INDEX = 0xFFFFFFFE  # what Slurm puts for %a if the job is no array
+
+
+class LocalSubmission:
+    """A job or a job array: what is pending of it, what runs, what has ended.
+
+    A job that is no array has the one index None. In an array, None stands for the
+    tasks that were cancelled before they started, if a record is left of them.
+    """
+
+    def __init__(self, number: int, launch: Launch) -> None:
+        self.number = number
+        self.launch = launch
+        self.batch = launch.batch
+        self.throttle = launch.batch.throttle
+        self.pending = deque([range(launch.batch.array_size or 1)])
+        self.running: dict[int | None, LocalJob] = {}
+        self.rows: dict[int | None, Row] = {}
+        self.endings: dict[int | None, Ending] = {}
+
+    @property
+    def is_array(self) -> bool:
+        """Whether its jobs are array tasks."""
+        return self.batch.array_size is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it will ever run again."""
+        return not self.pending and not self.running
+
+    @property
+    def may_start(self) -> bool:
+        """Whether one more of its jobs may start, given the CPUs."""
+        return bool(self.pending) and not (
+            self.throttle and len(self.running) >= self.throttle
+        )
+
+    def take_first(self) -> int | None:
+        """Take the next pending index out."""
+        first = self.pending.popleft()
+        if len(first) > 1:
+            self.pending.appendleft(first[1:])
+        return first[0] if self.is_array else None
+
+    def drop_pending(self, indices: set[int | None]) -> tuple[range, ...] | None:
+        """Take these indices out; return them if that was the array as a whole."""
+        if None in indices or not self.is_array:
+            dropped = tuple(self.pending)
+            self.pending.clear()
+            return dropped if self.is_array else None
+        cuts = sorted(index for index in indices if index is not None)
+        self.pending = deque(_without(self.pending, cuts))
+        return None
+
+    def select_running(self, indices: set[int | None]) -> list[LocalJob]:
+        """Those of its jobs that run and are meant by these indices."""
+        if None in indices:
+            return list(self.running.values())
+        return [self.running[index] for index in indices & self.running.keys()]
+
+    def show(self, index: int | None, state: JobState, reason: str = "None") -> None:
+        """Set the row of a job that has started."""
+        indices = None if index is None else (range(index, index + 1),)
+        self.rows[index] = Row(state, reason, indices, str(self.batch.directory))
+
+    def all_rows(self, pending_reason: str) -> tuple[Row, ...]:
+        """What squeue would print of it."""
+        rows = tuple(self.rows.values())
+        if not self.pending:
+            return rows
+        indices = tuple(self.pending) if self.is_array else None
+        directory = str(self.batch.directory)
+        return (Row(JobState.PENDING, pending_reason, indices, directory), *rows)
+
+    def ending(self, index: int | None) -> Ending | None:
+        """How one of its jobs ended, if that is still known."""
+        rest = self.rows.get(None)
+        if rest and any(index in indices for indices in rest.indices or ()):
+            return self.endings[None]
+        return self.endings.get(index)
+
+    def forget(self, index: int | None) -> None:
+        """Drop the record of a job that has ended."""
+        del self.rows[index], self.endings[index]
+
+
+class LocalJob:
+    """A job that has its CPUs: it is being started, runs, or is being stopped.
+
+    Attributes:
+        number: Slurm's SLURM_JOB_ID, which each array task has for itself.
+        process: None until it is started.
+        stopping: the state in which it is to end, once that is decided.
+    """
+
+    def __init__(
+        self, submission: LocalSubmission, index: int | None, number: int
+    ) -> None:
+        self.submission = submission
+        self.index = index
+        self.number = number
+        self.process: JobProcess | None = None
+        self.stopping: JobState | None = None
+        self.ended = False
+
+    def __str__(self) -> str:
+        array = self.submission.number
+        return str(array) if self.index is None else f"{array}_{self.index}"
+
+    def verdict(self, exit_code: int, signal: int | None) -> tuple[JobState, str]:
+        """Slurm's state and reason for a job that left this exit status."""
+        match self.stopping, exit_code, signal:
+            case JobState.TIMEOUT, _, _:
+                return JobState.TIMEOUT, "TimeLimit"
+            case JobState(), _, _:
+                return JobState.CANCELLED, "None"
+            case None, 0, None:
+                return JobState.COMPLETED, "None"
+            case None, _, None:
+                return JobState.FAILED, "NonZeroExitCode"
+        return JobState.FAILED, "JobLaunchFailure"
+
+    def log_path(self) -> str:
+        """The file for what it prints, with the ids put in."""
+        index = _NO_INDEX if self.index is None else self.index
+        ids = {"%": "%", "A": self.submission.number, "a": index, "j": self.number}
+        return re.sub(
+            "%([%Aaj])", lambda code: str(ids[code[1]]), self.submission.batch.log
+        )
+
+    def variables(self) -> dict[str, str]:
+        """The environment variables that Slurm sets for this job."""
+        batch, cpus = self.submission.batch, self.submission.launch.cpus
+        variables: dict[str, object] = {
+            "SLURM_JOB_ID": self.number,
+            "SLURM_JOBID": self.number,
+            "SLURM_JOB_NAME": batch.name,
+            "SLURM_SUBMIT_DIR": self.submission.launch.submit_directory,
+            "SLURM_SUBMIT_HOST": NODE_NAME,
+            "SLURM_CLUSTER_NAME": "local",
+            "SLURM_JOB_NUM_NODES": 1,
+            "SLURM_NNODES": 1,
+            "SLURM_JOB_NODELIST": NODE_NAME,
+            "SLURMD_NODENAME": NODE_NAME,
+            "SLURM_CPUS_ON_NODE": cpus,
+            "SLURM_PROCID": 0,
+            "SLURM_LOCALID": 0,
+            "SLURM_NODEID": 0,
+        }
+        for option in ("cpus_per_task", "ntasks"):
+            if option in batch.options:
+                variables[f"SLURM_{option.upper()}"] = batch.options[option]
+        if batch.array_size is not None:
+            variables |= {
+                "SLURM_ARRAY_JOB_ID": self.submission.number,
+                "SLURM_ARRAY_TASK_ID": self.index,
+                "SLURM_ARRAY_TASK_COUNT": batch.array_size,
+                "SLURM_ARRAY_TASK_MIN": 0,
+                "SLURM_ARRAY_TASK_MAX": batch.array_size - 1,
+                "SLURM_ARRAY_TASK_STEP": 1,
+            }
+        return {name: str(value) for name, value in variables.items()}
+
+
+def _without(ranges: Iterable[range], cuts: Sequence[int]) -> Iterator[range]:
+    """Take single indices, in ascending order, out of ranges."""
+    for indices in ranges:
+        start = indices.start
+        first, last = bisect_left(cuts, start), bisect_left(cuts, indices.stop)
+        for cut in cuts[first:last]:
+            if start < cut:
+                yield range(start, cut)
+            start = cut + 1
+        if start < indices.stop:
+            yield range(start, indices.stop)

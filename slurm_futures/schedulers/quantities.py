@@ -1,0 +1,78 @@
+"""Memory and times as sbatch writes them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from slurm_futures.errors import OptionError
+
+_CLOCK = re.compile(r"(?:\d+-)?\d+(?::\d+){0,2}", re.ASCII)
+#: Factors of sbatch's units of memory; without a unit it is MiB (sbatch(1), --mem).
+_UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
+
+
+def parse_memory(value: object) -> float:
+    """Return an amount of memory as sbatch writes it, in MiB.
+
+    Raises:
+        OptionError: it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(value), re.IGNORECASE)
+    if match is None:
+        raise OptionError(f'{value!r} is no amount of memory. Write it like "4G".')
+    return float(match[1]) * _UNITS[match[2].upper()]
+
+
+def format_time(seconds: float) -> str:
+    """Return a time as sbatch reads it."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{second:02}"
+
+
+def parse_time(value: object) -> float | None:
+    """Read a time limit as sbatch does; seconds, or None for no limit.
+
+    "30" and 30 are minutes; the other forms are MM:SS, HH:MM:SS, D-HH, D-HH:MM,
+    D-HH:MM:SS and UNLIMITED. Unlike Slurm, whole minutes are not required.
+
+    Raises:
+        ValueError: it is none of these, in sbatch's words.
+    """
+    text = str(value)
+    if text.upper() in {"UNLIMITED", "INFINITE", "-1"}:
+        return None
+    if not _CLOCK.fullmatch(text):
+        raise ValueError("Invalid --time specification")
+    days, dash, clock = text.rpartition("-")
+    numbers = [int(number) for number in clock.split(":")]
+    first_unit = 0 if dash or len(numbers) == 3 else 1
+    units = (3600, 60, 1)[first_unit:]
+    seconds = sum(number * unit for number, unit in zip(numbers, units, strict=False))
+    return (int(days or 0) * 86400 + seconds) or None  # 0 is no limit: sbatch(1)
+
+
+def check_seconds(
+    name: str, value: object, *, optional: bool = False, positive: bool = False
+) -> None:
+    """See that an option is a time in seconds.
+
+    Args:
+        name: the option.
+        value: what it was set to.
+        optional: whether it may be None.
+        positive: whether it must be more than 0, and not infinite either.
+
+    Raises:
+        OptionError: it is no such time.
+    """
+    if optional and value is None:
+        return
+    seconds = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    if (positive and 0 < seconds < math.inf) or (not positive and seconds >= 0):
+        return
+    raise OptionError(
+        f"{name}={value!r} is no time. Write seconds: SlurmExecutor({name}=30)."
+    )

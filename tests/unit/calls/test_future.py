@@ -1,0 +1,278 @@
+"""Futures: cancel at any time, what they know of their job, outcomes of chunks."""
+
+import threading
+from concurrent.futures import CancelledError, InvalidStateError, as_completed, wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures.calls.future import SlurmFuture
+from slurm_futures.calls.outcome import Outcome
+from slurm_futures.errors import JobState
+from tests.unit.fakes import make_chunk, make_future, make_track
+from tests.waiting import assert_soon
+
+
+def test_cancel_of_a_running_call_succeeds_and_is_told_of_once() -> None:
+    """Who is told sends the scancel."""
+    told: list[SlurmFuture[Any]] = []
+    future = make_future(told)
+    make_track(future=future).note_start()
+
+    answers = [future.cancel(), future.cancel()]
+
+    assert answers == [True, True]
+    assert told == [future]
+    assert future.cancelled()
+    assert not future.running()
+
+
+def test_settled_future_cannot_be_cancelled() -> None:
+    """As in the standard library."""
+    told: list[SlurmFuture[Any]] = []
+    future = make_future(told)
+    future.settle(0, Outcome(value=1))
+
+    assert not future.cancel()
+    assert told == []
+
+
+def test_cancelled_future_stays_cancelled() -> None:
+    """A result that comes later is dropped."""
+    future = make_future()
+    future.cancel()
+
+    future.settle(0, Outcome(value=1))
+
+    with pytest.raises(CancelledError):
+        future.result(0)
+
+
+@pytest.mark.parametrize("how", ["wait", "as_completed"])
+def test_cancel_wakes_who_waits(how: str) -> None:
+    """No worker will ever pick the call up and tell them."""
+    future, other = make_future(), make_future()
+    seen: list[object] = []
+
+    def wait_for_it() -> None:
+        if how == "wait":
+            seen.extend(wait([future, other], 10, "FIRST_COMPLETED").done)
+        else:
+            seen.append(next(as_completed([future, other], 10)))
+
+    thread = threading.Thread(target=wait_for_it)
+    thread.start()
+    assert_soon(lambda: future._waiters)
+
+    future.cancel()
+
+    thread.join(10)
+    assert seen == [future]
+
+
+def test_only_one_of_many_cancels_is_told_of() -> None:
+    """However many threads cancel."""
+    told: list[SlurmFuture[Any]] = []
+    future = make_future(told)
+    gate = threading.Barrier(8)
+
+    def cancel() -> None:
+        gate.wait(10)
+        future.cancel()
+
+    threads = [threading.Thread(target=cancel) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert told == [future]
+
+
+def test_callbacks_run_when_a_future_is_cancelled() -> None:
+    """Before `cancel` returns."""
+    future = make_future()
+    called: list[object] = []
+    future.add_done_callback(called.append)
+
+    future.cancel()
+
+    assert called == [future]
+
+
+def test_future_without_a_job_knows_nothing() -> None:
+    """It waits to be submitted."""
+    future = make_future()
+
+    assert (future.job_id, future.state, future.directory) == (None, None, None)
+    assert (future.stdout(), future.stderr()) == ("", "")
+    assert not future.running()
+    assert future.open_tracks() == []
+
+
+def test_future_knows_its_job(tmp_path: Path) -> None:
+    """Its id, its state, its files."""
+    future = make_future()
+    track = make_track(directory=tmp_path, future=future)
+    track.see(JobState.RUNNING, at=1.0)
+    track.directory.path.mkdir(parents=True)
+    (track.directory.path / "stdout").write_bytes(b"epoch 3\n\xff")
+    (track.directory.path / "stderr").write_text("warning\n")
+
+    assert (future.job_id, future.state) == ("5_7", JobState.RUNNING)
+    assert future.directory == track.directory.path
+    assert future.running()
+    assert future.stdout() == "epoch 3\n\N{REPLACEMENT CHARACTER}"
+    assert future.stderr() == "warning\n"
+
+
+def test_output_of_a_job_that_has_not_begun_is_empty(tmp_path: Path) -> None:
+    """There are no files yet."""
+    future = make_future()
+    make_track(directory=tmp_path, future=future)
+
+    assert (future.stdout(), future.stderr()) == ("", "")
+
+
+def test_future_knows_all_its_open_jobs() -> None:
+    """The calls of a chunk may have become several jobs."""
+    future = make_future()
+    first, second, third = (make_track(future=future) for _ in range(3))
+    second.closed = True
+
+    assert future.open_tracks() == [first, third]
+    assert future.track is third
+
+
+def test_future_does_not_run_between_two_attempts() -> None:
+    """Its last job is over, and there is no other one yet."""
+    future = make_future()
+    first, second = make_track(future=future), make_track()
+    first.note_start()
+    before = future.running()
+
+    first.closed = True
+    between = future.running()
+    future.add_track(second)
+    waiting = future.running()
+    second.note_start()
+
+    assert (before, between, waiting, future.running()) == (True, False, False, True)
+
+
+def test_future_waits_again_though_its_worker_lives_on() -> None:
+    """Until some worker takes it once more, maybe the same one."""
+    future = make_future()
+    track = make_track(future=future)
+    track.note_start()
+
+    future.wait_again()
+    between = future.running()
+    future.add_track(track)
+
+    assert (between, future.running()) == (False, True)
+
+
+def test_attempts_are_counted() -> None:
+    """With the errors of those that failed."""
+    future = make_future()
+    before = future.attempts
+    error = ValueError("first")
+    future.failures[0] = [error]
+
+    assert (before, future.attempts) == (1, 2)
+    assert future.earlier_errors == (error,)
+
+
+def test_repr_tells_the_state() -> None:
+    """And the job, once there is one."""
+    pending, running, done, cancelled = (make_future() for _ in range(4))
+    make_track(future=running).note_start()
+    done.settle(0, Outcome(value=1))
+    cancelled.cancel()
+
+    words = [repr(each).partition("state=")[2] for each in (pending, done, cancelled)]
+
+    assert words == ["pending>", "finished>", "cancelled>"]
+    assert repr(running).endswith("state=running job=5_7>")
+
+
+def test_exception_is_set() -> None:
+    """That of the call."""
+    future = make_future()
+    error = ValueError()
+
+    future.settle(0, Outcome(exception=error))
+
+    assert future.exception(0) is error
+
+
+def test_chunk_is_done_with_its_last_outcome() -> None:
+    """In the order of the calls, whoever comes first."""
+    chunk = make_chunk(3)
+    outcomes = [Outcome(value=number) for number in range(3)]
+
+    chunk.settle(2, outcomes[2])
+    chunk.settle(0, outcomes[0])
+    undecided = not chunk.done()
+    chunk.settle(1, outcomes[1])
+
+    assert undecided
+    assert chunk.result(0) == outcomes
+
+
+def test_second_outcome_of_a_call_is_dropped() -> None:
+    """Before the chunk is done, and after."""
+    chunk = make_chunk(2)
+    chunk.settle(0, Outcome(value="first"))
+    chunk.settle(0, Outcome(value="second"))
+    chunk.settle(1, Outcome(value="other"))
+    chunk.settle(1, Outcome(value="late"))
+
+    assert [outcome.value for outcome in chunk.result(0)] == ["first", "other"]
+
+
+def test_failed_call_does_not_fail_its_chunk() -> None:
+    """`map` raises it when it comes to that call."""
+    chunk = make_chunk(2)
+    error = ValueError()
+
+    chunk.settle(0, Outcome(exception=error))
+    chunk.settle(1, Outcome(value=1))
+
+    assert [outcome.exception for outcome in chunk.result(0)] == [error, None]
+
+
+def test_cancelled_chunk_stays_cancelled() -> None:
+    """Outcomes that come later are dropped."""
+    chunk = make_chunk(1)
+    chunk.cancel()
+
+    chunk.settle(0, Outcome(value=1))
+
+    assert chunk.cancelled()
+    with pytest.raises(InvalidStateError):
+        chunk.set_result([])
+
+
+@pytest.mark.parametrize("ask", ["result", "exception"])
+def test_waiting_threads_look_around(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a Ctrl-C that came just before the wait is not overlooked for ever."""
+    monkeypatch.setattr("slurm_futures.calls.future.LOOK_AROUND", 0.01)
+    future = make_future()
+    waits: list[float | None] = []
+    wait_on = future._condition.wait
+
+    def count(timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        if len(waits) == 3:
+            future.set_result(5)
+        return wait_on(timeout)
+
+    monkeypatch.setattr(future._condition, "wait", count)
+    getattr(future, ask)()
+
+    assert waits == [0.01] * len(waits)
+    with pytest.raises(TimeoutError):
+        getattr(make_future(), ask)(0.02)

@@ -1,0 +1,215 @@
+"""Jobs of several calls that end in the middle, or seem to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures.calls.future import SlurmFuture
+from slurm_futures.errors import InitializerFailed, JobFailed, JobLost, JobState
+from slurm_futures.jobs import poller
+from slurm_futures.node import formats
+from slurm_futures.runs.job import JobDirectory
+from slurm_futures.schedulers.base import Ending
+from tests.unit.fakes import (
+    FakeJobs,
+    FakeScheduler,
+    WatchedPoller,
+    make_jobs,
+    value_of,
+)
+from tests.waiting import assert_soon
+
+pytestmark = pytest.mark.usefixtures("short_times", "short_pause")
+
+
+@pytest.fixture
+def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let jobs that are given up notice it soon."""
+    monkeypatch.setattr(poller, "GIVE_UP_PAUSE", 0.05)
+
+
+@pytest.fixture
+def chunk(tmp_path: Path, scheduler: FakeScheduler) -> FakeJobs:
+    """Give a job of four calls that squeue shows as running."""
+    return make_jobs(tmp_path, scheduler, 1, calls=4)
+
+
+def end(watched: WatchedPoller, array: FakeJobs) -> None:
+    """Cancel what is still open, and wait for the thread of the poller."""
+    for track in list(array.opened.tracks.values()):
+        watched.poller.cancel(track)
+    watched.poller.join()
+
+
+def given_up(array: FakeJobs) -> bool:
+    """Whether the first job was told to begin no more calls."""
+    path = array.submission.job(0).path
+    return path.joinpath(formats.GIVEN_UP).exists()
+
+
+def outcomes_of(future: SlurmFuture[Any]) -> list[object]:
+    """Return what each call of a chunk has left: its value, or the type of an error."""
+    return [each.value or type(each.exception) for each in future.result(5)]
+
+
+def test_job_that_lives_where_slurm_cannot_see_it_begins_no_more_calls(
+    watched: WatchedPoller, chunk: FakeJobs, scheduler: FakeScheduler
+) -> None:
+    """The one that runs fails, the others run in a new job and nowhere else."""
+    chunk.write_outcome(0, "zero")
+    scheduler.show(chunk, chunk.row(JobState.NODE_FAIL))
+
+    watched.poller.watch(chunk.opened)
+
+    assert_soon(lambda: watched.resubmitted)
+    assert watched.resubmitted == [[2, 3]]
+    assert given_up(chunk)
+    assert not chunk.futures[0].done()
+    watched.poller.join()
+
+
+def test_job_that_is_alive_after_all_may_go_on(
+    watched: WatchedPoller, chunk: FakeJobs, scheduler: FakeScheduler
+) -> None:
+    """It was given up since squeue did not list it; scontrol shows that it is there."""
+    chunk.begin()
+    scheduler.endings[chunk.job_id.task(0)] = Ending(JobState.STOPPED)
+    scheduler.show(chunk)
+    watched.poller.watch(chunk.opened)
+    assert_soon(lambda: scheduler.explained)
+    scheduler.show(chunk, chunk.row(JobState.RUNNING))
+
+    assert_soon(lambda: chunk.futures[0].state is JobState.RUNNING)
+    assert_soon(lambda: not given_up(chunk))
+
+    chunk.publish(0, *(value_of(at, f"{at}") for at in range(4)))
+    assert outcomes_of(chunk.futures[0]) == ["0", "1", "2", "3"]
+    watched.poller.join()
+
+
+def test_word_that_cannot_be_taken_back_now_is_taken_back_later(
+    watched: WatchedPoller,
+    chunk: FakeJobs,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the job is listed again in the meantime."""
+    failures: list[object] = []
+    unlink = Path.unlink
+
+    def fail_at_first(path: Path, missing_ok: bool = False) -> None:
+        if len(failures) < 3:
+            failures.append(path)
+            raise OSError(116, "Stale file handle")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", fail_at_first)
+    chunk.begin()
+    scheduler.endings[chunk.job_id.task(0)] = Ending(JobState.STOPPED)
+    scheduler.show(chunk)
+    watched.poller.watch(chunk.opened)
+    assert_soon(lambda: failures)
+
+    scheduler.show(chunk, chunk.row(JobState.RUNNING))
+
+    assert_soon(lambda: chunk.futures[0].state is JobState.RUNNING)
+    assert_soon(lambda: not given_up(chunk))
+    assert len(failures) == 3
+    end(watched, chunk)
+
+
+def test_calls_that_a_job_did_not_begin_run_in_another_one(
+    watched: WatchedPoller, chunk: FakeJobs
+) -> None:
+    """It had seen that it was given up, before that was taken back."""
+    watched.poller.watch(chunk.opened)
+
+    chunk.publish(0, value_of(0, "0"), (1, formats.NOT_BEGUN, b""))
+
+    assert_soon(lambda: watched.resubmitted)
+    assert watched.resubmitted == [[1, 2, 3]]
+    watched.poller.join()
+    assert watched.failed == []
+
+
+def test_done_calls_survive_an_error_that_passes(
+    chunk: FakeJobs, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing fails just when a chunk that was killed is buried."""
+    failures: list[object] = []
+    exists = JobDirectory.exists
+
+    def fail_at_first(directory: JobDirectory) -> bool:
+        if not failures:
+            failures.append(directory)
+            raise OSError(116, "Stale file handle")
+        return exists(directory)
+
+    monkeypatch.setattr(JobDirectory, "exists", fail_at_first)
+    watched = WatchedPoller(scheduler, grace=60)
+    watched.poller.watch(chunk.opened)
+    chunk.write_outcome(0, "zero")
+
+    chunk.die(0, exit_code=3)
+
+    assert_soon(lambda: watched.resubmitted)
+    assert watched.resubmitted == [[2, 3]]
+    assert len(failures) == 1
+    watched.poller.join()
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.NODE_FAIL])
+def test_job_whose_files_stay_unreadable_is_lost(
+    watched: WatchedPoller,
+    chunk: FakeJobs,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+    state: JobState,
+) -> None:
+    """After the grace, with the words of the system."""
+
+    def fail(directory: JobDirectory) -> bool:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(JobDirectory, "exists", fail)
+    scheduler.show(chunk, chunk.row(state))
+    watched.poller.watch(chunk.opened)
+    if state is JobState.RUNNING:
+        chunk.die(0, exit_code=3)
+
+    left = chunk.futures[0].result(5)
+
+    assert {type(each.exception) for each in left} == {JobLost}
+    assert "Permission denied" in str(left[0].exception)
+    watched.poller.join()
+
+
+def test_failed_initializer_ends_the_calls_of_its_job(
+    watched: WatchedPoller, jobs: FakeJobs
+) -> None:
+    """And a job that dies meanwhile is buried as ever."""
+    watched.poller.watch(jobs.opened)
+
+    jobs.raise_in_call(0, KeyError("licence"), formats.INITIALIZER_FAILED)
+    assert isinstance(jobs.futures[0].exception(5), InitializerFailed)
+    jobs.die(1)
+
+    assert type(jobs.futures[1].exception(5)) is JobFailed
+    watched.poller.join()
+
+
+def test_calls_that_are_missing_without_a_word_are_not_run_again(
+    watched: WatchedPoller, chunk: FakeJobs
+) -> None:
+    """They may have run: the file may be cut short."""
+    watched.poller.watch(chunk.opened)
+
+    chunk.publish(0, value_of(0, "0"))
+
+    left = outcomes_of(chunk.futures[0])
+    assert (left[0], set(left[1:])) == ("0", {JobLost})
+    assert watched.resubmitted == []
+    watched.poller.join()

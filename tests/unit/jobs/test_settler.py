@@ -1,0 +1,160 @@
+"""Calls that end, or are tried again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from slurm_futures.errors import JobFailed, JobState
+from slurm_futures.node import calls_file
+from tests.unit.fakes import (
+    FakeScheduler,
+    WatchedPoller,
+    error_of,
+    make_jobs,
+    value_of,
+)
+from tests.waiting import assert_soon
+
+pytestmark = pytest.mark.usefixtures("short_times")
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses every assignment, also that of a note."""
+
+
+class Silent(Exception):
+    """Cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("error", [Frozen(), Silent()], ids=["frozen", "silent"])
+def test_exception_that_is_hard_to_tell_of_is_tried_again(
+    scheduler: FakeScheduler, tmp_path: Path, error: Exception
+) -> None:
+    """The last one has a note of the earlier ones; other calls do not suffer."""
+    watched = WatchedPoller(scheduler, retries={type(error): 1})
+    jobs = make_jobs(tmp_path, scheduler)
+    jobs.futures[0].failures[0] = [error]
+    watched.poller.watch(jobs.opened)
+
+    jobs.publish(0, error_of(0, error))
+    jobs.publish(1, value_of(0, "unharmed"))
+
+    failure = jobs.futures[0].exception(5)
+    assert type(failure) is type(error)
+    assert failure.__notes__[0].startswith("This was attempt 2.\n  attempt 1: ")
+    assert jobs.futures[1].result(5) == "unharmed"
+    watched.poller.join()
+
+
+def test_calls_of_a_chunk_that_are_tried_again_become_one_job(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """A job for each of them would be an array that the chunks were to spare."""
+    watched = WatchedPoller(scheduler, retries={ConnectionError: 1})
+    chunk = make_jobs(tmp_path, scheduler, 1, calls=4)
+    watched.poller.watch(chunk.opened)
+    down = ConnectionError("the database is down")
+
+    chunk.publish(
+        0, error_of(0, down), value_of(1, 1), error_of(2, down), error_of(3, down)
+    )
+
+    assert_soon(lambda: watched.resubmitted)
+    watched.poller.join()
+    assert watched.resubmitted == [[0, 2, 3]]
+
+
+def test_calls_of_a_lost_chunk_are_tried_again_as_one_job(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """Nobody knows which of them has run."""
+    watched = WatchedPoller(scheduler, retries=1)
+    chunk = make_jobs(tmp_path, scheduler, 1, calls=4)
+    chunk.write_outcome(0, "zero")
+    scheduler.show(chunk, chunk.row(JobState.COMPLETED))
+
+    watched.poller.watch(chunk.opened)
+
+    assert_soon(lambda: watched.resubmitted)
+    watched.poller.join()
+    assert watched.resubmitted == [[1, 2, 3]]
+
+
+def test_call_that_ended_its_job_is_tried_again_alone(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """It may do so again, and those that never began are to run."""
+    watched = WatchedPoller(scheduler, retries=1)
+    chunk = make_jobs(tmp_path, scheduler, 1, calls=4)
+    chunk.write_outcome(0, "zero")
+    watched.poller.watch(chunk.opened)
+
+    chunk.die(0, exit_code=3)
+
+    assert_soon(lambda: len(watched.resubmitted) == 2)
+    watched.poller.join()
+    assert watched.resubmitted == [[1], [2, 3]]
+
+
+def test_calls_that_cannot_be_read_back_fail(
+    watched: WatchedPoller, scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """With the name of the file."""
+    chunk = make_jobs(tmp_path, scheduler, 1, calls=3)
+    chunk.submission.calls.unlink()
+    watched.poller.watch(chunk.opened)
+
+    chunk.die(0, exit_code=3)
+
+    first, *others = (each.exception for each in chunk.futures[0].result(5))
+    assert type(first) is JobFailed
+    assert all(str(chunk.submission.calls) in str(error) for error in others)
+    watched.poller.join()
+
+
+def test_time_to_submit_calls_again_grows_with_their_number_only(
+    watched: WatchedPoller,
+    scheduler: FakeScheduler,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The calls file is opened once for all of them."""
+    opened: list[object] = []
+    read_end = calls_file.CallsFile._read_end
+
+    def count(file: calls_file.CallsFile) -> None:
+        opened.append(file)
+        read_end(file)
+
+    monkeypatch.setattr(calls_file.CallsFile, "_read_end", count)
+    chunk = make_jobs(tmp_path, scheduler, 1, calls=50)
+    watched.poller.watch(chunk.opened)
+
+    chunk.die(0, exit_code=3)
+
+    assert_soon(lambda: watched.resubmitted)
+    watched.poller.join()
+    assert len(opened) == 1
+
+
+def test_outcomes_that_are_damaged_are_not_acted_on_again_and_again(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """They are looked at until the grace is over; a call in them has one retry."""
+    watched = WatchedPoller(scheduler, grace=0.3, retries={ConnectionError: 5})
+    chunk = make_jobs(tmp_path, scheduler, 1, calls=3)
+    watched.poller.watch(chunk.opened)
+
+    chunk.publish(0, error_of(0, ConnectionError("down")), value_of(1, 1))
+
+    assert_soon(lambda: not chunk.opened.tracks)
+    watched.poller.join()
+    assert watched.resubmitted == [[0]]
+    assert len(chunk.futures[0].failures[0]) == 1

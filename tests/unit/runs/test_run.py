@@ -1,0 +1,344 @@
+"""The files of a run, as the client makes and finds them."""
+
+import errno
+import json
+import os
+import random
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from slurm_futures.errors import OptionError
+from slurm_futures.node import worker
+from slurm_futures.node.formats import leave_mark
+from slurm_futures.runs.files import ForeignFileError
+from slurm_futures.runs.job import JobDirectory
+from slurm_futures.runs.run import RunDirectory
+from slurm_futures.runs.submission import Death, Submission
+from tests.unit.fakes import finished_path
+
+#: What a job that ends well leaves in its directory.
+JOB_FILES = ["started", "stdout", "stderr", "outcomes"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """Give a new run."""
+    return RunDirectory.create(tmp_path / "runs", "fit")
+
+
+@pytest.fixture
+def submission(run: RunDirectory) -> Submission:
+    """Give a submission of 1,500 jobs."""
+    made = run.submission(1)
+    made.create(1500)
+    return made
+
+
+def test_run_is_private_and_holds_its_own_worker(run: RunDirectory) -> None:
+    """An upgrade of the package does not break jobs that are queued."""
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
+    assert (run.path / "worker.py").read_bytes() == Path(worker.__file__).read_bytes()
+    assert run.logs.is_dir()
+    assert "-fit-" in run.name
+
+
+def test_run_never_takes_the_directory_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two programs may start in the same second."""
+    suffixes = iter([["a"] * 4, ["a"] * 4, ["b"] * 4])
+    monkeypatch.setattr(random, "choices", lambda *_, **__: next(suffixes))
+    monkeypatch.setattr(time, "strftime", lambda _: "20261122-150942")
+
+    first = RunDirectory.create(tmp_path, "fit")
+    second = RunDirectory.create(tmp_path, "fit")
+
+    assert first.name == "20261122-150942-fit-aaaa"
+    assert second.name == "20261122-150942-fit-bbbb"
+
+
+@pytest.mark.parametrize("char", ["\\", "\n", "\r", "\0"])
+def test_path_with_which_slurm_cannot_deal_is_refused(char: str) -> None:
+    """By the constructor of the executor, before any job vanishes."""
+    with pytest.raises(OptionError, match="cannot create files"):
+        RunDirectory.check_path(Path(f"/home/me/a{char}b"))
+
+
+def test_ordinary_path_is_accepted() -> None:
+    """Blanks, percent signs and quotes are ordinary."""
+    RunDirectory.check_path(Path("/home/mé/my runs/100%/it's"))
+
+
+def test_client_makes_no_directory_for_each_job(submission: Submission) -> None:
+    """Two for each thousand jobs."""
+    names = {
+        str(path.relative_to(submission.path)) for path in submission.path.rglob("*")
+    }
+
+    assert names == {
+        "jobs",
+        "jobs/0-999",
+        "jobs/1000-1999",
+        "finished",
+        "finished/0-999",
+        "finished/1000-1999",
+    }
+    assert submission.path.name == "0001"
+
+
+@pytest.mark.parametrize(
+    ("index", "block"), [(0, "0-999"), (999, "0-999"), (1000, "1000-1999")]
+)
+def test_jobs_lie_in_blocks(submission: Submission, index: int, block: str) -> None:
+    """No directory has more than a thousand entries."""
+    expected = submission.path / "jobs" / block / str(index)
+
+    assert submission.job(index).path == expected
+
+
+@pytest.mark.parametrize(
+    ("array", "name"), [(True, "%A_%a"), (False, "%j")], ids=["array", "job"]
+)
+def test_log_has_slurms_wild_cards_only(tmp_path: Path, array: bool, name: str) -> None:
+    """A percent sign in the path is doubled."""
+    submission = RunDirectory(tmp_path / "100%j").submission(3)
+
+    pattern = submission.log_pattern(array=array)
+
+    assert pattern == f"{tmp_path}/100%%j/logs/{name}"
+
+
+def test_only_one_attempt_is_allowed(submission: Submission) -> None:
+    """The mark moves on."""
+    submission.allow_attempt(1)
+    submission.allow_attempt(2)
+
+    assert [path.name for path in submission.path.glob("attempt-*")] == ["attempt-2"]
+
+
+def test_finished_jobs_are_found_by_listing(submission: Submission) -> None:
+    """Temporary names are passed over, and blocks in which no job is open."""
+    for index in (3, 1001):
+        leave_mark(str(finished_path(submission, index)), "0")
+    for name in ("4.c17-99", "5.ending", "x.ending", "6.died"):
+        leave_mark(f"{finished_path(submission, 0).parent}/{name}", "0")
+
+    assert submission.list_ends(["0-999"]) == ({3}, {6}, {5})
+    assert submission.list_ends(["0-999", "1000-1999"]) == ({3, 1001}, {6}, {5})
+    assert submission.list_ends([]) == (set(), set(), set())
+
+
+def test_started_jobs_are_found_by_listing(submission: Submission) -> None:
+    """By their directories."""
+    submission.job(1042).path.mkdir()
+
+    assert submission.list_started(["0-999", "1000-1999"]) == {1042}
+
+
+def test_listing_a_submission_that_is_gone_is_an_error(submission: Submission) -> None:
+    """No news is told apart from no jobs."""
+    submission.remove()
+
+    with pytest.raises(FileNotFoundError):
+        submission.list_ends(["0-999"])
+
+
+def test_deaths_of_two_attempts_are_told_apart(submission: Submission) -> None:
+    """By the number of the attempt, since the exit code is mostly the same."""
+    mark = finished_path(submission, 0).with_name("0.died")
+    for attempt in range(2):
+        leave_mark(str(mark), f"137 {attempt}")
+
+        assert submission.read_death(0) == Death(137, attempt)
+
+
+@pytest.mark.parametrize("content", ["", "what?\n", "137 1\n"])
+def test_mark_where_there_are_no_symbolic_links(
+    submission: Submission, content: str
+) -> None:
+    """A file that is empty is not there yet."""
+    finished_path(submission, 0).with_name("0.died").write_text(content)
+
+    death = submission.read_death(0)
+
+    assert (death and death.exit_code) == (137 if content == "137 1\n" else None)
+
+
+def test_mark_that_is_not_there_is_none(submission: Submission) -> None:
+    """A listing may be older than a removal."""
+    assert submission.read_death(0) is None
+
+
+def test_removed_submission_leaves_nothing(submission: Submission) -> None:
+    """Whatever its jobs have left, complete or not."""
+    for index, files in ((3, JOB_FILES), (1001, ["outcomes", "core.17"]), (5, [])):
+        submission.job(index).path.mkdir()
+        for name in files:
+            (submission.job(index).path / name).touch()
+    (submission.job(5).path / "folder").mkdir()
+    leave_mark(str(finished_path(submission, 3)), "0")
+    leave_mark(str(finished_path(submission, 1001)) + ".died", "1")
+
+    submission.remove()
+
+    assert not submission.path.exists()
+    submission.remove()  # which does nothing
+
+
+def test_removing_costs_no_walk(
+    submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the directories of jobs that ended well."""
+    for index in range(50):
+        submission.job(index).path.mkdir()
+        for name in JOB_FILES:
+            (submission.job(index).path / name).touch()
+    opened = []
+    scan = os.scandir
+
+    def count(path: int | str | os.PathLike[str]) -> object:
+        opened.append(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", count)
+
+    submission.remove()
+
+    assert not submission.path.exists()
+    assert len(opened) < 10
+
+
+def test_log_is_read_to_its_end(run: RunDirectory, submission: Submission) -> None:
+    """Slurm's last words count."""
+    (run.logs / "77_1").write_bytes(b"x" * 10_000 + b"\xff DUE TO TIME LIMIT\n\n")
+
+    text = submission.read_log("77_1")
+
+    assert text.endswith("\N{REPLACEMENT CHARACTER} DUE TO TIME LIMIT")
+    assert len(text) < 5000
+    assert submission.read_log("78") == ""
+
+
+def test_empty_logs_are_removed(run: RunDirectory) -> None:
+    """Slurm makes one for each job, and mostly has nothing to say."""
+    (run.logs / "77_0").touch()
+    (run.logs / "77_1").write_text("oom_kill event")
+
+    run.remove_empty_logs()
+
+    assert [path.name for path in run.logs.iterdir()] == ["77_1"]
+
+
+def test_run_lists_its_submissions(run: RunDirectory, submission: Submission) -> None:
+    """And nothing else; one that is gone has none."""
+    entries = list(run.entries())
+    run.remove()
+
+    assert entries == [submission.path]
+    assert list(run.entries()) == []
+    run.remove_empty_logs()
+
+
+def test_facts_are_written_for_people(
+    run: RunDirectory, submission: Submission
+) -> None:
+    """As JSON, whatever the values are."""
+    run.describe({"cwd": Path("/home/me")})
+    submission.describe({"job_id": "77"})
+
+    assert json.loads((run.path / "run.json").read_text()) == {"cwd": "/home/me"}
+    assert json.loads((submission.path / "submission.json").read_text()) == {
+        "job_id": "77"
+    }
+
+
+@pytest.fixture
+def job(submission: Submission) -> JobDirectory:
+    """Give the directory of a job that has begun."""
+    made = submission.job(7)
+    made.path.mkdir()
+    return made
+
+
+def test_job_directory_exists_once_the_job_has_begun(
+    submission: Submission, job: JobDirectory
+) -> None:
+    """Without asking for a name that may not be there."""
+    assert job.exists()
+    assert not submission.job(8).exists()
+    assert not submission.job(5000).exists()
+
+
+def test_error_of_a_listing_is_not_taken_for_an_answer(
+    run: RunDirectory, job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be listed now may hold something all the same."""
+
+    def fail(path: object) -> list[str]:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "listdir", fail)
+    monkeypatch.setattr(Path, "iterdir", fail)
+
+    with pytest.raises(OSError, match="Stale"):
+        job.exists()
+    with pytest.raises(OSError, match="Stale"):
+        list(job.read_partial_outcomes())
+    with pytest.raises(OSError, match="Stale"):
+        list(run.entries())
+
+
+def test_outcomes_that_get_another_name_meanwhile_are_not_overlooked(
+    job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that lives on has published them after the listing."""
+    monkeypatch.setattr(os, "listdir", lambda _: ["0-999", "7", "outcomes.0-c17-99"])
+
+    with pytest.raises(FileNotFoundError):
+        list(job.read_partial_outcomes())
+
+
+def test_job_directory_knows_its_node(job: JobDirectory) -> None:
+    """That of the last attempt; None before."""
+    before = job.node()
+    (job.path / "started").touch()
+    empty = job.node()
+    (job.path / "started").write_text("c17 77 1\n")
+
+    assert (before, empty, job.node()) == (None, None, "c17")
+
+
+def test_partial_outcomes_of_all_attempts_are_read(
+    submission: Submission, job: JobDirectory
+) -> None:
+    """Each counts."""
+    (job.path / "outcomes.0-c17-99").write_bytes(b"first")
+    (job.path / "outcomes.1-c18-5").write_bytes(b"second")
+    (job.path / "stdout").write_bytes(b"printed")
+
+    assert list(job.read_partial_outcomes()) == [b"first", b"second"]
+    assert list(submission.job(8).read_partial_outcomes()) == []
+
+
+def test_file_of_another_user_is_never_read(
+    job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be unpickled."""
+    (job.path / "outcomes").write_bytes(b"evil")
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+
+    with pytest.raises(ForeignFileError, match="only your own files are unpickled"):
+        job.read_outcomes()
+    assert list(job.read_partial_outcomes()) == []
+
+
+def test_output_is_text_whatever_was_printed(job: JobDirectory) -> None:
+    """Bytes that are no UTF-8 are shown as such."""
+    (job.path / "stderr").write_bytes(b"one\nepoch 3\xff\n")
+
+    assert job.stderr() == "one\nepoch 3\N{REPLACEMENT CHARACTER}\n"
+    assert job.stderr_tail() == "one\nepoch 3\N{REPLACEMENT CHARACTER}"
+    assert job.stdout() == ""

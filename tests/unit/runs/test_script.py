@@ -1,0 +1,545 @@
+"""Options for sbatch, and the script of a submission, also run with bash."""
+
+import enum
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slurm_futures.errors import OptionError
+from slurm_futures.node import formats
+from slurm_futures.runs.run import RunDirectory
+from slurm_futures.runs.script import ScriptTemplate, python_words, setup_lines
+from slurm_futures.schedulers.sbatch_options import OptionValue, SbatchOptions
+from tests.unit.fakes import finished_path
+from tests.waiting import assert_soon
+
+
+def test_options_are_kept_in_one_order() -> None:
+    """Equal options share jobs, however they were written."""
+    first = SbatchOptions.check({"mem": "4G", "cpus_per_task": 2, "exclusive": True})
+    second = SbatchOptions.check({"exclusive": True, "cpus_per_task": 2, "mem": "4G"})
+
+    assert first == second
+    assert first.get("mem") == "4G"
+    assert first.get("gres") is None
+
+
+@pytest.mark.parametrize("value", [None, False])
+def test_option_that_is_off_is_not_given(value: OptionValue) -> None:
+    """For programs that pass all their settings on."""
+    assert SbatchOptions.check({"exclusive": value}) == SbatchOptions()
+
+
+def test_options_can_be_replaced() -> None:
+    """Other options stay; None takes one away."""
+    options = SbatchOptions.check({"mem": "4G", "time": "10"})
+
+    changed = options.replace({"mem": "16G", "time": None})
+
+    assert changed == SbatchOptions.check({"mem": "16G"})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("memory", "did you mean"),
+        ("cpu_per_task", "did you mean 'cpus_per_task'?"),
+        ("qqqqqq", "see sbatch(1)"),
+    ],
+)
+def test_unknown_option_is_refused_with_a_hint(name: str, hint: str) -> None:
+    """Before any job is submitted."""
+    with pytest.raises(OptionError) as caught:
+        SbatchOptions.check({name: "1"})
+
+    assert repr(name) in str(caught.value)
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["array", "output", "error", "parsable", "wait", "wrap", "chdir"]
+)
+def test_option_that_the_library_needs_is_refused(name: str) -> None:
+    """With what to use instead."""
+    with pytest.raises(
+        OptionError, match=r"used by slurm_futures itself\. Leave it out"
+    ):
+        SbatchOptions.check({name: "1"})
+
+
+@pytest.mark.parametrize(
+    "value", [["4G"], b"4G", object(), "4G\0", "x" * 200_000], ids=str
+)
+def test_value_that_is_no_text_or_number_is_refused(value: OptionValue) -> None:
+    """As no command line can hold it."""
+    with pytest.raises(OptionError, match="'mem'"):
+        SbatchOptions.check({"mem": value})
+
+
+def test_paths_are_values() -> None:
+    """As text."""
+    options = SbatchOptions.check({"export_file": Path("/a b")})
+
+    assert options.get("export_file") == "/a b"
+
+
+class _Part(str, enum.Enum):  # noqa: UP042  (as programs from before 3.11 have it)
+    GPU = "gpu"
+
+
+class _Numpy:
+    """An integer of a library."""
+
+    def __index__(self) -> int:
+        return 4
+
+
+def test_values_are_the_text_that_sbatch_gets() -> None:
+    """Also those of other classes; equal ones share jobs, others do not."""
+    options = SbatchOptions.check(
+        {"partition": _Part.GPU, "ntasks": _Numpy(), "nice": True, "time": 5}
+    )
+
+    assert dict(options.items) == {
+        "partition": "gpu",
+        "ntasks": "4",
+        "nice": True,
+        "time": "5",
+    }
+    assert SbatchOptions.check({"nice": 1}) != SbatchOptions.check({"nice": True})
+
+
+def test_python_may_be_a_path_or_words() -> None:
+    """A path with blanks stays one word."""
+    assert python_words("/opt/my python/bin/python") == ("/opt/my python/bin/python",)
+    assert python_words(Path("/bin/python")) == ("/bin/python",)
+    assert python_words(["apptainer", "exec"]) == ("apptainer", "exec")
+
+
+def test_setup_may_be_one_text_or_lines() -> None:
+    """Both are what people write."""
+    assert setup_lines("module load gcc\nulimit -c 0") == setup_lines(
+        ["module load gcc", "ulimit -c 0"]
+    )
+
+
+class Script:
+    """A submission on disk, whose script runs a program of the test as its worker."""
+
+    def __init__(
+        self,
+        directory: Path,
+        program: str,
+        *,
+        array: bool = False,
+        setup: tuple[str, ...] = ("echo set up",),
+        requeue: bool = False,
+    ) -> None:
+        self.run_directory = RunDirectory.create(directory, "fit")
+        self.submission = self.run_directory.submission(1)
+        self.index = 1042 if array else 0
+        self.submission.create(self.index + 1)
+        self.submission.allow_attempt(1)
+        (self.run_directory.path / "start.py").write_text(program)
+        template = ScriptTemplate((sys.executable,), setup)
+        text = template.render(
+            name="fit",
+            run=self.run_directory.path,
+            submission=self.submission.path,
+            block_size=1000,
+            array=array,
+            requeue=requeue,
+        )
+        self.submission.script.write_text(text)
+        self.log = directory / "log"
+
+    def start(self, attempt: str = "1", **variables: str) -> subprocess.Popen[bytes]:
+        """Run it as slurmstepd does."""
+        environment = os.environ | {"SLURM_JOB_ID": "77"} | variables
+        if self.index:
+            environment["SLURM_ARRAY_TASK_ID"] = str(self.index)
+        with self.log.open("a") as log:
+            return subprocess.Popen(
+                ["bash", str(self.submission.script), attempt],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def run(self, attempt: str = "1", **variables: str) -> int:
+        """Run it to its end; return the exit code."""
+        with self.start(attempt, **variables) as process:
+            return process.wait(30)
+
+    @property
+    def job(self) -> Path:
+        """The job directory."""
+        return self.submission.job(self.index).path
+
+    @property
+    def mark(self) -> Path:
+        """Where the mark of the job appears."""
+        return finished_path(self.submission, self.index)
+
+
+SUCCEED = """
+import pathlib, sys
+submission, index = sys.argv[1:]
+block = {"0": "0-999", "1042": "1000-1999"}[index]
+print("running", index, flush=True)
+job = pathlib.Path(submission, "jobs", block, index)
+job.mkdir()
+(job / "outcomes").touch()
+pathlib.Path(submission, "finished", block, index).symlink_to("0")
+"""
+
+
+@pytest.mark.parametrize("array", [False, True], ids=["job", "array task"])
+def test_script_runs_setup_and_worker(tmp_path: Path, array: bool) -> None:
+    """Which make and find the directories of this job."""
+    script = Script(tmp_path, SUCCEED, array=array)
+
+    exit_code = script.run()
+
+    assert exit_code == 0
+    assert script.log.read_text() == f"set up\nrunning {script.index}\n"
+    assert script.job.joinpath("outcomes").exists()
+    assert formats.read_mark(script.mark) == "0"
+    assert [path.name for path in script.mark.parent.iterdir()] == [str(script.index)]
+
+
+def test_worker_that_exits_without_outcomes_has_died(tmp_path: Path) -> None:
+    """The mark tells the exit code at once, however slow squeue is."""
+    script = Script(tmp_path, "raise SystemExit(3)")
+
+    exit_code = script.run()
+
+    death = script.submission.read_death(0)
+    assert exit_code == 3
+    assert death is not None
+    assert death.exit_code == 3
+    assert [path.name for path in script.mark.parent.iterdir()] == ["0.died"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_worker_that_is_killed_has_died(tmp_path: Path, number: int) -> None:
+    """The signal is in the exit code, as shells write it."""
+    script = Script(tmp_path, f"import os; os.kill(os.getpid(), {number})")
+
+    script.run()
+
+    assert formats.read_mark(f"{script.mark}.died") == f"{128 + number} 0"
+
+
+#: Names that people give to variables of their own.
+COMMON_NAMES = (
+    "run submission index first block finished mark job code again worker signal i name"
+).split()
+
+
+def test_setup_lines_may_use_any_names(tmp_path: Path) -> None:
+    """A loop over `index` does not make the job run another one's calls."""
+    lines = [f"for {name} in 0 1 2; do :; done" for name in COMMON_NAMES]
+    lines += [f"{name}() {{ :; }}" for name in ("leave", "at_exit")]
+    script = Script(tmp_path, SUCCEED, array=True, setup=tuple(lines))
+
+    assert script.run() == 0
+    assert script.log.read_text() == "running 1042\n"
+    assert formats.read_mark(script.mark) == "0"
+
+
+SAY_ENVIRONMENT = "import os; print(*os.environ.items(), sep='\\n')"
+
+
+def test_environment_of_the_calls_is_that_of_the_user(tmp_path: Path) -> None:
+    """None of the script's variables takes the place of one of the user's."""
+    names = dict.fromkeys(COMMON_NAMES, "mine")
+    # All that the script sets and defines would be exported.
+    (tmp_path / "env").write_text("set -a\n")
+    script = Script(tmp_path, SAY_ENVIRONMENT)
+
+    script.run(**names, BASH_ENV=str(tmp_path / "env"))
+
+    printed = script.log.read_text()
+    assert [name for name in names if f"('{name}', 'mine')" not in printed] == []
+    assert "_slurm_futures_" not in printed
+
+
+@pytest.mark.parametrize("place", ["BASH_ENV", "setup"])
+@pytest.mark.parametrize("exit_code", [0, 3])
+def test_script_stands_strict_shells(
+    tmp_path: Path, place: str, exit_code: int
+) -> None:
+    """`set -euo pipefail` is what careful people write into their files."""
+    (tmp_path / "env").write_text("set -euo pipefail; set -C\n")
+    setup = (f". {tmp_path}/env",) if place == "setup" else ()
+    program = "raise SystemExit(3)" if exit_code else SUCCEED
+    script = Script(tmp_path, program, array=True, setup=setup)
+
+    ended = script.run(**{place: str(tmp_path / "env")})
+
+    death = script.submission.read_death(script.index)
+    assert ended == exit_code
+    assert (death.exit_code if death else 0) == exit_code
+
+
+def test_strict_script_passes_signals_on(tmp_path: Path) -> None:
+    """A wait that is cut short is no error of the script."""
+    script = Script(tmp_path, WAIT, setup=("set -euo pipefail",))
+    process = start_waiting(script)
+
+    process.send_signal(signal.SIGUSR1)
+
+    with process:
+        process.wait(30)
+    assert process.returncode == 42
+
+
+WAIT = """
+import signal, sys
+for name in "HUP", "INT", "USR1", "USR2", "ALRM", "XCPU":
+    number = getattr(signal, "SIG" + name)
+    signal.signal(number, lambda *_: sys.exit(42))
+print("waiting", flush=True)
+signal.pause()
+"""
+
+
+def start_waiting(script: Script) -> subprocess.Popen[bytes]:
+    """Start the script, and wait until it and its worker wait for a signal."""
+    process = script.start()
+    assert_soon(lambda: "waiting" in script.log.read_text())
+    assert_soon(lambda: catches_sigterm(process.pid))
+    return process
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether a process has a handler for SIGTERM, the last that the script sets."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(mask & 1 << signal.SIGTERM - 1)
+
+
+def test_job_that_slurm_ends_is_told_apart(tmp_path: Path) -> None:
+    """SIGTERM reaches all its processes: how it ended, Slurm says."""
+    script = Script(tmp_path, WAIT)
+    process = start_waiting(script)
+
+    os.killpg(process.pid, signal.SIGTERM)
+
+    with process:
+        process.wait(30)
+    assert process.returncode != 0
+    assert script.submission.list_ends([formats.block_of(0)]) == (set(), set(), {0})
+
+
+def test_worker_that_hears_of_its_end_before_the_script(tmp_path: Path) -> None:
+    """Slurm's SIGTERM reaches one process after the other."""
+    script = Script(tmp_path, "import os; os.kill(os.getpid(), 15)")
+    with script.start() as process:
+        assert_soon(lambda: waits_for_a_sleep(process.pid))
+
+        process.send_signal(signal.SIGTERM)
+
+        process.wait(30)
+    assert script.submission.list_ends([formats.block_of(0)]) == (set(), set(), {0})
+
+
+def waits_for_a_sleep(pid: int) -> bool:
+    """Whether a child of a process runs the command sleep."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return any(
+        Path(f"/proc/{child}/comm").read_text() == "sleep\n" for child in children
+    )
+
+
+def test_worker_that_sends_itself_sigterm_has_died(tmp_path: Path) -> None:
+    """Nobody else was told to end."""
+    script = Script(tmp_path, "import os; os.kill(os.getpid(), 15)")
+
+    script.run()
+
+    assert formats.read_mark(f"{script.mark}.died") == "143 0"
+
+
+def test_requeued_job_forgets_how_it_ended_before(tmp_path: Path) -> None:
+    """What the client sees from now on is the new attempt."""
+    script = Script(tmp_path, SUCCEED, requeue=True)
+    for name in ("died", "ending"):
+        formats.leave_mark(f"{script.mark}.{name}", "143")
+
+    assert script.run(SLURM_RESTART_COUNT="1") == 0
+
+    assert [path.name for path in script.mark.parent.iterdir()] == ["0"]
+
+
+def test_job_that_died_and_may_run_once_is_not_run_again(tmp_path: Path) -> None:
+    """Slurm requeues it all the same if its exit code says so (RequeueExit)."""
+    script = Script(tmp_path, SUCCEED)
+    formats.leave_mark(f"{script.mark}.died", "3 0")
+
+    assert script.run(SLURM_RESTART_COUNT="1") == 0
+
+    assert [path.name for path in script.mark.parent.iterdir()] == ["0.died"]
+
+
+def test_worker_that_finishes_after_sigterm_has_finished(tmp_path: Path) -> None:
+    """Its own mark counts."""
+    wait = "signal.pthread_sigmask(signal.SIG_BLOCK, [15]); {}; signal.sigwait([15])"
+    waiting = wait.format("print('waiting', flush=True)")
+    script = Script(tmp_path, f"import signal\n{waiting}\n{SUCCEED}")
+    process = start_waiting(script)
+
+    os.killpg(process.pid, signal.SIGTERM)
+
+    with process:
+        process.wait(30)
+    assert process.returncode == 0
+    assert script.submission.list_ends([formats.block_of(0)]) == ({0}, set(), set())
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT", "USR1", "USR2", "ALRM", "XCPU"])
+def test_signal_to_the_script_is_for_the_worker(tmp_path: Path, name: str) -> None:
+    """`sbatch --signal=B:USR1@60` lets a call write its checkpoint."""
+    script = Script(tmp_path, WAIT)
+    process = start_waiting(script)
+
+    process.send_signal(signal.Signals[f"SIG{name}"])
+
+    with process:
+        process.wait(30)
+    assert process.returncode == 42
+
+
+def test_requeued_job_whose_calls_are_done_does_nothing(tmp_path: Path) -> None:
+    """Slurm may requeue a job at its very end; it must not run twice."""
+    script = Script(tmp_path, SUCCEED)
+    script.run()
+    script.mark.unlink()
+
+    exit_code = script.run()
+
+    assert exit_code == 0
+    assert script.log.read_text().count("running") == 1
+    assert formats.read_mark(script.mark) == "0"
+
+
+def test_attempt_that_was_given_up_ends_at_once(tmp_path: Path) -> None:
+    """A job of an sbatch that had seemed to fail runs no call."""
+    script = Script(tmp_path, SUCCEED)
+    script.submission.allow_attempt(2)
+
+    exit_code = script.run(attempt="1")
+
+    assert exit_code == 0
+    assert not script.job.exists()
+    assert script.run(attempt="2") == 0
+    assert script.mark.is_symlink()
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_adopted_job_runs_whichever_attempt_it_is(tmp_path: Path, array: bool) -> None:
+    """And no other job of the submission."""
+    script = Script(tmp_path, SUCCEED, array=array)
+    name = "SLURM_ARRAY_JOB_ID" if array else "SLURM_JOB_ID"
+    script.submission.allow_attempt(2)
+    script.submission.adopt(2, 100)
+
+    assert script.run("2", **{name: "101"}) == 0
+    assert not script.job.exists()
+    assert script.run("1", **{name: "100"}) == 0
+    assert script.mark.is_symlink()
+
+
+HOSTILE = 'it\'s $(touch pwned) `touch pwned` "a" %j {{ 7 * 7 }} é\t;&|<>*?'
+
+
+def test_script_survives_hostile_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No name of a directory is ever read by the shell."""
+    monkeypatch.chdir(tmp_path)
+    directory = tmp_path / HOSTILE
+    script = Script(directory, SUCCEED)
+
+    assert script.run() == 0
+    assert script.mark.is_symlink()
+    assert not list(tmp_path.rglob("pwned"))
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\x0b", "\u2028"])
+def test_job_name_stays_in_its_comment(line_end: str) -> None:
+    """A name with lines does not become commands."""
+    text = ScriptTemplate(("python3",)).render(
+        name=f"fit{line_end}touch pwned",
+        run=Path("/run"),
+        submission=Path("/run/0001"),
+        block_size=1000,
+        array=False,
+    )
+
+    (line,) = [line for line in text.splitlines() if "pwned" in line]
+    assert line.startswith("# fit touch pwned")
+
+
+def test_words_of_the_python_command_are_quoted() -> None:
+    """Each of them reaches the program as it is."""
+    words = ("apptainer", "exec", "my image.sif", "python3")
+
+    text = render(ScriptTemplate(words, srun=True))
+
+    assert f"srun --ntasks=1 {shlex.join(words)} " in text
+
+
+def render(template: ScriptTemplate, *, array: bool = False) -> str:
+    """Return the script of a submission in /run/0001."""
+    return template.render(
+        name="fit",
+        run=Path("/run"),
+        submission=Path("/run/0001"),
+        block_size=1000,
+        array=array,
+    )
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_template_of_the_user_extends_ours(tmp_path: Path, array: bool) -> None:
+    """Both kinds of scripts, with one file."""
+    path = tmp_path / "ours.j2"
+    path.write_text(
+        "{% extends base %}\n{% block setup %}\nexport NAME={{ name | quote }}\n"
+        "{{ super() }}{% endblock %}\n"
+    )
+
+    text = render(ScriptTemplate(("python3",), ("ulimit -c 0",), path), array=array)
+
+    assert "export NAME=fit\nulimit -c 0\n" in text
+    assert ("_index=$SLURM_ARRAY_TASK_ID" in text) is array
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{% extends base %}{% block", "{{ no_such_name }}", "{% include 'nothing.j2' %}"],
+    ids=["syntax", "undefined", "missing"],
+)
+def test_template_that_cannot_be_used_is_found_at_once(
+    tmp_path: Path, content: str
+) -> None:
+    """By the constructor of the executor, not by the first job."""
+    path = tmp_path / "ours.j2"
+    path.write_text(content)
+
+    with pytest.raises(OptionError, match=r"Start it with '{% extends base %}'"):
+        ScriptTemplate(("python3",), template=path).check()
+
+
+def test_template_that_is_not_there_is_found_at_once(tmp_path: Path) -> None:
+    """Also where only the file is missing."""
+    with pytest.raises(OptionError, match="No such file"):
+        ScriptTemplate(("python3",), template=tmp_path / "none.j2").check()

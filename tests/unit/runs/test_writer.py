@@ -1,0 +1,97 @@
+"""The files of a run: what stays when an executor shuts down."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slurm_futures import OptionError, SlurmExecutor
+from slurm_futures.calls.call import PickledCall, dump_arguments
+from slurm_futures.calls.pickler import dump
+from slurm_futures.runs.run import RunDirectory
+from slurm_futures.runs.script import ScriptTemplate
+from slurm_futures.runs.writer import Staged, Staging
+from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
+from tests.unit.fakes import FakeScheduler
+
+
+@pytest.fixture
+def staging(tmp_path: Path) -> Staging:
+    """Give a run that keeps what failed, and does not exist yet."""
+    return Staging(tmp_path, ScriptTemplate(("python3",)), None, "failed")
+
+
+def write(staging: Staging) -> Staged:
+    """Write a submission of one call."""
+    call = PickledCall(dump(abs), dump_arguments((-1,), {}))
+    return staging.write(Kind(SbatchOptions(), "/"), "fit", [[call]], None)
+
+
+def test_what_failed_stays_where_the_run_cannot_be_listed(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that passes does not mean that there is nothing to keep."""
+    submission = write(staging).submission
+    staging.note_failure(submission.path)
+    staging.note_over(submission)
+
+    def fail(run: RunDirectory) -> Iterator[Path]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(RunDirectory, "entries", fail)
+    staging.clean()
+
+    assert submission.script.exists()
+
+
+def test_nothing_stays_where_all_went_well(staging: Staging, tmp_path: Path) -> None:
+    """Not even the directory of the run."""
+    staging.note_over(write(staging).submission)
+
+    staging.clean()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_threads_may_clean_up_at_once(
+    staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that shut the same executor down, say."""
+    staging.note_over(write(staging).submission)
+    entries = RunDirectory.entries
+    seen: list[RunDirectory] = []
+
+    def let_another_one_clean_first(run: RunDirectory) -> Iterator[Path]:
+        seen.append(run)
+        if len(seen) == 1:
+            staging.clean()
+        return entries(run)
+
+    monkeypatch.setattr(RunDirectory, "entries", let_another_one_clean_first)
+
+    staging.clean()
+
+    assert len(seen) == 2
+    assert list(tmp_path.iterdir()) == []
+    assert staging.run is None
+
+
+def test_template_that_is_spoilt_later_fails_its_calls(
+    tmp_path: Path, scheduler: FakeScheduler
+) -> None:
+    """With words about it; nothing is left of the submission."""
+    template = tmp_path / "ours.j2"
+    template.write_text("{% extends base %}")
+    runs = tmp_path / "runs"
+    with SlurmExecutor(
+        scheduler=scheduler, directory=runs, template=template
+    ) as executor:
+        template.write_text("{% extends base %}{{ spoilt")
+        error = executor.submit(abs, -1).exception(30)
+        assert list(runs.glob("*/0*")) == []
+
+    assert isinstance(error, OptionError)
+    assert f"The template {template} cannot be used" in str(error)
