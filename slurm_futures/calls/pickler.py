@@ -104,11 +104,29 @@ def _reduce_connection(_: Any) -> _Reduced:
     )
 
 
+#: Place of the file name among the arguments of `types.CodeType` (Python 3.11 to 3.14).
+_FILE_NAME = 10
+_REDUCE_CODE: Callable[[Any], _Reduced] = cloudpickle.Pickler.dispatch_table[
+    types.CodeType
+]
+
+
+def _reduce_code(code: Any) -> _Reduced:
+    """Keep the file name, so that tracebacks show lines; cloudpickle 3.1.3 drops it."""
+    reduced = _REDUCE_CODE(code)
+    assert isinstance(reduced, tuple)
+    make, arguments, *_ = reduced
+    head, tail = arguments[:_FILE_NAME], arguments[_FILE_NAME + 1 :]
+    # A new string: whether two are one object must not change the pickle.
+    return make, (*head, "".join(code.co_filename), *tail)
+
+
 def _reducers() -> dict[Any, Callable[[Any], _Reduced]]:
     """Return what cloudpickle lacks; the types of some exist in newer Pythons only."""
     cache = functools.lru_cache(abs)
     found: dict[Any, Callable[[Any], _Reduced]] = {
         type(cache): _by_value(_reduce_cache),
+        types.CodeType: _reduce_code,
         functools.cached_property: _reduce_cached_property,  # has a lock until 3.11
         typing.NewType: _by_value(_reduce_new_type),
         typing.ParamSpec: _by_value(_reduce_parameters),

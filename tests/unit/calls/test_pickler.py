@@ -6,10 +6,12 @@ import pickle
 import queue
 import socket
 import threading
+import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from slurm_futures.calls.pickler import dump
@@ -155,3 +157,15 @@ def test_connection_is_refused() -> None:
 
     with ours, theirs, pytest.raises(TypeError, match="cannot use it"):
         dump((ours,))
+
+
+def test_code_by_value_keeps_its_file_and_lines() -> None:
+    """A traceback from a job shows the line of the program that raised."""
+    function = cloudpickle.loads(dump(lambda: 1 / 0))
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        function()
+
+    text = "".join(traceback.format_exception(raised.value))
+    assert f'File "{__file__}"' in text
+    assert "function = cloudpickle.loads(dump(lambda: 1 / 0))" in text
