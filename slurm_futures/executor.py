@@ -46,8 +46,9 @@ from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.calls.shared_objects import CallPickler
 from slurm_futures.errors import JobCancelled
+from slurm_futures.jobs.jobs import JobSettings
 from slurm_futures.jobs.retries import Retries
-from slurm_futures.pool.workers import check_workers, pool_settings
+from slurm_futures.pool.settings import check_workers, pool_settings
 from slurm_futures.runs.script import ScriptTemplate, python_words, setup_lines
 from slurm_futures.runs.writer import (
     Keep,
@@ -61,7 +62,7 @@ from slurm_futures.schedulers.base import Scheduler
 from slurm_futures.schedulers.choice import choose_scheduler
 from slurm_futures.schedulers.quantities import check_seconds
 from slurm_futures.schedulers.sbatch_options import Kind, OptionValue, SbatchOptions
-from slurm_futures.session import Session, Settings
+from slurm_futures.session import Session
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -157,15 +158,14 @@ class SlurmExecutor(Executor):
         where = Path(os.path.abspath(directory))  # noqa: PTH100  (no symlinks resolved)
         check_directory(where)
         staging = Staging(where, script, pickled, keep)
-        settings = Settings(
+        settings = JobSettings(
             max_workers=max_workers,
             grace=grace,
             pending_timeout=pending_timeout,
             retries=policy,
-            progress=progress,
-            pool=pool_settings(max_workers, max_tasks_per_child, idle_timeout),
         )
-        self._session = Session(chosen, staging, settings)
+        pool = pool_settings(max_workers, max_tasks_per_child, idle_timeout)
+        self._session = Session(chosen, staging, settings, pool, progress=progress)
         self._max_workers = max_workers or _MANY
         # Shared by all that options() makes; when the last one is dropped no more
         # calls can come, and workers that live on need not wait for any.
@@ -185,7 +185,7 @@ class SlurmExecutor(Executor):
             InitializerFailed: the initializer has failed in an earlier job.
         """
         self._session.check_usable()
-        future: SlurmFuture[T] = SlurmFuture(self._session.note_cancel)
+        future: SlurmFuture[T] = SlurmFuture(self._session)
         try:
             call = CallPickler().pickle(dump(fn), args, kwargs)
         except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
@@ -351,9 +351,9 @@ class SlurmExecutor(Executor):
         for chunk in chunks:
             future: SlurmFuture[Any]
             if chunksize == 1:
-                future = SlurmFuture(self._session.note_cancel)
+                future = SlurmFuture(self._session)
             else:
-                future = ChunkFuture(self._session.note_cancel, len(chunk))
+                future = ChunkFuture(self._session, len(chunk))
             futures.append(future)
             request = make_request(future, function, chunk, pickler)
             if request.calls:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,6 +22,13 @@ T = TypeVar("T")
 #: Seconds after which a thread that waits looks around. CPython overlooks a signal that
 #: comes just before it begins to wait without a timeout, such as Ctrl-C.
 LOOK_AROUND = 1.0
+
+
+class CancelHearer(Protocol):
+    """Who runs the call of a future."""
+
+    def note_cancel(self, future: SlurmFuture[Any]) -> None:
+        """End the call, if it waits or runs; called from any thread, once."""
 
 
 class JobFiles(Protocol):
@@ -64,14 +70,18 @@ class Job(Protocol):
 
 
 class SlurmFuture(Future[T], Generic[T]):
-    """The result of one call that runs as a Slurm job."""
+    """The result of one call that runs as a Slurm job.
+
+    Args:
+        hearer: is told when the future is cancelled; None: nobody runs its call.
+    """
 
     #: How many outcomes the future waits for.
     size = 1
 
-    def __init__(self, on_cancel: Callable[[SlurmFuture[Any]], None]) -> None:
+    def __init__(self, hearer: CancelHearer | None = None) -> None:
         super().__init__()
-        self._on_cancel = on_cancel
+        self._hearer = hearer
         #: What is known of the job; set by the submitter once the job exists.
         self.track: Job | None = None
         self._other_tracks: tuple[Job, ...] = ()
@@ -96,7 +106,8 @@ class SlurmFuture(Future[T], Generic[T]):
                 super().set_running_or_notify_cancel()
         if first:
             # Before the callbacks, which may raise, or wait for the end of the job.
-            self._on_cancel(self)
+            if self._hearer is not None:
+                self._hearer.note_cancel(self)
             self._invoke_callbacks()  # type: ignore[attr-defined]
         return True
 
@@ -140,11 +151,11 @@ class SlurmFuture(Future[T], Generic[T]):
         return any(track.started for track in self.open_tracks())
 
     def wait_again(self) -> None:
-        """Take that the call waits for a job, though the one that ran it lives on."""
+        """Note that the call waits for a job, though the one that ran it lives on."""
         self._waits_again = True
 
     def add_track(self, track: Job) -> None:
-        """Take that calls of this future have become a job; the submitter's part."""
+        """Note that calls of this future have become a job; the submitter's part."""
         earlier = self.track
         if earlier is not None and earlier is not track and not earlier.closed:
             self._other_tracks = (*self._other_tracks, earlier)
@@ -197,7 +208,7 @@ class SlurmFuture(Future[T], Generic[T]):
         return "" if self.track is None else self.track.directory.stderr()
 
     def settle(self, position: int, outcome: Outcome) -> None:  # noqa: ARG002  (the only one)
-        """Take the outcome of a call; called by the poller and the submitter.
+        """Record the outcome of a call; called by the poller and the submitter.
 
         A future that has been cancelled in the meantime stays cancelled.
         """
@@ -222,16 +233,14 @@ class ChunkFuture(SlurmFuture["list[Outcome]"]):
     Its result is a list, complete once each call has ended, by whichever job.
     """
 
-    def __init__(
-        self, on_cancel: Callable[[SlurmFuture[Any]], None], size: int
-    ) -> None:
-        super().__init__(on_cancel)
+    def __init__(self, hearer: CancelHearer | None, size: int) -> None:
+        super().__init__(hearer)
         self.size = size
         self._outcomes: list[Outcome | None] = [None] * size
         self._missing = size
 
     def settle(self, position: int, outcome: Outcome) -> None:
-        """Take the outcome of one call; a second one of the same call is dropped."""
+        """Record the outcome of one call; a second one of the same call is dropped."""
         if not self._missing or self._outcomes[position] is not None:
             return
         self._outcomes[position] = outcome

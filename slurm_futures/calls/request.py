@@ -1,26 +1,23 @@
-"""Calls that are to become jobs, on their way through outboxes and queues."""
+"""Calls that are to run, on their way to jobs or into a queue."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slurm_futures.calls.call import PickledCall
+from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.outcome import Outcome
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from slurm_futures.calls.future import SlurmFuture
-    from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.errors import SlurmFuturesError
 
 logger = logging.getLogger("slurm_futures")
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What is to become one job: calls, and the future that waits for them.
+    """Calls that run one after another, and the future that waits for them.
 
     `positions` are those of the calls in the future.
     """
@@ -31,7 +28,7 @@ class JobRequest:
 
 
 def fail_requests(requests: Iterable[JobRequest], error: SlurmFuturesError) -> None:
-    """Fail the futures of requests that never became jobs."""
+    """Fail the futures of requests that nobody has taken yet."""
     for request in requests:
         try:
             for position in request.positions:

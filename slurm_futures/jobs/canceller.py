@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from slurm_futures.errors import SchedulerError
-from slurm_futures.jobs.threads import Courier
+from slurm_futures.jobs.threads import Courier, ThreadGroup
+from slurm_futures.jobs.track import Track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,12 +44,17 @@ class Canceller:
 
     Args:
         scheduler: where the jobs are.
+        group: counts its thread.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, group: ThreadGroup | None = None) -> None:
         self._scheduler = scheduler
         self._backoff = _SHORTEST_BACKOFF
-        self._courier = Courier(self._send, "slurm_futures-canceller", _PAUSE)
+        self._courier = Courier(self._send, "slurm_futures-canceller", group, _PAUSE)
+
+    def cancel(self, tracks: Iterable[Track]) -> None:
+        """Let these jobs be cancelled soon, if Slurm may know them."""
+        self.put(track.job_id for track in tracks if track.may_exist)
 
     def put(self, job_ids: Iterable[JobId]) -> None:
         """Let these jobs be cancelled soon; called from any thread."""

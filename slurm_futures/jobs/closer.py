@@ -6,8 +6,6 @@ Used in the poller's thread. What becomes of the calls is the settler's part.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from slurm_futures.errors import (
     JobFailed,
@@ -15,14 +13,13 @@ from slurm_futures.errors import (
     OutcomeNotReadable,
     SlurmFuturesError,
 )
+from slurm_futures.jobs.above import Above
 from slurm_futures.jobs.diagnosis import Remains, diagnose
-from slurm_futures.jobs.settler import Settler, first_line, is_complete
+from slurm_futures.jobs.open_submission import OpenSubmission
+from slurm_futures.jobs.settler import first_line, is_complete
+from slurm_futures.jobs.track import Track
 from slurm_futures.runs.files import ForeignFileError
 from slurm_futures.schedulers.base import Ending
-
-if TYPE_CHECKING:
-    from slurm_futures.jobs.open_submission import OpenSubmission
-    from slurm_futures.jobs.track import Track
 
 logger = logging.getLogger("slurm_futures")
 
@@ -31,17 +28,13 @@ class JobEndings:
     """Ends jobs, one way or the other.
 
     Args:
-        settler: settles the calls.
         grace: seconds that are waited for files, for the messages.
-        on_over: called when a job is over and nothing is to be done for it any more.
+        above: hears when a job is over and nothing is to be done for it any more.
     """
 
-    def __init__(
-        self, settler: Settler, grace: float, on_over: Callable[[OpenSubmission], None]
-    ) -> None:
-        self._settler = settler
+    def __init__(self, grace: float, above: Above) -> None:
         self._grace = grace
-        self._on_over = on_over
+        self._above = above
 
     def give_up(self, track: Track) -> None:
         """See that a job that lives on where Slurm cannot see it begins no more calls.
@@ -83,10 +76,13 @@ class JobEndings:
             refused = OutcomeNotReadable(f"The outcome is refused: {error}.")
             self.fail(opened, track, refused)
             return
-        if not is_complete(content, len(track.work.positions)):
+        waiter = track.waiter
+        if waiter is None:
+            return
+        if not is_complete(content, waiter.size):
             track.problem = f"{track.directory.path}/outcomes is cut short or damaged"
             return
-        _, failed = self._settler.deliver(track.work, [content], track.release)
+        _, failed = waiter.deliver([content])
         track.state = JobState.FAILED if failed else JobState.COMPLETED
         logger.debug("job %s: %s", track.job_id, track.state.name)
         self.close(opened, track)
@@ -99,24 +95,24 @@ class JobEndings:
         """
         left = list(track.directory.read_partial_outcomes())
         remains = self._remains(opened, track, ending)
-        missing, _ = self._settler.deliver(track.work, left, track.release)
+        waiter = track.waiter
+        if waiter is None:
+            return
+        missing, _ = waiter.deliver(left)
         if missing:
             error = diagnose(remains)
             self._note(track, error)
-            began = remains.started
-            self._settler.break_off(
-                track.work, missing, error, track.release, began=began
-            )
+            waiter.break_off(missing, error, began=remains.started)
         self.close(opened, track)
 
     def fail(
         self, opened: OpenSubmission, track: Track, error: SlurmFuturesError
     ) -> None:
         """Fail all calls of a job that have no outcome."""
-        if track.index not in opened.tracks:
+        if track.index not in opened.tracks or track.waiter is None:
             return
         self._note(track, error)
-        self._settler.fail(track.work, range(len(track.work.positions)), error)
+        track.waiter.fail(error)
         self.close(opened, track)
 
     def fail_all(self, opened: OpenSubmission, error: SlurmFuturesError) -> None:
@@ -127,7 +123,7 @@ class JobEndings:
     def close(self, opened: OpenSubmission, track: Track) -> None:
         """Forget a job."""
         opened.close(track.index)
-        self._on_over(opened)
+        self._above.note_over(opened)
 
     def _note(self, track: Track, error: SlurmFuturesError) -> None:
         if isinstance(error, JobFailed) and error.state is not None:
@@ -161,4 +157,5 @@ class JobEndings:
 
 def may_live_on(track: Track) -> bool:
     """Whether a job that is given up has calls that it could still begin."""
-    return len(track.work.positions) > 1 and not track.left_mark
+    size = 0 if track.waiter is None else track.waiter.size
+    return size > 1 and not track.left_mark

@@ -7,22 +7,20 @@ Used in the poller's thread, which says when. What happens to calls is the part 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from slurm_futures.errors import JobLost, JobState
+from slurm_futures.jobs.canceller import Canceller
+from slurm_futures.jobs.closer import JobEndings
 from slurm_futures.jobs.diagnosis import find_cause
+from slurm_futures.jobs.explainer import Explainer
 from slurm_futures.jobs.judge import GONE_GRACE, UNLISTED, Verdict, judge
+from slurm_futures.jobs.look_pace import Pace
+from slurm_futures.jobs.open_submission import OpenSubmission
+from slurm_futures.jobs.queue_cache import Subscription
 from slurm_futures.jobs.track import Track
 from slurm_futures.node.formats import block_of
-from slurm_futures.runs.submission import Death
+from slurm_futures.runs.submission import Death, Ends
 from slurm_futures.schedulers.base import Ending
-
-if TYPE_CHECKING:
-    from slurm_futures.jobs.closer import JobEndings
-    from slurm_futures.jobs.look_pace import Pace
-    from slurm_futures.jobs.open_submission import OpenSubmission
-    from slurm_futures.runs.submission import Ends
 
 _SIGTERM_EXIT_CODE = 128 + 15
 #: Seconds until files that could not be read are read again.
@@ -36,9 +34,9 @@ class Inspector:
         endings: ends jobs and settles their calls.
         pace: hears of news, and what listings cost.
         grace: seconds to wait for the files of a job that is over.
-        cancel: takes jobs that should end.
-        expect_change: called when the scheduler has something to say about a job.
-        explain: takes a job that is over for an unknown cause; `bury` follows.
+        canceller: takes jobs that should end.
+        subscription: asks the scheduler when it has something to say about a job.
+        explainer: takes a job that is over for an unknown cause; `bury` follows.
     """
 
     def __init__(
@@ -46,17 +44,16 @@ class Inspector:
         endings: JobEndings,
         pace: Pace,
         grace: float,
-        *,
-        cancel: Callable[[Iterable[Track]], None],
-        expect_change: Callable[[], None],
-        explain: Callable[[OpenSubmission, Track], None],
+        canceller: Canceller,
+        subscription: Subscription,
+        explainer: Explainer,
     ) -> None:
         self._endings = endings
         self._pace = pace
         self._grace = grace
-        self._cancel = cancel
-        self._expect_change = expect_change
-        self._explain = explain
+        self._canceller = canceller
+        self._subscription = subscription
+        self._explainer = explainer
 
     def look_at(self, opened: OpenSubmission, look_at_started: bool) -> None:
         """Settle what is over of a submission.
@@ -110,7 +107,7 @@ class Inspector:
     def _note_unlisted(
         self, opened: OpenSubmission, now: float, error: OSError
     ) -> None:
-        """Take that the directory of a submission cannot be listed.
+        """Note that the directory of a submission cannot be listed.
 
         That may pass: only jobs fail of which the scheduler has said, in good snapshots
         of all this time, that they are over for longer than the grace.
@@ -123,13 +120,13 @@ class Inspector:
                     self._endings.fail(opened, track, _not_readable(track, error))
 
     def _note_gone(self, opened: OpenSubmission, now: float) -> None:
-        """Take that the directory of a submission is not there."""
+        """Note that the directory of a submission is not there."""
         if opened.gone_since is None:
             opened.gone_since = now
         if now - opened.gone_since < min(self._grace, GONE_GRACE):
             return
         path = opened.submission.path
-        self._cancel(opened.tracks.values())
+        self._canceller.cancel(opened.tracks.values())
         self._endings.fail_all(
             opened,
             JobLost(
@@ -140,7 +137,7 @@ class Inspector:
         )
 
     def _note_ending(self, opened: OpenSubmission, track: Track) -> None:
-        """Take that Slurm told the job to end, and that its calls did so."""
+        """Note that Slurm told the job to end, and that its calls did so."""
         state = find_cause(opened.submission.read_log(str(track.job_id)))
         if state in {JobState.CANCELLED, JobState.TIMEOUT}:
             # Slurm's last word. After a preemption, say, the job may run again.
@@ -159,7 +156,7 @@ class Inspector:
                 opened.suspects.add(track.index)
 
     def _note_death(self, opened: OpenSubmission, track: Track) -> None:
-        """Take that the worker of a job has ended without publishing its outcomes."""
+        """Note that the worker of a job has ended without publishing its outcomes."""
         if track.death is not None:
             return
         death = opened.submission.read_death(track.index)
@@ -190,14 +187,18 @@ class Inspector:
         except OSError as error:
             self._put_off(opened, track, error)
             return
-        track.being_explained = True
-        self._explain(opened, track)
+        self._explainer.put(opened, track)
 
     def _deliver(self, opened: OpenSubmission, track: Track) -> None:
         try:
             self._endings.deliver(opened, track)
         except OSError as error:
             track.problem = str(error)
+
+    def _expect_change(self) -> None:
+        """Look and ask often again: the scheduler has something to say."""
+        self._pace.expect_change()
+        self._subscription.ask(0)
 
     def bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
         """Fail the calls of a job whose end is explained, unless there is news."""

@@ -6,32 +6,20 @@ No I/O, no threads: the poller owns the objects, and decides what follows.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.errors import JobState
 from slurm_futures.jobs.outage import Outage
-from slurm_futures.jobs.track import Track, Work
+from slurm_futures.jobs.track import JobOrder, Track
 from slurm_futures.node.formats import block_of
-from slurm_futures.schedulers.base import Row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from slurm_futures.calls.request import JobRequest
-    from slurm_futures.runs.submission import Submission
-    from slurm_futures.runs.writer import Staged
-    from slurm_futures.schedulers.base import JobId
-    from slurm_futures.schedulers.sbatch_options import Kind
-
+from slurm_futures.runs.submission import Submission
+from slurm_futures.runs.writer import Staged
+from slurm_futures.schedulers.base import JobId, Row
+from slurm_futures.schedulers.sbatch_options import Kind
 
 #: States of jobs that wait for something; squeue shows what it is.
 _WAITING = frozenset({JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT})
-
-#: Stands for the future of a job that is closed: it is done.
-_NOBODY: SlurmFuture[Any] = SlurmFuture(lambda _: None)
-_NOBODY.cancel()
 
 
 @dataclass(slots=True)
@@ -97,7 +85,7 @@ class OpenSubmission:
             return
         track.closed = True
         # A future knows its job: in a cycle its result would wait for the collector.
-        track.work = replace(track.work, future=_NOBODY)
+        track.waiter = None
         self._forget_unstarted(index)
         self.notable.discard(index)
         self.suspects.discard(index)
@@ -109,7 +97,7 @@ class OpenSubmission:
             _count_down(self.unstarted_blocks, block_of(index))
 
     def note_start(self, indices: set[int]) -> None:
-        """Take that these jobs have made their directories."""
+        """Note that these jobs have made their directories."""
         for index in indices & self.unstarted:
             self.tracks[index].note_start()
             self._forget_unstarted(index)
@@ -177,35 +165,24 @@ class OpenSubmission:
 
 
 def begin_tracking(
-    kind: Kind,
-    label: str,
-    staged: Staged,
-    job_id: JobId,
-    requests: list[JobRequest],
+    kind: Kind, label: str, staged: Staged, job_id: JobId, orders: list[JobOrder]
 ) -> OpenSubmission:
     """Track the jobs of a submission that the scheduler has accepted."""
     submitted_at = time.monotonic()
     array = staged.batch.array_size is not None
     submission = staged.submission
-    home, calls = submission.path, submission.calls
-    tracks = {}
-    for index, request in enumerate(requests):
-        tracks[index] = Track(
+    tracks = {
+        index: Track(
             job_id=job_id.task(index) if array else job_id,
             index=index,
             submission=submission,
-            work=Work(
-                future=request.future,
-                positions=request.positions,
-                kind=kind,
-                label=label,
-                calls=calls,
-                index=index,
-                home=home,
-            ),
+            waiter=order.waiter,
             submitted_at=submitted_at,
         )
-        request.future.add_track(tracks[index])
+        for index, order in enumerate(orders)
+    }
+    for order, track in zip(orders, tracks.values(), strict=True):
+        order.waiter.note_job(track)
     return OpenSubmission(
         submission, job_id, kind, label, tracks, staged.batch.throttle
     )

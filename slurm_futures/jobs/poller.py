@@ -22,37 +22,27 @@ import contextlib
 import logging
 import queue
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from slurm_futures.calls.outcome import Outcome
 from slurm_futures.errors import SlurmFuturesError, words_of
-from slurm_futures.jobs.closer import JobEndings, may_live_on
+from slurm_futures.jobs.above import Above
+from slurm_futures.jobs.canceller import Canceller
+from slurm_futures.jobs.closer import JobEndings
+from slurm_futures.jobs.explainer import Explained, Explainer
 from slurm_futures.jobs.inspector import Inspector
+from slurm_futures.jobs.lifecycle import Lifecycle
 from slurm_futures.jobs.look_pace import Pace
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.pending_reasons import PendingJobs
-from slurm_futures.jobs.queue_cache import QueueCache
-from slurm_futures.jobs.threads import Courier, WorkThread
+from slurm_futures.jobs.queue_cache import Subscription
+from slurm_futures.jobs.threads import ThreadGroup, WorkThread
 from slurm_futures.jobs.track import Track
-from slurm_futures.node.formats import GIVE_UP_PAUSE
 from slurm_futures.schedulers.base import Ending, Scheduler, Snapshot
 
-if TYPE_CHECKING:
-    from slurm_futures.schedulers.base import JobId
-
 logger = logging.getLogger("slurm_futures")
-
-
-@dataclass(frozen=True, slots=True)
-class _Explained:
-    """What the scheduler still knew about jobs that are over."""
-
-    endings: dict[JobId, Ending]
-    tracks: list[tuple[OpenSubmission, Track]]
 
 
 class Watched(Protocol):
@@ -85,7 +75,7 @@ class _Call:
 
 
 _Message = (
-    OpenSubmission | Track | Snapshot | _Explained | SlurmFuturesError | _Watch | _Call
+    OpenSubmission | Track | Snapshot | Explained | SlurmFuturesError | _Watch | _Call
 )
 
 
@@ -94,43 +84,46 @@ class Poller:
 
     Args:
         scheduler: where the jobs run.
-        endings: ends jobs and settles their calls.
+        canceller: takes jobs that should end.
+        lifecycle: whether all that is open, or comes, fails.
+        above: hears when jobs are over.
+        group: counts its threads.
         grace: seconds to wait for the files of a job that is over.
         pending_timeout: seconds after which a job that is pending fails; None: never.
-        cancel: takes the ids of jobs that should end.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        endings: JobEndings,
+        canceller: Canceller,
+        lifecycle: Lifecycle,
+        above: Above,
+        group: ThreadGroup,
+        *,
         grace: float,
         pending_timeout: float | None,
-        cancel: Callable[[list[JobId]], None],
     ) -> None:
-        self._scheduler = scheduler
-        self._endings = endings
-        self._cache = QueueCache.of(scheduler)
-        self._grace = grace
-        self._cancel = cancel
+        self._canceller = canceller
+        self._lifecycle = lifecycle
+        self._endings = JobEndings(grace, above)
         self._pending = PendingJobs(pending_timeout)
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-        self._explainer = Courier(self._explain, "slurm_futures-explainer")
+        self._subscription = Subscription(scheduler, self._inbox)
+        self._explainer = Explainer(scheduler, self._inbox, group)
         self._lock = threading.RLock()
-        self._thread = WorkThread(self._run, "slurm_futures-poller", self._lock)
+        self._thread = WorkThread(self._run, "slurm_futures-poller", self._lock, group)
         # From here on: state of the thread.
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []
         self._cancelled: list[Track] = []
-        self._stopped: SlurmFuturesError | None = None  # what comes later fails too
         self._pace = Pace()
         self._inspector = Inspector(
-            endings,
+            self._endings,
             self._pace,
             grace,
-            cancel=self._cancel_jobs,
-            expect_change=self._expect_change,
-            explain=lambda opened, track: self._explainer.put([(opened, track)]),
+            self._canceller,
+            self._subscription,
+            self._explainer,
         )
 
     def watch(self, opened: OpenSubmission) -> None:
@@ -171,21 +164,10 @@ class Poller:
         if not self._put(error):
             self._stop(error)
 
-    @property
-    def is_current(self) -> bool:
-        """Whether this is its thread."""
-        return self._thread.is_current
-
-    @property
-    def starts(self) -> int:
-        """How often a thread has begun."""
-        return self._thread.starts
-
-    def join(self) -> bool:
-        """Wait until nothing is open; return whether there was a thread to wait for."""
-        waited = self._thread.join()
+    def join(self) -> None:
+        """Wait until nothing is open."""
+        self._thread.join()
         self._explainer.join()
-        return waited
 
     # The thread.
 
@@ -207,14 +189,14 @@ class Poller:
             watched = any(each.is_open for each in self._watched)
             if self._open or watched or not self._inbox.empty():
                 return True
-            self._cache.forget(self._take_snapshot)
+            self._subscription.drop()
             self._thread.end()
             return False
 
     def _leave(self) -> None:
         """Let another thread take what has arrived since the failure of this one."""
         with self._lock:
-            self._cache.forget(self._take_snapshot)
+            self._subscription.drop()
             self._thread.end()
         if not self._inbox.empty():
             self._thread.start()
@@ -232,39 +214,25 @@ class Poller:
             case OpenSubmission():
                 self._open.append(message)
                 self._pace.expect_change()
-                self._ask(self._scheduler.poll_interval)
-                if self._stopped is not None:
-                    self._stop(self._stopped)
+                self._subscription.ask_later()
+                if self._lifecycle.stopped is not None:
+                    self._stop(self._lifecycle.stopped)
             case Track():
                 self._cancelled.append(message)
             case Snapshot():
                 self._absorb(message)
-            case _Explained():
-                self._give_up(message)
+            case Explained():
+                self._fail_explained(message)
             case SlurmFuturesError():
                 self._stop(message)
             case _Watch():
                 self._pace.note_news()
                 if message.watched not in self._watched:
                     self._watched.append(message.watched)
-                if self._stopped is not None:
-                    message.watched.stop(self._stopped)
+                if self._lifecycle.stopped is not None:
+                    message.watched.stop(self._lifecycle.stopped)
             case _Call():
                 message.run()
-
-    def _expect_change(self) -> None:
-        """Look and ask often again: something has happened, or will soon."""
-        self._pace.expect_change()
-        self._ask(0)
-
-    def _ask(self, delay: float) -> None:
-        """Wish for a snapshot after these seconds, or as soon as one is allowed."""
-        interval = self._scheduler.poll_interval
-        self._cache.ask(self._take_snapshot, time.monotonic() + delay, interval)
-
-    def _take_snapshot(self, snapshot: Snapshot) -> None:
-        """Pass a snapshot on; called in the thread of the cache."""
-        self._inbox.put(snapshot)
 
     def _forget_cancelled(self) -> None:
         """Cancel the jobs of futures that were cancelled, all in one go."""
@@ -278,7 +246,7 @@ class Poller:
             if opened is not None and opened.tracks.get(track.index) is track:
                 found.append(track)
                 self._endings.close(opened, track)
-        self._cancel_jobs(found)
+        self._canceller.cancel(found)
         self._sweep()
 
     def _sweep(self) -> None:
@@ -293,7 +261,7 @@ class Poller:
         for opened in self._open:
             self._guard(opened, look_at)
         self._pace.end_look()
-        self._cache.revive()
+        self._subscription.cache.revive()
         self._sweep()
         for watched in self._watched:
             self._look_at_queue(watched)
@@ -335,32 +303,19 @@ class Poller:
                 self._guard(opened, compare)
         self._sweep()
         self._pace.note_answer(changed=any(news))
-        self._ask(self._scheduler.poll_interval * self._pace.query_factor)
+        self._subscription.ask_later(self._pace.query_factor)
 
     def _end_late(self, opened: OpenSubmission, now: float) -> None:
         """Cancel jobs that have not started in time, and fail their calls."""
         late = list(self._pending.check(opened, now))
         if late:
-            self._cancel_jobs([track for track, _ in late])
+            self._canceller.cancel([track for track, _ in late])
         for track, error in late:
             self._endings.fail(opened, track, error)
 
     # Decide and act.
 
-    def _explain(self, lost: list[tuple[OpenSubmission, Track]]) -> None:
-        """Ask how jobs ended; called in the thread of the explainer."""
-        unclear = [track.job_id for _, track in lost if not _is_clear(track)]
-        endings: dict[JobId, Ending] = {}
-        if unclear:
-            try:
-                endings = dict(self._scheduler.explain(unclear))
-            except Exception as error:  # noqa: BLE001  (only fewer facts in the error)
-                logger.info("nothing more is known of %d jobs: %s", len(unclear), error)
-        if any(may_live_on(track) for _, track in lost):
-            time.sleep(GIVE_UP_PAUSE)
-        self._inbox.put(_Explained(endings, lost))
-
-    def _give_up(self, explained: _Explained) -> None:
+    def _fail_explained(self, explained: Explained) -> None:
         """Fail the calls of jobs that are over, unless news came in the meantime."""
         for opened, track in explained.tracks:
             track.being_explained = False
@@ -372,16 +327,12 @@ class Poller:
 
     def _stop(self, error: SlurmFuturesError) -> None:
         """Fail every open future and cancel its job."""
-        self._stopped = error
         for opened in self._open:
-            self._cancel_jobs(opened.tracks.values())
+            self._canceller.cancel(opened.tracks.values())
             self._endings.fail_all(opened, error)
         self._sweep()
         for watched in self._watched:
             watched.stop(error)
-
-    def _cancel_jobs(self, tracks: Iterable[Track]) -> None:
-        self._cancel([track.job_id for track in tracks if track.may_exist])
 
     def _fail_everything(self, error: BaseException) -> None:
         while not self._inbox.empty():
@@ -410,12 +361,10 @@ class Poller:
         except Exception:
             logger.exception("job %s: its calls fail the plain way", opened.job_id)
             for track in list(opened.tracks.values()):
-                work = track.work
+                waiter = track.waiter
                 opened.close(track.index)
-                for position in work.positions:
-                    outcome = Outcome(exception=failure.copy())
-                    with contextlib.suppress(BaseException):  # callbacks may raise
-                        work.future.settle(position, outcome)
+                if waiter is not None:
+                    waiter.fail(failure)
 
 
 def _run_guarded(function: Callable[[], None]) -> None:
@@ -424,11 +373,6 @@ def _run_guarded(function: Callable[[], None]) -> None:
         function()
     except BaseException:
         logger.exception("an error that should not happen in %r", function)
-
-
-def _is_clear(track: Track) -> bool:
-    """Whether the job's own mark says all there is to say."""
-    return track.left_mark and track.over_since is None
 
 
 def _internal_error(

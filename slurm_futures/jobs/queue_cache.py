@@ -14,7 +14,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
-from typing import ClassVar
+from queue import SimpleQueue
+from typing import Any, ClassVar
 
 from slurm_futures.errors import SchedulerError
 from slurm_futures.jobs.threads import WorkThread
@@ -178,3 +179,30 @@ class QueueCache:
 
 
 os.register_at_fork(after_in_child=QueueCache.forget_all)
+
+
+class Subscription:
+    """The wishes of one poller; snapshots arrive in its inbox.
+
+    Args:
+        scheduler: whose jobs are asked for.
+        inbox: where snapshots go.
+    """
+
+    def __init__(self, scheduler: Scheduler, inbox: SimpleQueue[Any]) -> None:
+        self._scheduler = scheduler
+        self._put = inbox.put
+        self.cache = QueueCache.of(scheduler)
+
+    def ask(self, delay: float) -> None:
+        """Wish for a snapshot after these seconds, or as soon as one is allowed."""
+        interval = self._scheduler.poll_interval
+        self.cache.ask(self._put, time.monotonic() + delay, interval)
+
+    def ask_later(self, factor: float = 1.0) -> None:
+        """Wish for one after the interval of the scheduler, or so many times that."""
+        self.ask(self._scheduler.poll_interval * factor)
+
+    def drop(self) -> None:
+        """Wish for nothing any more."""
+        self.cache.forget(self._put)

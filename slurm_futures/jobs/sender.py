@@ -12,15 +12,14 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from slurm_futures.errors import JobState, Refusal, SchedulerError, SubmitError
+from slurm_futures.jobs.capacity import Places
+from slurm_futures.jobs.track import JobOrder
+from slurm_futures.runs.writer import Staged
 from slurm_futures.schedulers.base import JobId, Row, Scheduler
-
-if TYPE_CHECKING:
-    from slurm_futures.runs.writer import Staged
 
 logger = logging.getLogger("slurm_futures")
 
@@ -41,7 +40,7 @@ class Sender:
     Args:
         scheduler: where the jobs will run.
         changed: notified when all futures have failed, which ends a wait.
-        has_jobs: whether jobs of this executor are open, whose ends make room.
+        places: tells whether jobs of this executor are open, whose ends make room.
 
     Attributes:
         largest: how many jobs the next submission may hold, as far as refusals have
@@ -52,24 +51,21 @@ class Sender:
         self,
         scheduler: Scheduler,
         changed: threading.Condition,
-        has_jobs: Callable[[], bool] = lambda: False,
+        places: Places,
     ) -> None:
         self._scheduler = scheduler
-        self._has_jobs = has_jobs
+        self._places = places
         self._changed = changed
         self._backoff = _SHORTEST_BACKOFF
         self._refused_since: float | None = None
         self.largest: int | None = None
 
-    def send(
-        self, staged: Staged, size: int, is_wanted: Callable[[], bool]
-    ) -> JobId | None:
+    def send(self, staged: Staged, orders: Sequence[JobOrder]) -> JobId | None:
         """Submit until it is known that there is a job.
 
         Args:
             staged: the submission.
-            size: how many jobs it holds.
-            is_wanted: whether anybody still waits for them.
+            orders: what its jobs are for.
 
         Returns:
             None if the calls should be submitted once more, in smaller arrays, or if
@@ -81,19 +77,20 @@ class Sender:
         """
         self._refused_since = None  # each submission has the full patience
         attempt = 1
-        while is_wanted():
+        size = len(orders)
+        while _is_wanted(orders):
             batch = replace(staged.batch, arguments=(str(attempt),))
             try:
                 job_id = self._scheduler.submit(batch)
             except SubmitError as error:
-                if error.refusal is Refusal.QUOTA and self._has_jobs():
+                if error.refusal is Refusal.QUOTA and self._places:
                     self._refused_since = None  # it clears as they end
                 if error.refusal is Refusal.PERMANENT or self._is_too_late():
                     raise
                 if self._shrink(error, size):
                     return None
                 if error.refusal is Refusal.AMBIGUOUS:
-                    found = self._search(staged, attempt, is_wanted)
+                    found = self._search(staged, attempt, orders)
                     if found is not None:
                         if attempt > 1:  # it may be the job of an earlier one
                             staged.submission.adopt(attempt, found.number)
@@ -103,7 +100,7 @@ class Sender:
                         raise  # nobody knows whether there is a job
                     attempt += 1
                     staged.submission.allow_attempt(attempt)
-                self._wait(error, size, is_wanted)
+                self._wait(error, orders)
             else:
                 self._forgive()
                 return job_id
@@ -133,28 +130,26 @@ class Sender:
             return True
         return False
 
-    def _wait(
-        self, error: SubmitError, size: int, is_wanted: Callable[[], bool]
-    ) -> None:
+    def _wait(self, error: SubmitError, orders: Sequence[JobOrder]) -> None:
         """Let some time pass after a refusal, unless nobody waits any more."""
         logger.warning(
             "a submission of %d jobs is tried again in %g s. %s",
-            size,
+            len(orders),
             self._backoff,
             error,
         )
-        self._pause(self._backoff, is_wanted)
+        self._pause(self._backoff, orders)
         self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF)
 
-    def _pause(self, seconds: float, is_wanted: Callable[[], bool]) -> None:
+    def _pause(self, seconds: float, orders: Sequence[JobOrder]) -> None:
         """Let some time pass, unless nobody waits for the jobs any more."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and is_wanted():
+        while (left := deadline - time.monotonic()) > 0 and _is_wanted(orders):
             with self._changed:
                 self._changed.wait(min(left, _WANTED_INTERVAL))
 
     def _search(
-        self, staged: Staged, attempt: int, is_wanted: Callable[[], bool]
+        self, staged: Staged, attempt: int, orders: Sequence[JobOrder]
     ) -> JobId | None:
         """Look for a job that sbatch may have made although it failed.
 
@@ -164,8 +159,8 @@ class Sender:
         """
         first_good: float | None = None
         for pause in itertools.chain((0.5, 1, 2), itertools.repeat(5)):
-            self._pause(pause, is_wanted)
-            wanted = is_wanted()
+            self._pause(pause, orders)
+            wanted = _is_wanted(orders)
             if wanted and self._is_too_late():
                 return None
             try:
@@ -193,6 +188,11 @@ class Sender:
             if snapshot.started_at - first_good >= _SEARCH_TIME:
                 return None
         raise AssertionError("the loop has no end")
+
+
+def _is_wanted(orders: Sequence[JobOrder]) -> bool:
+    """Whether anybody still waits for any of these jobs."""
+    return any(order.waiter.is_wanted() for order in orders)
 
 
 def _was_turned_away(rows: list[Row], attempt: int, staged: Staged) -> bool:

@@ -9,32 +9,24 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
 
 from slurm_futures.calls.outcome import Outcome, load_outcome
+from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError, words_of
+from slurm_futures.jobs.above import Above
+from slurm_futures.jobs.open_calls import OpenCalls
+from slurm_futures.jobs.retries import Retries
 from slurm_futures.node.formats import INITIALIZER_FAILED, NOT_BEGUN, read_outcomes
 from slurm_futures.node.values import add_note
 from slurm_futures.runs.calls_file import read_calls
+from slurm_futures.runs.writer import Staging
 from slurm_futures.schedulers.sbatch_options import Kind
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from slurm_futures.calls.call import PickledCall
-    from slurm_futures.calls.future import SlurmFuture
-    from slurm_futures.jobs.retries import Retries
-    from slurm_futures.jobs.track import Work
 
 logger = logging.getLogger("slurm_futures")
 
 #: Calls that are to run in other jobs, by the kind of these.
 _Again = dict[Kind, list[int]]
-
-Resubmit = Callable[
-    [Kind, str, "SlurmFuture[Any]", "list[int]", "list[PickledCall]"], None
-]
 
 
 class Settler:
@@ -42,39 +34,25 @@ class Settler:
 
     Args:
         retries: which failures are tried again.
-        resubmit: takes calls that shall run in another job, with kind, label, future
-            and positions.
-        on_failed: called with the directory to keep when a call failed for good.
-        on_initializer_failed: called with the exception of the initializer; it sees to
-            it that all futures fail, and returns the error for them.
+        staging: hears whose files are to be kept.
+        above: gets calls that shall run in another job, and failed initializers.
     """
 
-    def __init__(
-        self,
-        retries: Retries,
-        *,
-        resubmit: Resubmit,
-        on_failed: Callable[[Path], None],
-        on_initializer_failed: Callable[[BaseException], SlurmFuturesError],
-    ) -> None:
+    def __init__(self, retries: Retries, staging: Staging, above: Above) -> None:
         self._retries = retries
-        self._resubmit = resubmit
-        self._on_failed = on_failed
-        self._on_initializer_failed = on_initializer_failed
+        self._staging = staging
+        self._above = above
 
     def deliver(
         self,
-        work: Work,
+        work: OpenCalls,
         contents: Iterable[bytes],
-        release: Callable[[], object] = lambda: None,
     ) -> tuple[list[int], bool]:
         """Settle what these outcomes tell; what was never begun runs in another job.
 
         Args:
             work: the calls of a job.
             contents: what it has written.
-            release: called before calls go to another job, maybe several times: the
-                one that was their last has them no longer.
 
         Returns:
             The numbers of the calls of which they tell nothing, and whether any of the
@@ -93,23 +71,22 @@ class Settler:
                     continue
                 outcome = load_outcome(kind, payload)
                 if outcome.initializer_failed and outcome.exception is not None:
-                    error = self._on_initializer_failed(outcome.exception)
+                    error = self._above.note_initializer(outcome.exception)
                     self.fail(
                         work, [*missing, *itertools.chain(*again.values())], error
                     )
                     return [], True
                 del missing[number]
                 failed |= outcome.exception is not None
-                self._settle(work, number, outcome, again, release)
-        self._submit_again(work, again, release)
+                self._settle(work, number, outcome, again)
+        self._submit_again(work, again)
         return list(missing), failed
 
     def break_off(
         self,
-        work: Work,
+        work: OpenCalls,
         missing: list[int],
         error: SlurmFuturesError,
-        release: Callable[[], object] = lambda: None,
         *,
         began: bool,
     ) -> None:
@@ -124,13 +101,13 @@ class Settler:
         again: _Again = {}
         for number in failed:
             outcome = Outcome(exception=error.copy())
-            self._settle(work, number, outcome, again, release)
-        self._submit_again(work, again, release)
+            self._settle(work, number, outcome, again)
+        self._submit_again(work, again)
         # Not together: what ended this job may end the next one too.
-        self._submit_again(work, {work.kind: missing[len(failed) :]}, release)
+        self._submit_again(work, {work.kind: missing[len(failed) :]})
 
     def fail(
-        self, work: Work, numbers: Iterable[int], error: SlurmFuturesError
+        self, work: OpenCalls, numbers: Iterable[int], error: SlurmFuturesError
     ) -> None:
         """Fail these calls for good, each with an error of its own.
 
@@ -141,25 +118,24 @@ class Settler:
 
     def _settle(
         self,
-        work: Work,
+        work: OpenCalls,
         number: int,
         outcome: Outcome,
         again: _Again,
-        release: Callable[[], object],
     ) -> None:
         """End a call, or put it among those that are tried again."""
         error = outcome.exception
         kind = None
         if error is not None:
-            kind = self._try_again(work, number, error, release)
+            kind = self._try_again(work, number, error)
         if kind is None:
             self._end(work, number, outcome)
         else:
             again.setdefault(kind, []).append(number)
 
-    def _end(self, work: Work, number: int, outcome: Outcome) -> None:
-        if outcome.exception is not None:
-            self._on_failed(work.home)
+    def _end(self, work: OpenCalls, number: int, outcome: Outcome) -> None:
+        if outcome.exception is not None and work.home is not None:
+            self._staging.note_failure(work.home)
         try:
             work.future.settle(work.positions[number], outcome)
         except BaseException:
@@ -167,10 +143,9 @@ class Settler:
 
     def _try_again(
         self,
-        work: Work,
+        work: OpenCalls,
         number: int,
         error: BaseException,
-        release: Callable[[], object],
     ) -> Kind | None:
         """Return the kind of the next job of a call that failed; None: no more."""
         position = work.positions[number]
@@ -181,7 +156,7 @@ class Settler:
                 add_note(error, _tell_attempts(earlier))
             return None
         options = self._retries.grow(work.kind.options, error)
-        release()  # first: whoever sees the next attempt may cancel it
+        work.release()  # first: whoever sees the next attempt may cancel it
         future.failures[position] = [*earlier, error]
         logger.info(
             "job %s: attempt %d failed with %s; the call is submitted again",
@@ -191,14 +166,13 @@ class Settler:
         )
         return Kind(options, work.kind.cwd)
 
-    def _submit_again(
-        self, work: Work, again: _Again, release: Callable[[], object]
-    ) -> None:
+    def _submit_again(self, work: OpenCalls, again: _Again) -> None:
         """Let calls run in other jobs, one of each kind."""
         for kind, numbers in again.items():
             if not numbers or work.future.done():
                 continue
             try:
+                assert work.calls is not None, "a job had them"
                 calls = read_calls(work.calls, work.index, numbers)
             except Exception as error:  # noqa: BLE001  (nobody else would fail them)
                 failure = SlurmFuturesError(
@@ -208,8 +182,9 @@ class Settler:
                 self.fail(work, numbers, failure)
                 continue
             positions = [work.positions[number] for number in numbers]
-            release()
-            self._resubmit(kind, work.label, work.future, positions, calls)
+            work.release()
+            request = JobRequest(work.future, positions, calls)
+            self._above.resubmit(kind, work.label, request)
 
 
 def is_complete(content: bytes, size: int) -> bool:

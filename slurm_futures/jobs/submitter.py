@@ -16,10 +16,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from slurm_futures.calls.request import JobRequest, fail_requests
 from slurm_futures.errors import (
     OptionError,
     SchedulerError,
@@ -28,17 +25,16 @@ from slurm_futures.errors import (
     is_passing,
     words_of,
 )
+from slurm_futures.jobs.above import Above
 from slurm_futures.jobs.capacity import RETRY_INTERVAL, Places
 from slurm_futures.jobs.open_submission import OpenSubmission, begin_tracking
+from slurm_futures.jobs.poller import Poller
 from slurm_futures.jobs.sender import Sender
-from slurm_futures.jobs.threads import WorkThread
-from slurm_futures.jobs.track import Track
-from slurm_futures.runs.writer import not_written
+from slurm_futures.jobs.threads import ThreadGroup, WorkThread
+from slurm_futures.jobs.track import JobOrder, fail_orders
+from slurm_futures.runs.writer import Staged, Staging, not_written
 from slurm_futures.schedulers.base import JobId, Limits, Scheduler
-
-if TYPE_CHECKING:
-    from slurm_futures.runs.writer import Staged, Staging
-    from slurm_futures.schedulers.sbatch_options import Kind
+from slurm_futures.schedulers.sbatch_options import Kind
 
 logger = logging.getLogger("slurm_futures")
 
@@ -59,46 +55,46 @@ class Submitter:
     Args:
         scheduler: where the jobs will run.
         staging: writes the files of submissions.
+        poller: watches each submission that has been accepted.
+        above: hears that jobs wait, since `max_workers` are open.
+        group: counts its thread.
         max_workers: at most so many jobs at the same time; None for no limit.
-        watch: takes each submission that has been accepted.
-        cancel: takes jobs whose futures were cancelled while they were submitted.
-        on_full: called when requests wait since `max_workers` jobs are open.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
         staging: Staging,
+        poller: Poller,
+        above: Above,
+        group: ThreadGroup,
         max_workers: int | None,
-        *,
-        watch: Callable[[OpenSubmission], None],
-        cancel: Callable[[list[Track]], None],
-        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         self._scheduler = scheduler
         self._staging = staging
         self._places = Places(max_workers)
-        self._watch = watch
-        self._cancel = cancel
-        self._on_full = on_full
+        self._poller = poller
+        self._above = above
         self._changed = threading.Condition()
-        self._outbox: dict[Kind, tuple[str, list[JobRequest]]] = {}
-        self._thread = WorkThread(self._run, "slurm_futures-submitter", self._changed)
-        self._under_way: list[JobRequest] = []
+        self._outbox: dict[Kind, tuple[str, list[JobOrder]]] = {}
+        self._thread = WorkThread(
+            self._run, "slurm_futures-submitter", self._changed, group
+        )
+        self._under_way: list[JobOrder] = []
         # From here on: state of the thread.
         self._limits_asked_at = -float("inf")
         self._limits = Limits()
         self._pause = _SHORTEST_PAUSE
         self._rest_until = 0.0
-        self._sender = Sender(scheduler, self._changed, lambda: bool(self._places))
+        self._sender = Sender(scheduler, self._changed, self._places)
 
-    def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
-        """Let these requests become jobs soon; called from any thread."""
+    def put(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
+        """Let these orders become jobs soon; called from any thread."""
         with self._changed:
             if kind in self._outbox:
-                self._outbox[kind][1].extend(requests)
+                self._outbox[kind][1].extend(orders)
             else:
-                self._outbox[kind] = (label, list(requests))
+                self._outbox[kind] = (label, list(orders))
         self._wake()
 
     def note_over(self, opened: OpenSubmission) -> None:
@@ -113,10 +109,10 @@ class Submitter:
         """Whether other kinds of jobs wait since `max_workers` jobs are open."""
         with self._changed:
             return self._places.free() == 0 and any(
-                not request.future.done()
-                for other, (_, requests) in self._outbox.items()
+                order.waiter.is_wanted()
+                for other, (_, orders) in self._outbox.items()
                 if other != kind
-                for request in requests
+                for order in orders
             )
 
     def fail_waiting(self, error: SlurmFuturesError) -> None:
@@ -125,27 +121,17 @@ class Submitter:
         A submission that is under way is cancelled as soon as there is a job.
         """
         with self._changed:
-            waiting = [requests for _, requests in self._outbox.values()]
+            waiting = [orders for _, orders in self._outbox.values()]
             waiting.append(self._under_way)
             self._outbox = {}
-        for requests in waiting:
-            fail_requests(requests, error)
+        for orders in waiting:
+            fail_orders(orders, error)
         with self._changed:
             self._changed.notify_all()
 
-    @property
-    def is_current(self) -> bool:
-        """Whether this is its thread."""
-        return self._thread.is_current
-
-    @property
-    def starts(self) -> int:
-        """How often a thread has begun."""
-        return self._thread.starts
-
-    def join(self) -> bool:
-        """Wait until nothing can be sent now; return whether there was a thread."""
-        return self._thread.join()
+    def join(self) -> None:
+        """Wait until nothing can be sent now."""
+        self._thread.join()
 
     def _wake(self) -> None:
         with self._changed:
@@ -174,7 +160,7 @@ class Submitter:
     def _has_work(self) -> bool:
         """Whether something can be done now; if not, the thread is over.
 
-        The next request, or the next job that is over, starts another one.
+        The next order, or the next job that is over, starts another one.
         """
         with self._changed:
             if (self._outbox and self._places.free() != 0) or self._places.to_raise():
@@ -182,7 +168,7 @@ class Submitter:
             self._thread.end()
             is_full = bool(self._outbox)
         if is_full:
-            self._on_full()
+            self._above.note_full()
         return False
 
     def _rest(self) -> None:
@@ -199,28 +185,28 @@ class Submitter:
         self._pause = longer if rested else _SHORTEST_PAUSE
         time.sleep(_FIRST_PAUSE)
 
-    def _next(self) -> tuple[Kind, str, list[JobRequest], int | None] | None:
-        """Take the requests that may become jobs now, if there are any."""
+    def _next(self) -> tuple[Kind, str, list[JobOrder], int | None] | None:
+        """Take the orders that may become jobs now, if there are any."""
         size = self._size()
         while True:
             with self._changed:
                 free = self._places.free()
                 if not self._outbox or free == 0:
                     return None
-                kind, label, requests = self._take(size)
-                self._under_way = requests
-            alive = [each for each in requests if not each.future.done()]
+                kind, label, orders = self._take(size)
+                self._under_way = orders
+            alive = [each for each in orders if each.waiter.is_wanted()]
             if alive:
                 self._under_way = alive
                 return kind, label, alive, free
 
-    def _take(self, size: int) -> tuple[Kind, str, list[JobRequest]]:
-        kind, (label, requests) = next(iter(self._outbox.items()))
-        if len(requests) > size:
-            self._outbox[kind] = (label, requests[size:])
+    def _take(self, size: int) -> tuple[Kind, str, list[JobOrder]]:
+        kind, (label, orders) = next(iter(self._outbox.items()))
+        if len(orders) > size:
+            self._outbox[kind] = (label, orders[size:])
         else:
             del self._outbox[kind]
-        return kind, label, requests[:size]
+        return kind, label, orders[:size]
 
     def _raise_throttles(self) -> None:
         """Let arrays use the places of jobs that are over."""
@@ -239,58 +225,56 @@ class Submitter:
     # Submissions.
 
     def _submit(
-        self, kind: Kind, label: str, requests: list[JobRequest], free: int | None
+        self, kind: Kind, label: str, orders: list[JobOrder], free: int | None
     ) -> None:
-        """Let requests become jobs, or fail; whatever goes wrong, none is forgotten."""
+        """Let orders become jobs, or fail; whatever goes wrong, none is forgotten."""
         try:
-            self._write_and_send(kind, label, requests, free)
+            self._write_and_send(kind, label, orders, free)
         except Exception as error:
             logger.exception("an error that should not happen in a submission")
-            fail_requests(requests, _internal_error(error))
+            fail_orders(orders, _internal_error(error))
         finally:
             with self._changed:
                 self._under_way = []
 
     def _write_and_send(
-        self, kind: Kind, label: str, requests: list[JobRequest], free: int | None
+        self, kind: Kind, label: str, orders: list[JobOrder], free: int | None
     ) -> None:
-        calls = [request.calls for request in requests]
+        calls = [order.calls for order in orders]
         try:
             staged = self._staging.write(kind, label, calls, free)
         except (OSError, SlurmFuturesError) as error:
             if is_passing(error):
                 logger.warning("a submission is written later: %s", error)
-                self._put_back(kind, label, requests)
+                self._put_back(kind, label, orders)
                 with self._changed:
                     self._changed.wait(_LONGEST_PAUSE)
                 return
             if not isinstance(error, OptionError):
                 error = not_written(self._staging.directory, error)
-            fail_requests(requests, error)
+            fail_orders(orders, error)
             return
         try:
-            job_id = self._sender.send(
-                staged, len(requests), lambda: _is_wanted(requests)
-            )
+            job_id = self._sender.send(staged, orders)
         except SubmitError as error:
             logger.info("%s", error)
             staged.submission.remove()
-            fail_requests(requests, error)
+            fail_orders(orders, error)
             return
         except OSError as error:
             staged.submission.remove()
-            fail_requests(requests, not_written(self._staging.directory, error))
+            fail_orders(orders, not_written(self._staging.directory, error))
             return
         if job_id is None:
             staged.submission.remove()
-            self._put_back(kind, label, requests)
+            self._put_back(kind, label, orders)
             return
-        self._accept(kind, label, staged, job_id, requests)
+        self._accept(kind, label, staged, job_id, orders)
 
-    def _put_back(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+    def _put_back(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
         with self._changed:
             later = self._outbox.pop(kind, (label, []))[1]
-            self._outbox = {kind: (label, requests + later), **self._outbox}
+            self._outbox = {kind: (label, orders + later), **self._outbox}
 
     def _accept(
         self,
@@ -298,26 +282,26 @@ class Submitter:
         label: str,
         staged: Staged,
         job_id: JobId,
-        requests: list[JobRequest],
+        orders: list[JobOrder],
     ) -> None:
         """Let the poller watch the jobs, and cancel those that nobody waits for."""
-        opened = begin_tracking(kind, label, staged, job_id, requests)
-        logger.info("job %s: submitted %d jobs", job_id, len(requests))
+        opened = begin_tracking(kind, label, staged, job_id, orders)
+        logger.info("job %s: submitted %d jobs", job_id, len(orders))
         with contextlib.suppress(OSError):  # for people and later programs only
             staged.describe("submitted", job_id=str(job_id), cluster=job_id.cluster)
         with self._changed:
             self._places.add(opened)
-        self._watch(opened)
-        unwanted = [
-            track for track in opened.tracks.copy().values() if track.work.future.done()
-        ]
-        if unwanted:
-            self._cancel(unwanted)
+        tracks = list(opened.tracks.values())
+        self._poller.watch(opened)
+        # The poller forgets cancels of jobs that it does not know yet.
+        for track, order in zip(tracks, orders, strict=True):
+            if not order.waiter.is_wanted():
+                self._poller.cancel(track)
 
     def _size(self) -> int:
         """Return how many jobs the next submission may hold."""
         with self._changed:
-            single = all(len(requests) == 1 for _, requests in self._outbox.values())
+            single = all(len(orders) == 1 for _, orders in self._outbox.values())
         if single:
             return 1
         self._ask_limits()
@@ -343,7 +327,3 @@ def _internal_error(error: BaseException) -> SlurmFuturesError:
     )
     failure.__cause__ = error
     return failure
-
-
-def _is_wanted(requests: list[JobRequest]) -> bool:
-    return not all(request.future.done() for request in requests)

@@ -31,6 +31,65 @@ Item = TypeVar("Item")
 _BEGIN_TIMEOUT = 1.0
 
 
+class ThreadGroup:
+    """Counts who is at work for an executor: that nobody is, is one fact.
+
+    A thread that hands work on does so before its own is over, so the count is 0 only
+    when nothing is under way. A thread at work that waits for the others counts as
+    idle for the others that wait, or two callbacks would wait for each other.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._at_work: list[threading.Thread] = []
+        self._waiting: list[threading.Thread] = []
+        self._leaving: list[threading.Thread] = []  # over, but maybe not ended
+
+    def enter(self, thread: threading.Thread) -> None:
+        """Count a thread; it may be about to start."""
+        with self._changed:
+            self._at_work.append(thread)
+
+    def leave(self, thread: threading.Thread, *, ends: bool = True) -> None:
+        """Count it no more.
+
+        Args:
+            thread: whose work is over.
+            ends: whether it ends now, and `join` should see to that.
+        """
+        with self._changed:
+            if thread not in self._at_work:
+                return
+            self._at_work.remove(thread)
+            if ends:
+                alive = [each for each in self._leaving if each.is_alive()]
+                self._leaving = [*alive, thread]
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait until nobody is at work; called by one of them, until no other is."""
+        me = threading.current_thread()
+        with self._changed:
+            self._waiting.append(me)
+            self._changed.notify_all()
+        try:
+            with self._changed:
+                while not self._is_idle(me):
+                    self._changed.wait(LOOK_AROUND)
+                leaving, self._leaving = self._leaving, []
+        finally:
+            with self._changed:
+                self._waiting.remove(me)
+        for each in leaving:
+            while each is not me and each.is_alive():
+                each.join(LOOK_AROUND)
+
+    def _is_idle(self, me: threading.Thread) -> bool:
+        if me not in self._at_work:
+            return not self._at_work
+        return all(each is me or each in self._waiting for each in self._at_work)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Runner:
     """Who does the work."""
@@ -53,6 +112,7 @@ class WorkThread:
         name: of the thread.
         lock: of the owner, a reentrant one. `work` finds that nothing is left and calls
             `end` without letting go of it in between.
+        group: counts the thread while it is at work; None: nobody waits for it.
         daemon: whether the end of the program does not wait for it.
     """
 
@@ -61,28 +121,22 @@ class WorkThread:
         work: Callable[[], None],
         name: str,
         lock: AbstractContextManager[object],
+        group: ThreadGroup | None = None,
         *,
         daemon: bool = False,
     ) -> None:
         self._work = work
         self._name = name
         self._lock = lock
+        self._group = group
         self._daemon = daemon
         self._runner: _Runner | None = None
         self._last: threading.Thread | None = None  # whose work is over
-        #: How often somebody has begun to do the work.
-        self.starts = 0
 
     @property
     def exists(self) -> bool:
         """Whether somebody does the work."""
         return self._runner is not None
-
-    @property
-    def is_current(self) -> bool:
-        """Whether this thread does the work."""
-        runner = self._runner
-        return runner is not None and runner.thread is threading.current_thread()
 
     def start(self) -> bool:
         """See that somebody does the work that is there now; called without the lock.
@@ -124,13 +178,20 @@ class WorkThread:
         with self._lock:
             if self._runner is None:  # no garbage collection between these lines
                 self._runner = runner
-                self.starts += 1
+                if self._group is not None:
+                    self._group.enter(runner.thread)
             return self._runner
 
     def _dismiss(self, runner: _Runner | None) -> None:
         with self._lock:
-            if self._runner is runner:
+            if runner is not None and self._runner is runner:
                 self._runner = None
+                self._leave(runner)
+
+    def _leave(self, runner: _Runner) -> None:
+        if self._group is not None:
+            begun = runner.thread.ident is not None
+            self._group.leave(runner.thread, ends=begun and runner.done is None)
 
     def _begins(self, runner: _Runner) -> bool:
         """Whether a thread begins that is being started somewhere."""
@@ -165,9 +226,11 @@ class WorkThread:
             mine.done.set()
 
     def end(self) -> None:
-        """Take that the work is over; called by it, under the lock."""
+        """Note that the work is over; called by it, under the lock."""
         runner, self._runner = self._runner, None
         self._last = None if runner is None or runner.done else runner.thread
+        if runner is not None:
+            self._leave(runner)
 
     def join(self) -> bool:
         """Wait until the work is over, unless this thread does it.
@@ -214,14 +277,18 @@ class Courier(Generic[Item]):
     """
 
     def __init__(
-        self, deliver: Callable[[list[Item]], None], name: str, pause: float = 0.0
+        self,
+        deliver: Callable[[list[Item]], None],
+        name: str,
+        group: ThreadGroup | None = None,
+        pause: float = 0.0,
     ) -> None:
         self._deliver = deliver
         self._name = name
         self._pause = pause
         self._lock = threading.RLock()
         self._items: list[Item] = []
-        self._thread = WorkThread(self._run, name, self._lock)
+        self._thread = WorkThread(self._run, name, self._lock, group)
 
     def put(self, items: list[Item]) -> None:
         """Let these items be delivered soon; called from any thread."""
@@ -229,11 +296,6 @@ class Courier(Generic[Item]):
             self._items += items
         if not self._thread.start():
             self._thread.work_here()
-
-    @property
-    def starts(self) -> int:
-        """How often a thread has begun."""
-        return self._thread.starts
 
     def join(self) -> bool:
         """Wait until all is delivered; return whether there was anything to wait for.

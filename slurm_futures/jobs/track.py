@@ -1,44 +1,71 @@
-"""What is known of one job, and who waits for its calls. Rules only, no I/O."""
+"""What is known of one job, and who waits for it. Rules only, no I/O."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from slurm_futures.calls.future import SlurmFuture
-from slurm_futures.errors import JobState
+from slurm_futures.calls.call import PickledCall
+from slurm_futures.errors import JobState, SlurmFuturesError
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.submission import Death, Submission
 from slurm_futures.schedulers.base import JobId
-from slurm_futures.schedulers.sbatch_options import Kind
 
 #: squeue must have left a job out so many times running before it counts as gone.
 _ABSENCES = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Calls that run one after another, and who waits for them.
+class Waiter(Protocol):
+    """Who waits for a job: the calls that it runs, or the pool that it serves.
 
-    Attributes:
-        future: gets their outcomes.
-        positions: of the calls in the future.
-        kind: what jobs they need.
-        label: what the jobs are called.
-        calls: the calls file.
-        index: of these calls among the jobs of that file.
-        home: the directory that is kept if one of them fails.
+    What Slurm knows of a job and who waits for it are two objects. Each job has one
+    waiter, and tells it once how it ended; in the poller's thread, but for `fail`.
     """
 
-    future: SlurmFuture[Any]
-    positions: range | list[int]
-    kind: Kind
-    label: str
-    calls: Path
-    index: int
-    home: Path
+    @property
+    def size(self) -> int:
+        """How many outcomes the job will leave."""
+
+    def is_wanted(self) -> bool:
+        """Whether the job is still of use; asked by the submitter."""
+
+    def note_job(self, track: Track) -> None:
+        """Hear that there is a job; the submitter's part."""
+
+    def deliver(self, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+        """Settle what these outcomes tell.
+
+        Returns:
+            The numbers of the calls of which they tell nothing, and whether any of the
+            others raised.
+        """
+
+    def break_off(
+        self, missing: list[int], error: SlurmFuturesError, *, began: bool
+    ) -> None:
+        """Hear that the job is over without these outcomes."""
+
+    def fail(self, error: SlurmFuturesError) -> None:
+        """Hear that there will be no outcome: the job never was, or is not waited for.
+
+        Comes from the submitter's thread, too.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrder:
+    """What is to become a job: its calls, and who waits for it."""
+
+    waiter: Waiter
+    calls: list[PickledCall]
+
+
+def fail_orders(orders: Iterable[JobOrder], error: SlurmFuturesError) -> None:
+    """Fail what never became jobs."""
+    for order in orders:
+        order.waiter.fail(error)
 
 
 @dataclass(slots=True)
@@ -46,7 +73,7 @@ class Track:
     """What is known of one open job. Owned by the poller; others only read.
 
     Attributes:
-        work: the calls of the job.
+        waiter: who waits for it; None once it is closed.
         submitted_at: monotonic seconds, when sbatch had returned.
         state: Slurm's last word.
         started: whether the job directory exists, or squeue has seen the job run.
@@ -70,7 +97,7 @@ class Track:
     job_id: JobId
     index: int
     submission: Submission
-    work: Work
+    waiter: Waiter | None
     submitted_at: float
     state: JobState = JobState.PENDING
     started: bool = False
@@ -89,7 +116,7 @@ class Track:
     closed: bool = False
 
     def see(self, state: JobState, at: float) -> bool:
-        """Take what a snapshot of this time says; return whether it is news."""
+        """Note what a snapshot of this time says; return whether it is news."""
         news = state is not self.state or self.absences > 0
         self.state = state
         self.absences = 0
@@ -106,7 +133,7 @@ class Track:
         return news
 
     def miss(self, at: float, *, id_taken: bool = False) -> bool:
-        """Take that a snapshot does not list the job; return whether it is news."""
+        """Note that a snapshot does not list the job; return whether it is news."""
         if at < self.submitted_at:
             return False
         self.id_taken = id_taken
@@ -116,16 +143,12 @@ class Track:
         return True
 
     def begin_anew(self) -> None:
-        """Take that Slurm has requeued the job, if it has died before."""
+        """Note that Slurm has requeued the job, if it has died before."""
         if self.death is not None:
             self.old_death, self.death = self.death, None
 
-    def release(self) -> None:
-        """Take that the job is over: its calls are about to become another one."""
-        self.closed = True
-
     def note_start(self) -> None:
-        """Take that the job has made its directory."""
+        """Note that the job has made its directory."""
         self.started = True
         if self.state is JobState.PENDING:
             self.state = JobState.RUNNING

@@ -9,11 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
-from functools import partial
-from typing import TYPE_CHECKING
 
-from slurm_futures.calls.outcome import Outcome
 from slurm_futures.errors import (
     JobFailed,
     JobLost,
@@ -22,15 +18,12 @@ from slurm_futures.errors import (
     words_of,
 )
 from slurm_futures.jobs.outage import Outage
-from slurm_futures.jobs.settler import is_complete
+from slurm_futures.jobs.settler import Settler, is_complete
 from slurm_futures.node import formats
+from slurm_futures.pool.open_entries import Entry, OpenEntries
+from slurm_futures.pool.workers import Workers
 from slurm_futures.runs.files import ForeignFileError
-
-if TYPE_CHECKING:
-    from slurm_futures.jobs.settler import Settler
-    from slurm_futures.pool.open_entries import Unit, Units
-    from slurm_futures.pool.workers import PoolWorkers
-    from slurm_futures.runs.queue import PoolDirectory
+from slurm_futures.runs.queue import PoolDirectory
 
 logger = logging.getLogger("slurm_futures")
 
@@ -42,16 +35,16 @@ class PoolInspector:
     """Looks at the calls of a pool that are not over, and ends them.
 
     Args:
-        units: the calls.
+        entries: the calls.
         workers: who runs them.
         settler: settles their futures.
         grace: seconds to wait until outcomes that should be there can be read.
     """
 
     def __init__(
-        self, units: Units, workers: PoolWorkers, settler: Settler, grace: float
+        self, entries: OpenEntries, workers: Workers, settler: Settler, grace: float
     ) -> None:
-        self._units = units
+        self._entries = entries
         self._workers = workers
         self._settler = settler
         self._grace = grace
@@ -64,7 +57,7 @@ class PoolInspector:
         return self._outage.since is not None
 
     def begin(self) -> None:
-        """Take that there is a new directory."""
+        """Note that there is a new directory."""
         self._outage.end()
 
     def look(self, directory: PoolDirectory) -> bool:
@@ -73,7 +66,7 @@ class PoolInspector:
         Raises:
             FileNotFoundError: the directory is not there now.
         """
-        blocks = self._units.choose_blocks()
+        blocks = self._entries.choose_blocks()
         try:
             news = self._settle_finished(directory, blocks)
             if time.monotonic() - self._claims_at > _CLAIMS_INTERVAL:
@@ -86,22 +79,22 @@ class PoolInspector:
             return False
         if self.is_blind:
             self._outage.end()
-            for _, unit in self._units.with_numbers():
-                unit.unreadable_since = None
+            for _, entry in self._entries.with_numbers():
+                entry.unreadable_since = None
         return news
 
     def _settle_finished(self, directory: PoolDirectory, blocks: list[str]) -> bool:
         news = False
         for number in sorted(directory.list_finished(blocks)):
-            unit = self._units.get(number)
-            if unit is not None and self._settle(directory, number, unit):
+            entry = self._entries.get(number)
+            if entry is not None and self._settle(directory, number, entry):
                 news = True
         return news
 
     def _note_unlisted(
         self, directory: PoolDirectory, blocks: list[str], error: OSError
     ) -> None:
-        """Take that the directory cannot be listed.
+        """Note that the directory cannot be listed.
 
         That may pass: only calls fail whose workers, or all there were, are over for
         longer than the grace in all this time.
@@ -112,19 +105,19 @@ class PoolInspector:
             for _ in self._note_owners(directory, blocks):
                 pass
         nobody_left = self._workers.all_ended
-        for number, unit in self._units.with_numbers():
-            if not nobody_left and not self._workers.has_ended(unit.owner):
-                unit.unreadable_since = None
+        for number, entry in self._entries.with_numbers():
+            if not nobody_left and not self._workers.has_ended(entry.owner):
+                entry.unreadable_since = None
                 continue
-            unit.unreadable_since = unit.unreadable_since or now
-            is_late = now - unit.unreadable_since >= self._grace
-            if is_late and self._units.forget(number):
-                lost = _not_readable(unit, directory, error)
-                self._settler.fail(unit.work, range(len(unit.work.positions)), lost)
+            entry.unreadable_since = entry.unreadable_since or now
+            is_late = now - entry.unreadable_since >= self._grace
+            if is_late and self._entries.forget(number):
+                lost = _not_readable(entry, directory, error)
+                self._settler.fail(entry, range(len(entry.positions)), lost)
 
     def end_broken_off(self, directory: PoolDirectory) -> None:
         """End the calls that workers have left unfinished, which have just ended."""
-        blocks = self._units.choose_blocks()
+        blocks = self._entries.choose_blocks()
         try:
             self._settle_finished(directory, blocks)
             self._look_at_claims(directory, blocks)
@@ -133,12 +126,12 @@ class PoolInspector:
         except OSError as error:
             self._note_unlisted(directory, blocks, error)
 
-    def _settle(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
-        if unit.owner is None:
-            self._note_owner(directory, number, unit)
+    def _settle(self, directory: PoolDirectory, number: int, entry: Entry) -> bool:
+        if entry.owner is None:
+            self._note_owner(directory, number, entry)
         path = directory.outcomes(number)
         content = b""
-        failure: SlurmFuturesError = _lost(unit, f"{path} is cut short or damaged")
+        failure: SlurmFuturesError = _lost(entry, f"{path} is cut short or damaged")
         refused = False
         try:
             content = directory.read_outcomes(number)
@@ -146,80 +139,78 @@ class PoolInspector:
             refused = True
             failure = OutcomeNotReadable(f"The outcome is refused: {error}.")
         except OSError as error:
-            failure = _lost(unit, f"{path}: {error}")
-        if not refused and not is_complete(content, len(unit.work.positions)):
+            failure = _lost(entry, f"{path}: {error}")
+        if not refused and not is_complete(content, len(entry.positions)):
             now = time.monotonic()
-            unit.finished_at = unit.finished_at or now
-            if now - unit.finished_at < self._grace:
+            entry.finished_at = entry.finished_at or now
+            if now - entry.finished_at < self._grace:
                 return False
-        release = partial(self._units.forget, number)
-        missing, _ = self._settler.deliver(unit.work, [content], release)
+        missing, _ = self._settler.deliver(entry, [content])
         if missing:
-            self._settler.fail(unit.work, missing, failure)
-        self._units.forget(number)
+            self._settler.fail(entry, missing, failure)
+        self._entries.forget(number)
         return True
 
     def _look_at_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
         """Find out which worker runs which call, and that there is still one."""
         self._claims_at = -float("inf")  # if this fails, the next look does it again
-        for number, unit in self._note_owners(directory, blocks):
-            if self._workers.has_ended(unit.owner) and unit.finished_at is None:
-                self._break_off(directory, number, unit)
+        for number, entry in self._note_owners(directory, blocks):
+            if self._workers.has_ended(entry.owner) and entry.finished_at is None:
+                self._break_off(directory, number, entry)
         self._claims_at = time.monotonic()
 
     def _note_owners(
         self, directory: PoolDirectory, blocks: list[str]
-    ) -> Iterator[tuple[int, Unit]]:
+    ) -> Iterator[tuple[int, Entry]]:
         """Yield the calls that somebody has taken, once it is noted who that is."""
         for number in directory.list_claims(blocks):
-            unit = self._units.get(number)
-            if unit is None:
+            entry = self._entries.get(number)
+            if entry is None:
                 continue
             # A job may begin before its id is known here.
-            if unit.owner is None or unit.work.future.track is None:
-                self._note_owner(directory, number, unit)
-            yield number, unit
+            if entry.owner is None or entry.future.track is None:
+                self._note_owner(directory, number, entry)
+            yield number, entry
 
-    def _note_owner(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
-        unit.owner = owner = directory.owner(number)
+    def _note_owner(self, directory: PoolDirectory, number: int, entry: Entry) -> None:
+        entry.owner = owner = directory.owner(number)
         if owner is None:
             return
-        self._units.note_begun(number)
+        self._entries.note_begun(number)
         track = self._workers.note_claim(owner)
         if track is not None:
-            unit.work.future.add_track(track)
+            entry.future.add_track(track)
 
-    def _break_off(self, directory: PoolDirectory, number: int, unit: Unit) -> None:
+    def _break_off(self, directory: PoolDirectory, number: int, entry: Entry) -> None:
         """End a call that its worker has not finished."""
-        assert unit.owner is not None
-        if not self._give_up(directory, number, unit):
+        assert entry.owner is not None
+        if not self._withdraw(directory, number, entry):
             return
-        left = self._read_left(directory, number, unit)
+        left = self._read_left(directory, number, entry)
         if left is None:
             return
-        release = partial(self._units.forget, number)
-        missing, _ = self._settler.deliver(unit.work, left, release)
+        missing, _ = self._settler.deliver(entry, left)
         if missing:
-            error = self._workers.error_of(unit.owner)
-            cause = as_ours(error or JobLost(f"worker {unit.owner} ended in a call."))
-            self._settler.break_off(unit.work, missing, cause, release, began=True)
-        self._units.forget(number)
+            error = self._workers.error_of(entry.owner)
+            cause = as_ours(error or JobLost(f"worker {entry.owner} ended in a call."))
+            self._settler.break_off(entry, missing, cause, began=True)
+        self._entries.forget(number)
 
     def _read_left(
-        self, directory: PoolDirectory, number: int, unit: Unit
+        self, directory: PoolDirectory, number: int, entry: Entry
     ) -> list[bytes] | None:
         """Return what there is of a call; None if that is to be asked again later."""
-        assert unit.owner is not None
+        assert entry.owner is not None
         try:
-            return list(directory.read_partial_outcomes(number, unit.owner))
+            return list(directory.read_partial_outcomes(number, entry.owner))
         except OSError as error:
             logger.debug("call %d is settled later: %s", number, error)
         now = time.monotonic()
-        unit.unreadable_since = unit.unreadable_since or now
-        return None if now - unit.unreadable_since < self._grace else []
+        entry.unreadable_since = entry.unreadable_since or now
+        return None if now - entry.unreadable_since < self._grace else []
 
-    def _give_up(self, directory: PoolDirectory, number: int, unit: Unit) -> bool:
-        """Take a call back from a worker that may live on where Slurm cannot see it.
+    def _withdraw(self, directory: PoolDirectory, number: int, entry: Entry) -> bool:
+        """Withdraw a call from a worker that may live on where Slurm cannot see it.
 
         It ends then, instead of taking others, which would fail too.
 
@@ -227,51 +218,43 @@ class PoolInspector:
             Whether it can have begun no more calls of a chunk since; if not, or if all
             of them are over, ask again later.
         """
-        assert unit.owner is not None
+        assert entry.owner is not None
         now = time.monotonic()
-        is_chunk = len(unit.work.positions) > 1
+        is_chunk = len(entry.positions) > 1
         try:
-            if unit.taken_back_at is None and directory.take_back(number, unit.owner):
-                unit.taken_back_at = now
+            if entry.withdrawn_at is None and directory.take_back(number, entry.owner):
+                entry.withdrawn_at = now
         except OSError:  # a file system that is read-only now, say
             if is_chunk:
                 raise
             return True
         pause = formats.GIVE_UP_PAUSE if is_chunk else 0
-        return unit.taken_back_at is not None and now - unit.taken_back_at >= pause
+        return entry.withdrawn_at is not None and now - entry.withdrawn_at >= pause
 
     def _clean(self, directory: PoolDirectory) -> None:
         """Delete the files of calls that are over, a block or a batch at a time."""
-        blocks, batches = self._units.take_done()
+        blocks, batches = self._entries.take_done()
         for numbers in batches:
             directory.remove_batch(numbers)
         for name in blocks:
             directory.remove_block(name)
 
 
-def settle_as_cancelled(units: list[Unit]) -> None:
-    """Settle the calls that were taken back before they began."""
-    for unit in units:
-        for position in unit.work.positions:
-            outcome = Outcome(exception=CancelledError())
-            unit.work.future.settle(position, outcome)
-
-
-def _lost(unit: Unit, problem: str) -> JobLost:
+def _lost(entry: Entry, problem: str) -> JobLost:
     return JobLost(
         f"The outcome of a call cannot be read: {problem}.",
-        job_id=unit.work.future.job_id,
-        directory=unit.work.future.directory,
+        job_id=entry.future.job_id,
+        directory=entry.future.directory,
     )
 
 
-def _not_readable(unit: Unit, directory: PoolDirectory, error: OSError) -> JobLost:
-    future = unit.work.future
-    is_taken = unit.owner is not None
+def _not_readable(entry: Entry, directory: PoolDirectory, error: OSError) -> JobLost:
+    future = entry.future
+    is_taken = entry.owner is not None
     jobs = "Its job is over" if is_taken else "All jobs that could run it are over"
     return JobLost(
         f"The outcome of a call is lost.\n{jobs}, and {directory.path} cannot be read: "
-        f"{error}.\nMend it or choose another directory, "
+        f"{error}.\nRepair it or choose another directory, "
         'SlurmExecutor(directory="..."), and submit the call again.',
         job_id=future.job_id if is_taken else None,
         directory=future.directory if is_taken else None,

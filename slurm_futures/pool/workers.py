@@ -1,34 +1,34 @@
 """The jobs that serve a pool: how many there are, what they run, how they ended.
 
-A worker is an ordinary job of an ordinary submission, whose only call is to serve the
-pool; so its end, whatever it is, comes as the result or the typed error of its future.
+A worker is an ordinary job of an ordinary submission; the pool waits for it in the
+place of calls, and hears how it ended.
 """
 
 from __future__ import annotations
 
 import logging
-import operator
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Protocol
 
 from slurm_futures.calls.call import PickledCall, dump_arguments
-from slurm_futures.calls.future import SlurmFuture
-from slurm_futures.calls.outcome import Outcome
-from slurm_futures.calls.request import JobRequest
-from slurm_futures.errors import JobCancelled, OptionError, PendingTimeout
-from slurm_futures.jobs.track import Track
-from slurm_futures.node.formats import SERVE_POOL
+from slurm_futures.calls.outcome import load_outcome
+from slurm_futures.errors import (
+    JobCancelled,
+    PendingTimeout,
+    SlurmFuturesError,
+)
+from slurm_futures.jobs.jobs import Jobs
+from slurm_futures.jobs.track import JobOrder, Track
+from slurm_futures.node.formats import SERVE_POOL, read_outcomes
 from slurm_futures.node.pool_worker import worker_of
+from slurm_futures.pool.settings import PoolSettings
+from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.schedulers.quantities import parse_time
-
-if TYPE_CHECKING:
-    from slurm_futures.runs.queue import PoolDirectory
-    from slurm_futures.schedulers.sbatch_options import Kind
+from slurm_futures.schedulers.sbatch_options import Kind
 
 logger = logging.getLogger("slurm_futures")
 
@@ -41,93 +41,107 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _MANY = 100
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """How workers live.
+class WorkerEnds(Protocol):
+    """Who hears of the ends of workers."""
 
-    Attributes:
-        max_workers: at most so many at the same time.
-        max_calls: a worker ends after so many; None: no limit.
-        idle_timeout: seconds without work after which a worker ends.
-    """
-
-    max_workers: int
-    max_calls: int | None
-    idle_timeout: float
+    def note_worker_end(self, worker: Worker) -> None:
+        """Hear that a worker has ended; in the poller's thread."""
 
 
-def check_workers(
-    max_workers: int | None,
-    initializer: object,
-    max_tasks_per_child: int | None,
-) -> None:
-    """See that these work, with the errors and words of ProcessPoolExecutor.
+class Worker:
+    """A job that takes calls from a queue; its waiter (`jobs.track.Waiter`).
 
-    Raises:
-        ValueError, TypeError: as there.
-        OptionError: jobs that live on, and nobody says how many.
-    """
-    if max_workers is not None:
-        if not isinstance(max_workers, SupportsIndex):
-            raise TypeError("max_workers must be an integer")
-        if operator.index(max_workers) <= 0:
-            raise ValueError("max_workers must be greater than 0")
-    if initializer is not None and not callable(initializer):
-        raise TypeError("initializer must be a callable")
-    if max_tasks_per_child is not None:
-        if not isinstance(max_tasks_per_child, int):
-            raise TypeError("max_tasks_per_child must be an integer")
-        if max_tasks_per_child <= 0:
-            raise ValueError("max_tasks_per_child must be >= 1")
-    if max_tasks_per_child != 1 and max_workers is None:
-        raise OptionError(
-            "Jobs that live on need to know how many they are. Write "
-            "SlurmExecutor(max_workers=16, max_tasks_per_child=None), or leave out "
-            "max_tasks_per_child: then each call is a job of its own."
-        )
-
-
-def pool_settings(
-    max_workers: int | None, max_tasks_per_child: int | None, idle_timeout: float
-) -> PoolSettings | None:
-    """Return how jobs live that live on; None: each call is a job of its own."""
-    if max_tasks_per_child == 1 or max_workers is None:
-        return None
-    return PoolSettings(max_workers, max_tasks_per_child, idle_timeout)
-
-
-class WorkerFuture(SlurmFuture[int]):
-    """The end of a worker. The pool replaces workers, so none is tried again.
-
-    Attributes:
+    Args:
         queue: where it takes calls from.
         first: the first call that was not in the queue when it was asked for.
+        jobs: makes and cancels its job.
+        ends: hears of its end.
+
+    Attributes:
+        track: its job, once there is one.
+        done: it has ended, or was cancelled.
+        cancelled: it was cancelled before it had ended.
+        error: why it ended, if not well.
     """
 
+    size = 1
+
     def __init__(
-        self,
-        on_cancel: Callable[[SlurmFuture[Any]], None],
-        queue: PoolDirectory,
-        first: int,
+        self, queue: PoolDirectory, first: int, jobs: Jobs, ends: WorkerEnds
     ) -> None:
-        super().__init__(on_cancel)
         self.queue = queue
         self.first = first
-
-    def end_for_good(self) -> None:
-        """Settle a worker that the policy for calls wants to try again."""
-        self.settle(0, Outcome(exception=self.failures[0][-1]))
-
-    @property
-    def job(self) -> Track | None:
-        """Its job, once there is one."""
-        return self.track if isinstance(self.track, Track) else None
+        self._jobs = jobs
+        self._ends = ends
+        self._lock = threading.RLock()
+        self.track: Track | None = None
+        self.done = False
+        self.cancelled = False
+        self.error: BaseException | None = None
 
     @property
     def name(self) -> str:
         """What the worker calls itself in its claims."""
-        job = self.job
-        return "" if job is None else f"{job.work.home.name}-{job.index}"
+        track = self.track
+        return "" if track is None else f"{track.submission.path.name}-{track.index}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its job is known to have begun, and it has not ended."""
+        return not self.done and self.track is not None and self.track.started
+
+    def is_wanted(self) -> bool:
+        """Whether it has not been cancelled."""
+        return not self.done
+
+    def note_job(self, track: Track) -> None:
+        """Hear that there is a job."""
+        self.track = track
+
+    def deliver(self, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+        """End with what the job has left: the number of its calls, or an error."""
+        for content in contents:
+            for _, kind, payload in read_outcomes(content):
+                outcome = load_outcome(kind, payload)
+                error = outcome.exception
+                if outcome.initializer_failed and error is not None:
+                    error = self._jobs.above.note_initializer(error)
+                self._end(error)
+                return [], error is not None
+        return [0], False
+
+    def break_off(
+        self, missing: list[int], error: SlurmFuturesError, *, began: bool
+    ) -> None:
+        """End with this error."""
+        del missing, began
+        self._end(error)
+
+    def fail(self, error: SlurmFuturesError) -> None:
+        """End with an error of its own."""
+        self._end(error.copy())
+
+    def cancel(self) -> None:
+        """Cancel the job, whether it exists already or not."""
+        with self._lock:
+            if self.done:
+                return
+            self.done = self.cancelled = True
+        if self.track is not None:
+            self._jobs.poller.cancel(self.track)
+        self._tell()
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._lock:
+            if self.done:
+                return
+            self.done, self.error = True, error
+        if error is not None and self.track is not None:
+            self._jobs.staging.note_failure(self.track.submission.path)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._jobs.poller.call(partial(self._ends.note_worker_end, self))
 
 
 @dataclass(slots=True)
@@ -148,7 +162,7 @@ class _Record:
     first: int = 0
 
 
-class PoolWorkers:
+class Workers:
     """The workers of one pool.
 
     `scale` is called by the feeder and the poller, `cancel_owner` by any thread, all
@@ -158,27 +172,19 @@ class PoolWorkers:
     Args:
         kind: what jobs they are.
         settings: how they live.
-        start: takes the requests that become workers.
-        cancel_job: ends the job of a worker whose future was cancelled.
-        on_end: takes each worker that has ended; called in any thread.
+        jobs: starts them.
+        ends: hears of their ends.
     """
 
     def __init__(
-        self,
-        kind: Kind,
-        settings: PoolSettings,
-        *,
-        start: Callable[[Kind, str, list[JobRequest]], None],
-        cancel_job: Callable[[SlurmFuture[Any]], None],
-        on_end: Callable[[WorkerFuture], None],
+        self, kind: Kind, settings: PoolSettings, jobs: Jobs, ends: WorkerEnds
     ) -> None:
         self._kind = kind
         self._settings = settings
-        self._start = start
-        self._cancel_job = cancel_job
-        self._on_end = on_end
+        self._jobs = jobs
+        self._ends = ends
         self._lock = threading.RLock()
-        self._workers: list[WorkerFuture] = []
+        self._workers: list[Worker] = []
         self._no_more = False
         self._unwanted: set[str] = set()  # names of those whose jobs are not known yet
         self._records: dict[str, _Record] = {}  # by their names
@@ -201,30 +207,28 @@ class PoolWorkers:
             label: what the calls are called.
         """
         with self._lock:
-            alive = [each for each in self._workers if not each.done()]
+            alive = [each for each in self._workers if not each.done]
             missing = min(self._settings.max_workers, work) - len(alive)
             if missing <= 0 or self._no_more or not (allowed := self._allow()):
                 return
             new = [
-                WorkerFuture(self._cancel_job, directory, first)
+                Worker(directory, first, self._jobs, self._ends)
                 for _ in range(min(missing, allowed))
             ]
             self._workers = self._workers + new
         try:
             call = self._serve(directory)
-            requests = [JobRequest(future, range(1), [call]) for future in new]
-            self._start(self._kind, f"{label}-worker", requests)
+            orders = [JobOrder(each, [call]) for each in new]
+            self._jobs.start(self._kind, f"{label}-worker", orders)
         except Exception:
             self._drop(new)
-            for future in new:
-                future.cancel()
+            for each in new:
+                each.cancel()
             with self._lock:
                 self._slow_down()
             raise
-        for future in new:
-            future.add_done_callback(partial(self._hear_of_end, future))
 
-    def _drop(self, workers: list[WorkerFuture]) -> None:
+    def _drop(self, workers: list[Worker]) -> None:
         with self._lock:
             self._workers = [each for each in self._workers if each not in workers]
 
@@ -251,9 +255,6 @@ class PoolWorkers:
         """Whether workers that were put off may be started now."""
         return self._resume_at is not None and time.monotonic() >= self._resume_at
 
-    def _hear_of_end(self, worker_future: WorkerFuture, _: Future[Any]) -> None:
-        self._on_end(worker_future)
-
     def _serve(self, directory: PoolDirectory) -> PickledCall:
         limit = self._kind.options.get("time")
         settings = (
@@ -266,7 +267,7 @@ class PoolWorkers:
         return PickledCall(SERVE_POOL, dump_arguments(settings, {}))
 
     def note_claim(self, owner: str) -> Track | None:
-        """Take that a worker has taken a call; return its job, if that is known yet."""
+        """Record that a worker has claimed a call; return its job, if it is known."""
         record = self._record(worker_of(owner))
         if not record.proven:
             record.proven = True
@@ -278,33 +279,31 @@ class PoolWorkers:
     def _learn_tracks(self) -> None:
         for each in self._workers:
             if each.track is not None:
-                self._record(each.name).track = each.job
+                self._record(each.name).track = each.track
 
     def _record(self, name: str) -> _Record:
         return self._records.setdefault(name, _Record())
 
     def trust(self) -> None:
-        """Take that workers are of use, or may be again."""
+        """Note that workers are of use, or may be again."""
         with self._lock:
             self._barren, self._pause = 0, 0.0
             if self._resume_at is not None:
                 self._resume_at = time.monotonic()
 
-    def note_end(self, future: WorkerFuture, first: int) -> BaseException | None:
-        """Take that a worker has ended; return with what error.
+    def note_end(self, worker: Worker, first: int) -> None:
+        """Record that a worker has ended.
 
         Args:
-            future: the worker.
+            worker: the worker.
             first: the first call that is not in the queue yet.
         """
-        error = None if future.cancelled() else future.exception()
-        if future.track is not None:
-            record = self._record(future.name)
-            record.track, record.ended = future.job, True
-            record.error, record.first = error, first
-            self._unwanted.discard(future.name)
-        self._drop([future])
-        return error
+        if worker.track is not None:
+            record = self._record(worker.name)
+            record.track, record.ended = worker.track, True
+            record.error, record.first = worker.error, first
+            self._unwanted.discard(worker.name)
+        self._drop([worker])
 
     def has_ended(self, owner: str | None) -> bool:
         """Whether the worker of this name has ended.
@@ -344,24 +343,24 @@ class PoolWorkers:
         }
         self._many = _MANY + 2 * len(self._records)
 
-    def weigh_end(self, future: WorkerFuture, *, waits: bool) -> bool:
-        """Take what the end of a worker says about the use of others.
+    def weigh_end(self, worker: Worker, *, waits: bool) -> bool:
+        """Weigh what the end of a worker says about the use of others.
 
         Args:
-            future: the worker.
+            worker: the worker.
             waits: a call that was there before the worker waits still.
 
         Returns:
             Whether no other one can be had, or would do any better.
         """
-        error = None if future.cancelled() else future.exception()
-        if future.track is not None and self._record(future.name).proven:
+        error = worker.error
+        if worker.track is not None and self._record(worker.name).proven:
             self.trust()
             return False
-        if future.cancelled() or isinstance(error, JobCancelled):
+        if worker.cancelled or isinstance(error, JobCancelled):
             return False
         refused = error is not None and (
-            future.track is None or isinstance(error, PendingTimeout)
+            worker.track is None or isinstance(error, PendingTimeout)
         )
         with self._lock:
             self._barren += waits and not refused
@@ -373,7 +372,7 @@ class PoolWorkers:
     @property
     def all_ended(self) -> bool:
         """Whether there is no worker now."""
-        return all(each.done() for each in self._workers)
+        return all(each.done for each in self._workers)
 
     def cancel_owner(self, owner: str) -> None:
         """Cancel the worker that runs a call, once its job is known."""
@@ -386,8 +385,9 @@ class PoolWorkers:
         """Cancel a worker; return whether its job is known."""
         for each in self._workers:
             if each.name == name:
-                if not each.done():
-                    logger.info("job %s: cancelled with its call", each.job_id)
+                if not each.done:
+                    job_id = None if each.track is None else each.track.job_id
+                    logger.info("job %s: cancelled with its call", job_id)
                     each.cancel()
                 return True
         return False
@@ -411,16 +411,16 @@ class PoolWorkers:
     def cancel_pending(self) -> None:
         """Cancel the workers that have not started."""
         for each in self._workers:
-            if not each.done() and not each.running():
+            if not each.done and not each.is_running:
                 each.cancel()
 
-    def forbid(self) -> list[WorkerFuture]:
+    def forbid(self) -> list[Worker]:
         """Start no workers any more; return those that there are."""
         with self._lock:
             self._no_more = True
             return list(self._workers)
 
-    def forget_all(self) -> list[WorkerFuture]:
+    def forget_all(self) -> list[Worker]:
         """Forget all workers; return them."""
         with self._lock:
             workers, self._workers = self._workers, []

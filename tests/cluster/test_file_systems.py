@@ -23,6 +23,7 @@ from slurm_futures import (
     SubmitError,
 )
 from slurm_futures.errors import JobState
+from slurm_futures.pool.pools import Pools
 from tests.cluster.conftest import MakeExecutor, Noticed
 from tests.contract.calls import identity, outcomes_file_of_this_job
 from tests.contract.gate import Gate
@@ -187,7 +188,9 @@ def put_into_queue(
 ) -> list[SlurmFuture[str]]:
     """Submit calls that wait at the gate, and see that they are in the queue."""
     futures = [executor.submit(gate.hold, name) for name in names]
-    (pool,) = executor._session._pools.values()
+    machine = executor._session._machine
+    assert isinstance(machine, Pools)
+    (pool,) = machine._pools.values()
     pool.join()
     return futures
 

@@ -519,7 +519,7 @@ def test_a_pool_gets_its_turn_when_another_one_has_done_its_work(
     held = executor.submit(gate.hold, "held")
     gate.await_arrivals("held")
     other = executor.options(cpus_per_task=2).submit(cpus_of_job)
-    assert_soon(lambda: executor._session._submitter._outbox)
+    assert_soon(lambda: executor._session._jobs.submitter._outbox)
 
     gate.open()
 

@@ -160,7 +160,8 @@ def test_a_retry_that_meets_the_end_of_its_executor(
     future = executor.submit(hold_and_raise, gate, tmp_path / "runs.txt")
     gate.await_arrivals("a")
     assert_soon(future.running, PATIENCE)
-    executor._session._submitter.join()  # it may have begun before sbatch came back
+    # It may have begun before sbatch came back.
+    executor._session._jobs.submitter.join()
     fail_waiting = Submitter.fail_waiting
 
     def fail_and_let_another_one_come(

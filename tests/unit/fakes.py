@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ from slurm_futures.errors import (
     JobState,
     Refusal,
     SchedulerError,
+    SlurmFuturesError,
     SubmitError,
 )
-from slurm_futures.jobs.closer import JobEndings
+from slurm_futures.jobs.job_calls import JobCalls
+from slurm_futures.jobs.lifecycle import Lifecycle
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.poller import Poller
 from slurm_futures.jobs.retries import Retries
 from slurm_futures.jobs.settler import Settler
-from slurm_futures.jobs.track import Track, Work
+from slurm_futures.jobs.threads import ThreadGroup
+from slurm_futures.jobs.track import JobOrder, Track
 from slurm_futures.node import exceptions, formats, worker
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.run import RunDirectory
@@ -161,30 +164,88 @@ def squeue_is_down() -> SchedulerError:
     return SchedulerError("squeue failed with exit code 1")
 
 
-def make_future(cancelled: list[SlurmFuture[Any]] | None = None) -> SlurmFuture[Any]:
-    """Return a future; those that are cancelled are appended to the list."""
-    told: list[SlurmFuture[Any]] = [] if cancelled is None else cancelled
-    return SlurmFuture(told.append)
+class FakeAbove:
+    """Keeps what the parts tell those above them.
+
+    Attributes:
+        cancelled: futures that were cancelled.
+        resubmitted: positions of calls that should run again.
+        initializer_errors: what initializers raised.
+        over: the submission of each job that was over, in this order.
+        full: how often jobs waited for a place.
+    """
+
+    def __init__(self) -> None:
+        self.cancelled: list[SlurmFuture[Any]] = []
+        self.resubmitted: list[list[int]] = []
+        self.initializer_errors: list[BaseException] = []
+        self.over: list[OpenSubmission] = []
+        self.full = 0
+
+    def note_cancel(self, future: SlurmFuture[Any]) -> None:
+        """Keep the future."""
+        self.cancelled.append(future)
+
+    def resubmit(self, kind: Kind, label: str, request: JobRequest) -> None:
+        """Keep the positions."""
+        del kind, label
+        self.resubmitted.append(list(request.positions))
+
+    def note_initializer(self, exception: BaseException) -> InitializerFailed:
+        """Keep the exception."""
+        self.initializer_errors.append(exception)
+        return InitializerFailed("the initializer failed")
+
+    def note_over(self, opened: OpenSubmission) -> None:
+        """Keep the submission."""
+        self.over.append(opened)
+
+    def note_full(self) -> None:
+        """Count."""
+        self.full += 1
+
+
+class FakeFailures:
+    """The part of the staging that a settler needs: what is to be kept."""
+
+    def __init__(self) -> None:
+        self.failed: list[Path] = []
+
+    def note_failure(self, home: Path) -> None:
+        """Keep the directory."""
+        self.failed.append(home)
+
+
+def make_settler(
+    above: FakeAbove,
+    retries: int | Mapping[type[BaseException], int] | Retries = 0,
+    failures: Any = None,
+) -> Settler:
+    """Return what settles futures."""
+    staging: Any = FakeFailures() if failures is None else failures
+    return Settler(Retries.of(retries), staging, above)
+
+
+def make_future(above: FakeAbove | None = None) -> SlurmFuture[Any]:
+    """Return a future; those that are cancelled tell it."""
+    return SlurmFuture(above or FakeAbove())
 
 
 def make_chunk(size: int) -> ChunkFuture:
     """Return the future of a chunk of a map."""
-    told: list[SlurmFuture[Any]] = []
-    return ChunkFuture(told.append, size)
+    return ChunkFuture(FakeAbove(), size)
 
 
-def make_work(
-    future: SlurmFuture[Any], submission: Submission, kind: Kind, index: int = 0
-) -> Work:
-    """Return what the job of this index runs: all calls of the future."""
-    return Work(
-        future=future,
-        positions=range(future.size),
-        kind=kind,
-        label="fit",
-        calls=submission.calls,
-        index=index,
-        home=submission.path,
+def make_calls(
+    future: SlurmFuture[Any], kind: Kind | None = None, settler: Settler | None = None
+) -> JobCalls:
+    """Return what waits for a job: all calls of the future."""
+    return JobCalls(
+        future,
+        range(future.size),
+        kind or Kind(SbatchOptions(), "/"),
+        "fit",
+        settler=settler or make_settler(FakeAbove()),
     )
 
 
@@ -195,17 +256,22 @@ def make_track(
 ) -> Track:
     """Return what is known of the job 5_7 that has just been submitted."""
     submission = RunDirectory(directory).submission(1)
-    kind = Kind(SbatchOptions(), "/")
-    work = make_work(future or make_future(), submission, kind)
-    track = Track(JobId(5, 7), 7, submission, work, submitted_at)
-    work.future.add_track(track)
+    calls = make_calls(future or make_future())
+    track = Track(JobId(5, 7), 7, submission, calls, submitted_at)
+    calls.note_job(track)
     return track
 
 
-def make_request(fn: Callable[..., Any] = abs, *args: Any) -> JobRequest:
+def make_order(fn: Callable[..., Any] = abs, *args: Any) -> JobOrder:
     """Return what `submit(fn, *args)` puts into the outbox."""
     call = PickledCall(dump(fn), dump_arguments(args, {}))
-    return JobRequest(make_future(), range(1), [call])
+    return JobOrder(make_calls(make_future()), [call])
+
+
+def future_of(order: JobOrder) -> SlurmFuture[Any]:
+    """Return the future that waits for the job of an order."""
+    assert isinstance(order.waiter, JobCalls)
+    return order.waiter.future
 
 
 class FakeJobs:
@@ -216,10 +282,16 @@ class FakeJobs:
         size: how many jobs there are.
         number: its id.
         calls: of each job; more than one are the chunk of a map.
+        settler: settles their futures.
     """
 
     def __init__(
-        self, directory: Path, size: int = 1, number: int = 100, calls: int = 1
+        self,
+        directory: Path,
+        size: int = 1,
+        number: int = 100,
+        calls: int = 1,
+        settler: Settler | None = None,
     ) -> None:
         run = RunDirectory.create(directory, "fit")
         self.submission = run.submission(1)
@@ -230,20 +302,21 @@ class FakeJobs:
         ]
         call = PickledCall(dump(abs), dump_arguments((), {}))
         write_calls(self.submission.calls, [[call] * calls] * size, CONTEXT)
-        self.opened = self._open()
+        self.opened = self._open(settler)
 
-    def _open(self) -> OpenSubmission:
+    def _open(self, settler: Settler | None) -> OpenSubmission:
         kind = Kind(SbatchOptions((("mem", "4G"), ("time", "10"))), "/")
         tracks = {}
         for index, future in enumerate(self.futures):
+            calls = make_calls(future, kind, settler)
             tracks[index] = Track(
                 self.job_id.task(index),
                 index,
                 self.submission,
-                make_work(future, self.submission, kind, index),
+                calls,
                 time.monotonic(),
             )
-            future.add_track(tracks[index])
+            calls.note_job(tracks[index])
         return OpenSubmission(self.submission, self.job_id, kind, "fit", tracks)
 
     def row(self, state: JobState, *indices: int) -> Row:
@@ -324,10 +397,8 @@ class WatchedPoller:
     """A poller whose messages to the rest of the library are kept.
 
     Attributes:
-        over: the submission of each job that was over, in this order.
-        failed: the directories of calls that failed.
-        initializer_errors: what initializers raised.
-        resubmitted: positions of calls that should become new jobs.
+        above: hears what points up.
+        failures: the directories of calls that failed.
         cancelled: ids of jobs that should end.
     """
 
@@ -339,25 +410,44 @@ class WatchedPoller:
         pending_timeout: float | None = None,
         retries: int | Mapping[type[BaseException], int] = 0,
     ) -> None:
-        self.over: list[OpenSubmission] = []
-        self.failed: list[Path] = []
-        self.initializer_errors: list[BaseException] = []
-        self.resubmitted: list[list[int]] = []
+        self.above = FakeAbove()
+        self.failures = FakeFailures()
         self.cancelled: list[JobId] = []
-        settler = Settler(
-            Retries.of(retries),
-            resubmit=lambda *request: self.resubmitted.append(request[3]),
-            on_failed=self.failed.append,
-            on_initializer_failed=self._note_initializer,
-        )
-        endings = JobEndings(settler, grace, self.over.append)
+        self.lifecycle = Lifecycle()
+        self.settler = make_settler(self.above, retries, self.failures)
+        canceller: Any = FakeCanceller(self.cancelled)
         self.poller = Poller(
-            scheduler, endings, grace, pending_timeout, self.cancelled.extend
+            scheduler,
+            canceller,
+            self.lifecycle,
+            self.above,
+            ThreadGroup(),
+            grace=grace,
+            pending_timeout=pending_timeout,
         )
 
-    def _note_initializer(self, error: BaseException) -> InitializerFailed:
-        self.initializer_errors.append(error)
-        return InitializerFailed("the initializer failed")
+    def watch(self, jobs: FakeJobs) -> None:
+        """Let the poller watch jobs, and settle their calls."""
+        for track in jobs.opened.tracks.values():
+            assert isinstance(track.waiter, JobCalls)
+            track.waiter.settler = self.settler
+        self.poller.watch(jobs.opened)
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Fail all, as terminate_workers does."""
+        self.lifecycle.stopped = error
+        self.poller.stop(error)
+
+
+class FakeCanceller:
+    """Keeps which jobs should end, if Slurm may know them."""
+
+    def __init__(self, cancelled: list[JobId]) -> None:
+        self._cancelled = cancelled
+
+    def cancel(self, tracks: Iterable[Track]) -> None:
+        """Keep their ids."""
+        self._cancelled += [track.job_id for track in tracks if track.may_exist]
 
 
 def finished_path(submission: Submission, index: int) -> Path:

@@ -25,9 +25,9 @@ from slurm_futures.errors import JobCancelled, Refusal
 from slurm_futures.jobs.track import Track
 from slurm_futures.node import formats, worker
 from slurm_futures.pool.pool import Pool
+from slurm_futures.pool.pools import Pools
 from slurm_futures.schedulers.base import JobId
 from slurm_futures.schedulers.sbatch_options import Kind
-from slurm_futures.session import Session
 from tests.unit.fakes import (
     FakeScheduler,
     accept_and_fail,
@@ -74,8 +74,15 @@ def submit(executor: SlurmExecutor) -> SlurmFuture[Any]:
     """Submit a call, and wait until it is a job and nobody submits any more."""
     future: SlurmFuture[Any] = executor.submit(int)
     assert_soon(lambda: future.track is not None)
-    executor._session._submitter.join()
+    executor._session._jobs.submitter.join()
     return future
+
+
+def pools_of(executor: SlurmExecutor) -> dict[Kind, Pool]:
+    """Return the pools of an executor."""
+    machine = executor._session._machine
+    assert isinstance(machine, Pools)
+    return machine._pools
 
 
 def publish(future: SlurmFuture[Any], record: tuple[int, int, bytes]) -> None:
@@ -107,24 +114,16 @@ def own_threads() -> list[str]:
 
 
 def test_shutdown_sees_a_call_that_goes_from_thread_to_thread(
-    make: MakeExecutor, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+    make: MakeExecutor, scheduler: FakeScheduler
 ) -> None:
-    """Its poller ends and a submitter begins, just after that has been waited for."""
+    """Its poller ends, and a submitter has begun: somebody is at work all the time."""
     executor = make(retries={ArithmeticError: 1})
     future = submit(executor)
-    poller = executor._session._poller
-    join = poller.join
-
-    def end_the_job_and_join() -> bool:
-        monkeypatch.undo()
-        scheduler.gate.clear()
-        publish(future, error_of(0, ArithmeticError("once")))
-        assert_soon(lambda: not poller._thread.exists)
-        return join()
-
-    monkeypatch.setattr(poller, "join", end_the_job_and_join)
+    poller = executor._session._jobs.poller
     ending = in_thread(executor.shutdown)
-    assert_soon(lambda: len(scheduler.batches) == 2)
+    scheduler.gate.clear()
+    publish(future, error_of(0, ArithmeticError("once")))
+    assert_soon(lambda: len(scheduler.batches) == 2 and not poller._thread.exists)
 
     ending.join(0.1)
     assert ending.is_alive()
@@ -214,11 +213,11 @@ def test_ctrl_c_within_cancel(
         with executor:
             future = executor.submit(int)
             assert_soon(lambda: scheduler.batches)
-            executor._session._submitter.join()
+            executor._session._jobs.submitter.join()
             if where == "callback":
                 future.add_done_callback(interrupt)
             else:
-                monkeypatch.setattr(future, "_on_cancel", interrupt)
+                monkeypatch.setattr(executor._session, "note_cancel", interrupt)
             future.cancel()
 
     def work_and_note() -> None:
@@ -238,14 +237,15 @@ def test_cancel_of_a_chunk_whose_parts_are_in_two_pools(make: MakeExecutor) -> N
     small, large = (
         Kind(each._options, "/") for each in (executor, executor.options(mem="2G"))
     )
-    chunk = ChunkFuture(session.note_cancel, 2)
+    chunk = ChunkFuture(session, 2)
     session.put(small, "fit", [JobRequest(chunk, [1], [call_of()])])
     session.put(large, "fit", [JobRequest(chunk, [0], [call_of()])])
-    for pool in session._pools.values():
+    pools = pools_of(executor)
+    for pool in pools.values():
         pool.join()
-    home = session._pools[small]._directory
+    home = pools[small]._queue.directory
     assert home is not None
-    (number,) = session._pools[small]._units.numbers_of(chunk)
+    (number,) = pools[small]._queue.entries.numbers_of(chunk)
     (home.path / f"claims/0-999/{number}").symlink_to("0001-0")
 
     executor.shutdown(wait=False, cancel_futures=True)
@@ -278,8 +278,7 @@ def test_terminate_while_a_call_is_being_written(
     future = executor.submit(int)
     assert writing.wait(PATIENCE)
     executor.terminate_workers()
-    (pool,) = executor._session._pools.values()
-    assert_soon(lambda: pool._failed is not None)
+    assert_soon(lambda: executor._session._lifecycle.stopped is not None)
     go_on.set()
 
     assert isinstance(future.exception(PATIENCE), JobCancelled)
@@ -290,18 +289,18 @@ def test_terminate_as_the_first_call_of_a_pool_comes(
 ) -> None:
     """The pool is made just after all pools were stopped; its worker ends, too."""
     executor = make(1, max_tasks_per_child=None)
-    route, put = Session._route, Pool.put
+    put_to_any, put = Pools.put, Pool.put
 
-    def terminate_and_route(self: Session, *request: Any) -> None:
-        monkeypatch.setattr(Session, "_route", route)
+    def terminate_and_put(self: Pools, *request: Any) -> None:
+        monkeypatch.setattr(Pools, "put", put_to_any)
         in_thread(executor.terminate_workers).join(PATIENCE)
-        route(self, *request)
+        put_to_any(self, *request)
 
     def put_and_wait(self: Pool, *request: Any) -> None:
         put(self, *request)
         self.join()
 
-    monkeypatch.setattr(Session, "_route", terminate_and_route)
+    monkeypatch.setattr(Pools, "put", terminate_and_put)
     monkeypatch.setattr(Pool, "put", put_and_wait)
     future = executor.submit(int)
 
@@ -319,10 +318,10 @@ def test_terminate_while_a_part_of_a_chunk_is_submitted(
     executor = make()
     session = executor._session
     kind = Kind(executor._options, "/")
-    chunk = ChunkFuture(session.note_cancel, 2)
+    chunk = ChunkFuture(session, 2)
     session.put(kind, "fit", [JobRequest(chunk, [0], [call_of()])])
     assert_soon(lambda: chunk.track is not None)
-    session._submitter.join()
+    session._jobs.submitter.join()
     scheduler.gate.clear()
     session.put(kind, "fit", [JobRequest(chunk, [1], [call_of()])])
     assert_soon(lambda: len(scheduler.batches) == 2)
@@ -332,11 +331,11 @@ def test_terminate_while_a_part_of_a_chunk_is_submitted(
         busy.set()
         assert go_on.wait(PATIENCE)
 
-    session._poller.call(be_busy)
+    session._jobs.poller.call(be_busy)
     assert busy.wait(PATIENCE)
     executor.terminate_workers()
     scheduler.gate.set()
-    session._submitter.join()
+    session._jobs.submitter.join()
     go_on.set()
 
     ending = in_thread(executor.shutdown)
@@ -376,8 +375,8 @@ def test_nothing_is_left_of_a_call_that_was_cancelled_on_its_way(
     executor = make(1, max_tasks_per_child=None, scheduler="local", idle_timeout=0.1)
     assert executor.submit(abs, -1).result(PATIENCE) == 1
     assert_soon(lambda: not own_threads(), PATIENCE)
-    (pool,) = executor._session._pools.values()
-    look, feed = pool.look, pool._feeder._deliver
+    (pool,) = pools_of(executor).values()
+    look, feed = pool.look, pool._feeder._courier._deliver
     looked, fed = threading.Event(), threading.Event()
 
     def feed_late(items: list[Any]) -> None:
@@ -387,12 +386,12 @@ def test_nothing_is_left_of_a_call_that_was_cancelled_on_its_way(
 
     def look_and_feed() -> bool:
         news = look()
-        if pool._closing:
+        if executor._session._lifecycle.closed:
             looked.set()
             assert fed.wait(PATIENCE)
         return news
 
-    monkeypatch.setattr(pool._feeder, "_deliver", feed_late)
+    monkeypatch.setattr(pool._feeder._courier, "_deliver", feed_late)
     monkeypatch.setattr(pool, "look", look_and_feed)
     executor.submit(abs, -2).cancel()
     executor.shutdown()

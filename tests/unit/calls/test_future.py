@@ -3,39 +3,37 @@
 import threading
 from concurrent.futures import CancelledError, InvalidStateError, as_completed, wait
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.outcome import Outcome
 from slurm_futures.errors import JobState
-from tests.unit.fakes import make_chunk, make_future, make_track
+from tests.unit.fakes import FakeAbove, make_chunk, make_future, make_track
 from tests.waiting import assert_soon
 
 
 def test_cancel_of_a_running_call_succeeds_and_is_told_of_once() -> None:
     """Who is told sends the scancel."""
-    told: list[SlurmFuture[Any]] = []
+    told = FakeAbove()
     future = make_future(told)
     make_track(future=future).note_start()
 
     answers = [future.cancel(), future.cancel()]
 
     assert answers == [True, True]
-    assert told == [future]
+    assert told.cancelled == [future]
     assert future.cancelled()
     assert not future.running()
 
 
 def test_settled_future_cannot_be_cancelled() -> None:
     """As in the standard library."""
-    told: list[SlurmFuture[Any]] = []
+    told = FakeAbove()
     future = make_future(told)
     future.settle(0, Outcome(value=1))
 
     assert not future.cancel()
-    assert told == []
+    assert told.cancelled == []
 
 
 def test_cancelled_future_stays_cancelled() -> None:
@@ -73,7 +71,7 @@ def test_cancel_wakes_who_waits(how: str) -> None:
 
 def test_only_one_of_many_cancels_is_told_of() -> None:
     """However many threads cancel."""
-    told: list[SlurmFuture[Any]] = []
+    told = FakeAbove()
     future = make_future(told)
     gate = threading.Barrier(8)
 
@@ -87,7 +85,7 @@ def test_only_one_of_many_cancels_is_told_of() -> None:
     for thread in threads:
         thread.join(10)
 
-    assert told == [future]
+    assert told.cancelled == [future]
 
 
 def test_callbacks_run_when_a_future_is_cancelled() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.errors import InitializerFailed, JobFailed, JobLost, JobState
-from slurm_futures.jobs import poller
+from slurm_futures.jobs import explainer
 from slurm_futures.node import formats
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.schedulers.base import Ending
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("short_times", "short_pause")
 @pytest.fixture
 def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let jobs that are given up notice it soon."""
-    monkeypatch.setattr(poller, "GIVE_UP_PAUSE", 0.05)
+    monkeypatch.setattr(explainer, "GIVE_UP_PAUSE", 0.05)
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def test_job_that_lives_where_slurm_cannot_see_it_begins_no_more_calls(
     chunk.write_outcome(0, "zero")
     scheduler.show(chunk, chunk.row(JobState.NODE_FAIL))
 
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
 
-    assert_soon(lambda: watched.resubmitted)
-    assert watched.resubmitted == [[2, 3]]
+    assert_soon(lambda: watched.above.resubmitted)
+    assert watched.above.resubmitted == [[2, 3]]
     assert given_up(chunk)
     assert not chunk.futures[0].done()
     watched.poller.join()
@@ -78,7 +78,7 @@ def test_job_that_is_alive_after_all_may_go_on(
     chunk.begin()
     scheduler.endings[chunk.job_id.task(0)] = Ending(JobState.STOPPED)
     scheduler.show(chunk)
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
     assert_soon(lambda: scheduler.explained)
     scheduler.show(chunk, chunk.row(JobState.RUNNING))
 
@@ -110,7 +110,7 @@ def test_word_that_cannot_be_taken_back_now_is_taken_back_later(
     chunk.begin()
     scheduler.endings[chunk.job_id.task(0)] = Ending(JobState.STOPPED)
     scheduler.show(chunk)
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
     assert_soon(lambda: failures)
 
     scheduler.show(chunk, chunk.row(JobState.RUNNING))
@@ -125,14 +125,14 @@ def test_calls_that_a_job_did_not_begin_run_in_another_one(
     watched: WatchedPoller, chunk: FakeJobs
 ) -> None:
     """It had seen that it was given up, before that was taken back."""
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
 
     chunk.publish(0, value_of(0, "0"), (1, formats.NOT_BEGUN, b""))
 
-    assert_soon(lambda: watched.resubmitted)
-    assert watched.resubmitted == [[1, 2, 3]]
+    assert_soon(lambda: watched.above.resubmitted)
+    assert watched.above.resubmitted == [[1, 2, 3]]
     watched.poller.join()
-    assert watched.failed == []
+    assert watched.failures.failed == []
 
 
 def test_done_calls_survive_an_error_that_passes(
@@ -150,13 +150,13 @@ def test_done_calls_survive_an_error_that_passes(
 
     monkeypatch.setattr(JobDirectory, "exists", fail_at_first)
     watched = WatchedPoller(scheduler, grace=60)
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
     chunk.write_outcome(0, "zero")
 
     chunk.die(0, exit_code=3)
 
-    assert_soon(lambda: watched.resubmitted)
-    assert watched.resubmitted == [[2, 3]]
+    assert_soon(lambda: watched.above.resubmitted)
+    assert watched.above.resubmitted == [[2, 3]]
     assert len(failures) == 1
     watched.poller.join()
 
@@ -176,7 +176,7 @@ def test_job_whose_files_stay_unreadable_is_lost(
 
     monkeypatch.setattr(JobDirectory, "exists", fail)
     scheduler.show(chunk, chunk.row(state))
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
     if state is JobState.RUNNING:
         chunk.die(0, exit_code=3)
 
@@ -191,7 +191,7 @@ def test_failed_initializer_ends_the_calls_of_its_job(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
     """And a job that dies meanwhile is buried as ever."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.raise_in_call(0, KeyError("licence"), formats.INITIALIZER_FAILED)
     assert isinstance(jobs.futures[0].exception(5), InitializerFailed)
@@ -205,11 +205,11 @@ def test_calls_that_are_missing_without_a_word_are_not_run_again(
     watched: WatchedPoller, chunk: FakeJobs
 ) -> None:
     """They may have run: the file may be cut short."""
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
 
     chunk.publish(0, value_of(0, "0"))
 
     left = outcomes_of(chunk.futures[0])
     assert (left[0], set(left[1:])) == ("0", {JobLost})
-    assert watched.resubmitted == []
+    assert watched.above.resubmitted == []
     watched.poller.join()

@@ -60,15 +60,15 @@ def test_value_of_a_finished_job_is_the_result(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
     """The good path: found by listing, no question to the scheduler."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.finish(0, "zero")
     jobs.finish(1, "one")
 
     assert [future.result(5) for future in jobs.futures] == ["zero", "one"]
     watched.poller.join()
-    assert watched.over == [jobs.opened, jobs.opened]
-    assert watched.failed == []
+    assert watched.above.over == [jobs.opened, jobs.opened]
+    assert watched.failures.failed == []
 
 
 def test_files_win_over_squeue(
@@ -76,7 +76,7 @@ def test_files_win_over_squeue(
 ) -> None:
     """A job that Slurm calls failed has a result all the same."""
     scheduler.show(jobs, jobs.row(JobState.NODE_FAIL))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     assert_more_queries(scheduler, 1)
 
     jobs.finish(0, 1)
@@ -90,7 +90,7 @@ def test_exception_of_a_call_is_that_of_the_future(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
     """With the remote traceback as its cause; the submission counts as failed."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.raise_in_call(0, ValueError("no such seed"))
 
@@ -99,7 +99,7 @@ def test_exception_of_a_call_is_that_of_the_future(
     assert isinstance(error.__cause__, RemoteTraceback)
     assert jobs.futures[0].state is JobState.FAILED
     end(watched, jobs)
-    assert watched.failed == [jobs.submission.path]
+    assert watched.failures.failed == [jobs.submission.path]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_ended_job_without_outcome_fails_with_its_cause(
     """After the grace, with what Slurm says."""
     jobs.begin(0)
     scheduler.show(jobs, jobs.row(state, 0), jobs.row(JobState.RUNNING, 1))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     failure = jobs.futures[0].exception(5)
 
@@ -144,7 +144,7 @@ def test_job_in_a_passing_or_unknown_state_is_waited_for(
 ) -> None:
     """However many snapshots say so."""
     scheduler.show(jobs, jobs.row(state))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert_more_queries(scheduler, 8)
 
@@ -158,7 +158,7 @@ def test_job_that_squeue_forgot_is_lost(
     """Nobody knows how it ended: the future does not wait for ever."""
     jobs.begin(0)
     scheduler.show(jobs)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert isinstance(jobs.futures[0].exception(5), JobLost)
     end(watched, jobs)
@@ -172,7 +172,7 @@ def test_job_that_squeue_forgot_ends_as_the_accounting_knows(
     job_id = jobs.job_id.task(0)
     scheduler.endings[job_id] = Ending(JobState.NODE_FAIL, node="c9")
     scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert isinstance(jobs.futures[0].exception(5), NodeFailed)
     assert scheduler.explained == [job_id]
@@ -188,7 +188,7 @@ def test_job_that_squeue_cannot_list_is_waited_for(
     job_id = jobs.job_id.task(0)
     scheduler.endings[job_id] = Ending(state, node="c9")
     scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert_soon(lambda: scheduler.explained.count(job_id) >= 2)
     assert jobs.futures[0].state is state
@@ -206,7 +206,7 @@ def test_job_that_squeue_leaves_out_lives_as_slurmctld_says(
     job_id, directory = jobs.job_id.task(0), str(jobs.submission.path)
     scheduler.endings[job_id] = Ending(state, directory=directory)
     scheduler.show(jobs, jobs.row(JobState.PENDING, 1))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert_soon(lambda: scheduler.explained.count(job_id) >= 2)
     jobs.finish(0, "late")
@@ -223,7 +223,7 @@ def test_job_of_somebody_else_with_our_id_keeps_nobody_waiting(
     job_id = jobs.job_id.task(0)
     scheduler.endings[job_id] = Ending(JobState.RUNNING, directory="/elsewhere")
     scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert isinstance(jobs.futures[0].exception(5), JobLost)
     end(watched, jobs)
@@ -234,7 +234,7 @@ def test_pending_task_that_vanishes_alone_was_cancelled(
 ) -> None:
     """Slurm keeps no record of it, while it lists the rest of the array."""
     scheduler.show(jobs, jobs.row(JobState.PENDING, 1))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert isinstance(jobs.futures[0].exception(5), JobCancelled)
     assert not jobs.futures[1].done()
@@ -247,7 +247,7 @@ def test_row_without_index_speaks_for_a_whole_array(
     """All that is left of an array that was cancelled before it started."""
     directory = str(jobs.submission.path)
     scheduler.show(jobs, Row(JobState.CANCELLED, "None", None, directory))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert all(isinstance(each.exception(5), JobCancelled) for each in jobs.futures)
     watched.poller.join()
@@ -260,7 +260,7 @@ def test_row_of_another_program_with_our_id_is_not_ours(
     jobs.begin(0)
     jobs.begin(1)
     scheduler.show(jobs, Row(JobState.RUNNING, "None", (range(2),), "/elsewhere"))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert all(isinstance(each.exception(5), JobLost) for each in jobs.futures)
     watched.poller.join()
@@ -277,7 +277,7 @@ def test_no_clock_runs_while_squeue_fails(
     jobs.begin(0)
     scheduler.show(jobs)
     scheduler.query_error = squeue_is_down()
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     assert_more_queries(scheduler, 10)
     undecided = [future.done() for future in jobs.futures]
 
@@ -294,7 +294,7 @@ def test_requeued_job_is_waited_for_again(
     """The end that a snapshot told of is taken back by a later one."""
     watched = WatchedPoller(scheduler, grace=1.0)
     scheduler.show(jobs, jobs.row(JobState.NODE_FAIL))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     assert_soon(lambda: jobs.futures[0].state is JobState.NODE_FAIL)
     scheduler.show(jobs, jobs.row(JobState.PENDING))
     assert_soon(lambda: jobs.futures[0].state is JobState.PENDING)
@@ -309,7 +309,7 @@ def test_job_whose_worker_died_fails_without_a_question(
     watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
 ) -> None:
     """Its own mark says all: nobody waits, and scontrol is not asked."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.die(0, exit_code=3)
 
@@ -325,7 +325,7 @@ def test_killed_job_ran_out_of_memory_if_slurm_says_so(
 ) -> None:
     """SIGKILL alone does not tell who sent it."""
     watched = WatchedPoller(scheduler)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     scheduler.show(jobs, jobs.row(JobState.OUT_OF_MEMORY, 0))
 
     jobs.die(0, exit_code=137)
@@ -338,7 +338,7 @@ def test_killed_job_fails_if_slurm_says_nothing(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
     """Somebody else has killed it, maybe the call itself."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.die(0, exit_code=137)
 
@@ -358,7 +358,7 @@ def test_job_that_is_requeued_after_its_worker_died_goes_on(
 ) -> None:
     """The signal came from Slurm, and the mark is that of the attempt before."""
     monkeypatch.setattr(judge, "_CAUSE_WAIT", 3600)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     jobs.die(0, exit_code)
     assert_soon(lambda: jobs.opened.tracks[0].death is not None)
 
@@ -376,7 +376,7 @@ def test_job_that_has_begun_anew_takes_back_that_its_worker_died(
 ) -> None:
     """Where the requeue was too quick for squeue to show it."""
     monkeypatch.setattr(judge, "_CAUSE_WAIT", 3600)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     jobs.die(0, 137)
     assert_soon(lambda: jobs.opened.tracks[0].death is not None)
 
@@ -398,7 +398,7 @@ def test_job_that_slurm_ended_fails_as_its_log_says(
     watched: WatchedPoller, jobs: FakeJobs, words: str, error: type[JobFailed]
 ) -> None:
     """Long before squeue shows it."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.be_ended_by_slurm(0, f"*** JOB 100 ON c17 CANCELLED AT 2026-11-22{words} ***")
 
@@ -410,7 +410,7 @@ def test_preempted_job_may_run_again(
     watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
 ) -> None:
     """What the log says is not final: the queue decides."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     jobs.be_ended_by_slurm(0, "*** JOB 100 CANCELLED AT 11-22 DUE TO PREEMPTION ***")
     assert_more_queries(scheduler)
 
@@ -424,7 +424,7 @@ def test_call_that_ended_before_its_job_was_killed_has_its_result(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
     """Outcomes are appended one by one: what is there counts."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     jobs.write_outcome(0, "in time")
 
     jobs.die(0, exit_code=1)
@@ -435,7 +435,7 @@ def test_call_that_ended_before_its_job_was_killed_has_its_result(
 
 def test_start_is_seen_in_the_files(watched: WatchedPoller, jobs: FakeJobs) -> None:
     """`running()` need not wait for squeue."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.begin(1)
 
@@ -452,7 +452,7 @@ def test_callback_that_raises_harms_nobody(
         raise SystemExit
 
     jobs.futures[0].add_done_callback(leave)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.finish(0, 0)
     jobs.finish(1, 1)
@@ -476,8 +476,8 @@ def test_error_in_one_submission_does_not_harm_others(
         raise ZeroDivisionError
 
     monkeypatch.setattr(jobs.submission, "list_ends", fail)
-    watched.poller.watch(jobs.opened)
-    watched.poller.watch(other.opened)
+    watched.watch(jobs)
+    watched.watch(other)
     other.finish(0, "unharmed")
 
     failure = jobs.futures[0].exception(5)
@@ -500,7 +500,7 @@ def test_directory_that_cannot_be_read_for_a_while_is_no_news(
 
     with monkeypatch.context() as patched:
         patched.setattr(jobs.submission, "list_ends", fail)
-        watched.poller.watch(jobs.opened)
+        watched.watch(jobs)
         assert_soon(lambda: len(looks) > 2)
     jobs.finish(0, "back")
 
@@ -523,7 +523,7 @@ def test_directory_that_cannot_be_read_for_long_is_told_of(
     monkeypatch.setattr(outage, "_WARN_AFTER", 0.1)
     with monkeypatch.context() as patched:
         patched.setattr(jobs.submission, "list_ends", cannot_list)
-        watched.poller.watch(jobs.opened)
+        watched.watch(jobs)
         assert_soon(lambda: "is not connected" in caplog.text)
     jobs.finish(0, "back")
 
@@ -542,7 +542,7 @@ def test_job_that_is_over_is_lost_where_its_directory_stays_unreadable(
     monkeypatch.setattr(jobs.submission, "list_ends", cannot_list)
     scheduler.show(jobs, jobs.row(JobState.COMPLETED, 0), jobs.row(JobState.RUNNING, 1))
 
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     failure = jobs.futures[0].exception(5)
     assert isinstance(failure, JobLost)
@@ -560,7 +560,7 @@ def test_job_that_was_over_before_its_directory_became_unreadable_has_its_grace(
     scheduler.show(jobs, jobs.row(JobState.COMPLETED))
     with monkeypatch.context() as patched:
         patched.setattr(jobs.submission, "list_ends", cannot_list)
-        watched.poller.watch(jobs.opened)
+        watched.watch(jobs)
         assert_soon(lambda: jobs.opened.outage.since is not None)
         for track in jobs.opened.tracks.values():
             track.over_since = -1000.0
@@ -583,7 +583,7 @@ def test_every_future_fails_if_the_thread_ends(
         raise ZeroDivisionError
 
     monkeypatch.setattr(watched.poller, "_look", fail)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     failures = [future.exception(5) for future in jobs.futures]
 
@@ -618,14 +618,14 @@ def test_submission_that_arrives_as_the_thread_fails_is_watched_by_the_next_one(
 
     def fail_while_another_one_comes(error: BaseException) -> None:
         fail_everything(error)
-        watched.poller.watch(other.opened)
+        watched.watch(other)
 
     monkeypatch.setattr(watched.poller, "_look", fail_once(watched.poller._look))
     monkeypatch.setattr(
         watched.poller, "_fail_everything", fail_while_another_one_comes
     )
     other.finish(0, "late")
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
     assert other.futures[0].result(5) == "late"
@@ -649,7 +649,7 @@ def test_queue_that_cannot_be_stopped_does_not_hold_up_the_end_of_the_thread(
             raise LookupError from error
 
     watched.poller.watch_queue(BrokenQueue())
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     monkeypatch.setattr(watched.poller, "_look", fail_once(watched.poller._look))
 
     assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
@@ -687,7 +687,7 @@ def test_messages_that_arrive_before_the_thread_fails_are_not_lost(
         raise ZeroDivisionError
 
     monkeypatch.setattr(watched.poller, "_look", receive_and_fail)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
     assert_soon(lambda: queue.error is not None)
@@ -703,7 +703,7 @@ def test_call_that_raises_harms_nobody(
     def leave() -> None:
         raise SystemExit
 
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     watched.poller.call(leave)
     jobs.finish(0, 0)
     jobs.finish(1, 1)
@@ -717,9 +717,9 @@ def test_stop_fails_open_futures_and_cancels_their_jobs(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
     """Each future has an error of its own; none is raised twice."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
-    watched.poller.stop(InitializerFailed("the initializer failed"))
+    watched.stop(InitializerFailed("the initializer failed"))
 
     first, second = (future.exception(5) for future in jobs.futures)
     assert isinstance(first, InitializerFailed)
@@ -730,27 +730,28 @@ def test_stop_fails_open_futures_and_cancels_their_jobs(
 
 def test_failed_initializer_is_reported(watched: WatchedPoller, jobs: FakeJobs) -> None:
     """Who is told decides about all futures, also about that of this job."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.raise_in_call(0, KeyError("licence"), formats.INITIALIZER_FAILED)
 
-    assert_soon(lambda: watched.initializer_errors)
-    watched.poller.stop(InitializerFailed("the initializer failed"))
+    assert_soon(lambda: watched.above.initializer_errors)
+    watched.stop(InitializerFailed("the initializer failed"))
     assert isinstance(jobs.futures[0].exception(5), InitializerFailed)
     watched.poller.join()
-    assert isinstance(watched.initializer_errors[0], KeyError)
+    assert isinstance(watched.above.initializer_errors[0], KeyError)
 
 
 def test_dropped_job_is_not_watched_any_more(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
     """With the last job the thread ends."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     end(watched, jobs)
 
     assert jobs.opened.tracks == {}
-    assert not watched.poller.join()
+    watched.poller.join()
+    assert not watched.poller._thread.exists
 
 
 def test_poller_can_watch_again_after_its_thread_has_ended(
@@ -760,12 +761,12 @@ def test_poller_can_watch_again_after_its_thread_has_ended(
     tmp_path: Path,
 ) -> None:
     """An idle executor has no thread, and takes calls all the same."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     end(watched, jobs)
     later = make_jobs(tmp_path, scheduler, number=101)
     later.finish(0, "later")
 
-    watched.poller.watch(later.opened)
+    watched.watch(later)
 
     assert later.futures[0].result(5) == "later"
     end(watched, later)
@@ -779,10 +780,10 @@ def test_callback_may_watch_another_submission(
     later.finish(0, "chained")
 
     def go_on(future: SlurmFuture[object]) -> None:
-        watched.poller.watch(later.opened)
+        watched.watch(later)
 
     jobs.futures[0].add_done_callback(go_on)  # type: ignore[arg-type]  # a Future
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     jobs.finish(0)
 
     assert later.futures[0].result(5) == "chained"
@@ -793,7 +794,7 @@ def test_squeue_is_asked_less_often_while_nothing_changes(
     watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
 ) -> None:
     """Up to a factor of 12."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert_soon(
         lambda: watched.poller._pace.query_factor == look_pace._LONGEST_QUERY_FACTOR
@@ -806,12 +807,12 @@ def test_no_squeue_while_no_future_is_open(
     watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
 ) -> None:
     """The wish of a poller ends with its last job."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     assert_more_queries(scheduler, 1)
 
     end(watched, jobs)
 
-    assert_soon(lambda: not watched.poller._cache._thread.exists)
+    assert_soon(lambda: not watched.poller._subscription.cache._thread.exists)
 
 
 def test_stuck_job_is_told_of_once(
@@ -825,7 +826,7 @@ def test_stuck_job_is_told_of_once(
     row = Row(JobState.PENDING, "PartitionConfig", (range(2),), directory)
     scheduler.show(jobs, row)
 
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     assert_more_queries(scheduler, 3)
 
     end(watched, jobs)
@@ -841,7 +842,7 @@ def test_job_that_is_pending_for_too_long_is_cancelled(
     row = Row(JobState.PENDING, "Resources", (range(1),), directory)
     scheduler.show(jobs, row, jobs.row(JobState.RUNNING, 1))
 
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert isinstance(jobs.futures[0].exception(5), PendingTimeout)
     assert watched.cancelled == [jobs.job_id.task(0)]
@@ -858,7 +859,7 @@ def test_waiting_for_the_own_array_is_not_being_stuck(
     row = Row(JobState.PENDING, "JobArrayTaskLimit", (range(2),), directory)
     scheduler.show(jobs, row)
 
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     assert_more_queries(scheduler, 5)
 
     assert not any(future.done() for future in jobs.futures)
@@ -878,7 +879,7 @@ def test_late_result_is_taken_while_the_end_is_explained(
     monkeypatch.setattr(scheduler, "explain", explain)
     jobs.begin(0)
     scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert jobs.futures[0].result(5) == "just in time"
     end(watched, jobs)
@@ -896,7 +897,7 @@ def test_explanation_that_fails_costs_facts_only(
     monkeypatch.setattr(scheduler, "explain", explain)
     jobs.begin(0)
     scheduler.show(jobs)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert isinstance(jobs.futures[0].exception(5), JobLost)
     end(watched, jobs)
@@ -904,17 +905,22 @@ def test_explanation_that_fails_costs_facts_only(
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_a_call_that_is_about_to_run_again_does_not_run(
-    scheduler: FakeScheduler, tmp_path: Path, dies: bool
+    scheduler: FakeScheduler,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dies: bool,
 ) -> None:
     """From the moment on at which the next attempt is known it can be cancelled."""
     watched = WatchedPoller(scheduler, retries={ArithmeticError: 1, JobFailed: 1})
     jobs = make_jobs(tmp_path, scheduler, 1)
     (future,) = jobs.futures
     seen: list[tuple[int, bool]] = []
-    watched.poller._endings._settler._resubmit = lambda *_: seen.append(
-        (future.attempts, future.running())
+    monkeypatch.setattr(
+        watched.above,
+        "resubmit",
+        lambda *_: seen.append((future.attempts, future.running())),
     )
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     jobs.begin(0)
     assert_soon(future.running)
     if dies:
@@ -941,7 +947,7 @@ def test_joining_waits_for_the_explainer(
         return {}
 
     monkeypatch.setattr(scheduler, "explain", explain)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     jobs.begin(0)
     scheduler.show(jobs, jobs.row(JobState.NODE_FAIL))
     assert asked.wait(10)
@@ -960,7 +966,7 @@ def test_joining_waits_for_the_explainer(
 
 def test_result_is_noticed_soon(watched: WatchedPoller, jobs: FakeJobs) -> None:
     """At once, though squeue is asked much later."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     jobs.finish(0, time.monotonic())
 
     written_at = jobs.futures[0].result(5)
@@ -977,7 +983,7 @@ def test_outcomes_that_stay_incomplete_fail_the_job(
     jobs.finish(0)
     jobs.begin(0).joinpath("outcomes").write_bytes(content)
 
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert isinstance(jobs.futures[0].exception(5), JobFailed)
     end(watched, jobs)
@@ -990,7 +996,7 @@ def test_outcomes_of_somebody_else_are_refused(
     monkeypatch.setattr("os.geteuid", lambda: 12345)
     jobs.finish(0)
 
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     failure = jobs.futures[0].exception(5)
     monkeypatch.undo()
@@ -1004,7 +1010,7 @@ def test_jobs_whose_directory_was_removed_fail(
 ) -> None:
     """No result can come any more."""
     monkeypatch.setattr(inspector, "GONE_GRACE", 0.05)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.submission.remove()
 
@@ -1021,7 +1027,7 @@ def test_slow_callback_does_not_delay_the_next_look(
     jobs.futures[0].add_done_callback(lambda _: gate.wait(0.2))
     jobs.finish(0)
 
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.futures[0].result(5)
     assert_soon(watched.poller._inbox.empty)
@@ -1054,7 +1060,7 @@ def test_submission_that_arrives_as_the_thread_ends_has_its_squeue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The old thread does not take the wish of the new one along."""
-    forget = watched.poller._cache.forget
+    forget = watched.poller._subscription.cache.forget
     later = make_jobs(tmp_path, scheduler, 1, number=101)
     scheduler.show(later)
     threads: list[threading.Thread] = []
@@ -1068,8 +1074,8 @@ def test_submission_that_arrives_as_the_thread_ends_has_its_squeue(
             becomes_true(lambda: later.opened in watched.poller._open, 0.3)
         forget(subscriber)
 
-    monkeypatch.setattr(watched.poller._cache, "forget", forget_slowly)
-    watched.poller.watch(jobs.opened)
+    monkeypatch.setattr(watched.poller._subscription.cache, "forget", forget_slowly)
+    watched.watch(jobs)
     jobs.finish(0)
     jobs.finish(1)
 
@@ -1091,7 +1097,7 @@ def test_explanation_of_jobs_that_were_cancelled_meanwhile_is_dropped(
     monkeypatch.setattr(scheduler, "explain", explain)
     jobs.begin(0)
     scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     assert_soon(lambda: 0 not in jobs.opened.tracks)
     end(watched, jobs)

@@ -68,9 +68,9 @@ def test_each_executor_has_its_own_interval(
     scheduler.poll_interval = 1000.0
     rare = WatchedPoller(scheduler)
     often = WatchedPoller(FakeScheduler(poll_interval=0.01))
-    assert often.poller._cache is rare.poller._cache
+    assert often.poller._subscription.cache is rare.poller._subscription.cache
 
-    often.poller.watch(jobs.opened)
+    often.watch(jobs)
     asked_often = becomes_true(lambda: scheduler.query_count >= 3)
 
     for track in list(jobs.opened.tracks.values()):

@@ -41,7 +41,7 @@ def test_exception_that_is_hard_to_tell_of_is_tried_again(
     watched = WatchedPoller(scheduler, retries={type(error): 1})
     jobs = make_jobs(tmp_path, scheduler)
     jobs.futures[0].failures[0] = [error]
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
 
     jobs.publish(0, error_of(0, error))
     jobs.publish(1, value_of(0, "unharmed"))
@@ -59,16 +59,16 @@ def test_calls_of_a_chunk_that_are_tried_again_become_one_job(
     """A job for each of them would be an array that the chunks were to spare."""
     watched = WatchedPoller(scheduler, retries={ConnectionError: 1})
     chunk = make_jobs(tmp_path, scheduler, 1, calls=4)
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
     down = ConnectionError("the database is down")
 
     chunk.publish(
         0, error_of(0, down), value_of(1, 1), error_of(2, down), error_of(3, down)
     )
 
-    assert_soon(lambda: watched.resubmitted)
+    assert_soon(lambda: watched.above.resubmitted)
     watched.poller.join()
-    assert watched.resubmitted == [[0, 2, 3]]
+    assert watched.above.resubmitted == [[0, 2, 3]]
 
 
 def test_calls_of_a_lost_chunk_are_tried_again_as_one_job(
@@ -80,11 +80,11 @@ def test_calls_of_a_lost_chunk_are_tried_again_as_one_job(
     chunk.write_outcome(0, "zero")
     scheduler.show(chunk, chunk.row(JobState.COMPLETED))
 
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
 
-    assert_soon(lambda: watched.resubmitted)
+    assert_soon(lambda: watched.above.resubmitted)
     watched.poller.join()
-    assert watched.resubmitted == [[1, 2, 3]]
+    assert watched.above.resubmitted == [[1, 2, 3]]
 
 
 def test_call_that_ended_its_job_is_tried_again_alone(
@@ -94,13 +94,13 @@ def test_call_that_ended_its_job_is_tried_again_alone(
     watched = WatchedPoller(scheduler, retries=1)
     chunk = make_jobs(tmp_path, scheduler, 1, calls=4)
     chunk.write_outcome(0, "zero")
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
 
     chunk.die(0, exit_code=3)
 
-    assert_soon(lambda: len(watched.resubmitted) == 2)
+    assert_soon(lambda: len(watched.above.resubmitted) == 2)
     watched.poller.join()
-    assert watched.resubmitted == [[1], [2, 3]]
+    assert watched.above.resubmitted == [[1], [2, 3]]
 
 
 def test_calls_that_cannot_be_read_back_fail(
@@ -109,7 +109,7 @@ def test_calls_that_cannot_be_read_back_fail(
     """With the name of the file."""
     chunk = make_jobs(tmp_path, scheduler, 1, calls=3)
     chunk.submission.calls.unlink()
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
 
     chunk.die(0, exit_code=3)
 
@@ -135,11 +135,11 @@ def test_time_to_submit_calls_again_grows_with_their_number_only(
 
     monkeypatch.setattr(calls_file.CallsFile, "_read_end", count)
     chunk = make_jobs(tmp_path, scheduler, 1, calls=50)
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
 
     chunk.die(0, exit_code=3)
 
-    assert_soon(lambda: watched.resubmitted)
+    assert_soon(lambda: watched.above.resubmitted)
     watched.poller.join()
     assert len(opened) == 1
 
@@ -150,11 +150,11 @@ def test_outcomes_that_are_damaged_are_not_acted_on_again_and_again(
     """They are looked at until the grace is over; a call in them has one retry."""
     watched = WatchedPoller(scheduler, grace=0.3, retries={ConnectionError: 5})
     chunk = make_jobs(tmp_path, scheduler, 1, calls=3)
-    watched.poller.watch(chunk.opened)
+    watched.watch(chunk)
 
     chunk.publish(0, error_of(0, ConnectionError("down")), value_of(1, 1))
 
     assert_soon(lambda: not chunk.opened.tracks)
     watched.poller.join()
-    assert watched.resubmitted == [[0]]
+    assert watched.above.resubmitted == [[0]]
     assert len(chunk.futures[0].failures[0]) == 1

@@ -2,12 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from slurm_futures.calls.request import JobRequest
+from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.errors import (
     JobState,
     Refusal,
@@ -18,23 +19,25 @@ from slurm_futures.errors import (
 from slurm_futures.jobs import sender, submitter
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.submitter import Submitter
-from slurm_futures.jobs.track import Track
+from slurm_futures.jobs.threads import ThreadGroup
+from slurm_futures.jobs.track import JobOrder, Track
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate
 from slurm_futures.runs.writer import Staging
 from slurm_futures.schedulers.base import BatchScript, JobId, Row, Snapshot
 from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
 from tests.unit.fakes import (
+    FakeAbove,
     FakeScheduler,
     accept_and_fail,
-    make_request,
+    future_of,
+    make_order,
     refusal,
     squeue_is_down,
 )
 from tests.waiting import assert_soon, becomes_true
 
 KIND = Kind(SbatchOptions(), "/")
-IsWanted = Callable[[], bool]
 LARGE = Kind(SbatchOptions((("mem", "16G"),)), "/")
 
 pytestmark = pytest.mark.usefixtures("short_times")
@@ -53,16 +56,25 @@ class Desk:
         self.submitter = Submitter(
             scheduler,
             staging,
+            self,  # type: ignore[arg-type]  # plays the poller
+            FakeAbove(),
+            ThreadGroup(),
             max_workers,
-            watch=self.watched.append,
-            cancel=self.cancelled.extend,
         )
 
-    def put(self, count: int, kind: Kind = KIND) -> list[JobRequest]:
+    def watch(self, opened: OpenSubmission) -> None:
+        """Keep a submission, as a poller does."""
+        self.watched.append(opened)
+
+    def cancel(self, track: Track) -> None:
+        """Keep a job that should end."""
+        self.cancelled.append(track)
+
+    def put(self, count: int, kind: Kind = KIND) -> list[SlurmFuture[Any]]:
         """Put so many calls into the outbox, as one `map` does."""
-        requests = [make_request() for _ in range(count)]
-        self.submitter.put(kind, "fit", requests)
-        return requests
+        orders = [make_order() for _ in range(count)]
+        self.submitter.put(kind, "fit", orders)
+        return [future_of(order) for order in orders]
 
     def finish(self, opened: OpenSubmission, *indices: int) -> None:
         """Do what the poller does when jobs of a submission are over."""
@@ -82,8 +94,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Search for jobs that sbatch may have made without long pauses."""
     wait = sender.Sender._pause
 
-    def pause(sender: sender.Sender, seconds: float, is_wanted: IsWanted) -> None:
-        wait(sender, seconds / 100, is_wanted)
+    def pause(
+        sender: sender.Sender, seconds: float, orders: Sequence[JobOrder]
+    ) -> None:
+        wait(sender, seconds / 100, orders)
 
     monkeypatch.setattr(sender.Sender, "_pause", pause)
     monkeypatch.setattr(sender, "_SEARCH_TIME", 0.05)
@@ -91,22 +105,22 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_call_becomes_a_plain_job(desk: Desk, scheduler: FakeScheduler) -> None:
     """No array; the script learns which attempt it is."""
-    (request,) = desk.put(1)
+    (future,) = desk.put(1)
     desk.submitter.join()
 
     (batch,) = scheduler.batches
     assert (batch.array_size, batch.arguments) == (None, ("1",))
-    assert request.future.job_id == "100"
-    assert desk.watched[0].tracks[0].work.future is request.future
+    assert future.job_id == "100"
+    assert future.track is desk.watched[0].tracks[0]
 
 
 def test_calls_of_a_map_become_one_array(desk: Desk, scheduler: FakeScheduler) -> None:
     """One sbatch, and each future knows its array task."""
-    requests = desk.put(50)
+    futures = desk.put(50)
     desk.submitter.join()
 
     assert scheduler.sizes == [50]
-    assert [each.future.job_id for each in requests[:2]] == ["100_0", "100_1"]
+    assert [each.job_id for each in futures[:2]] == ["100_0", "100_1"]
 
 
 def test_calls_that_come_while_sbatch_runs_travel_together(
@@ -221,7 +235,7 @@ def test_permanent_refusal_fails_the_futures(
     first, second = desk.put(2)
     desk.submitter.join()
 
-    errors = [first.future.exception(0), second.future.exception(0)]
+    errors = [first.exception(0), second.exception(0)]
     assert all(isinstance(error, SubmitError) for error in errors)
     assert errors[0] is not errors[1]
     assert desk.watched == []
@@ -248,10 +262,10 @@ def test_refusal_that_does_not_pass_fails_in_the_end(
     monkeypatch.setattr(sender, "_PATIENCE", 0.05)
     scheduler.answers = [refusal(Refusal.TRANSIENT)] * 1000
 
-    (request,) = desk.put(1)
+    (future,) = desk.put(1)
     desk.submitter.join()
 
-    assert str(request.future.exception(0)) == "refused: TRANSIENT"
+    assert str(future.exception(0)) == "refused: TRANSIENT"
 
 
 @pytest.mark.parametrize("kind", [Refusal.ARRAY_TOO_LARGE, Refusal.QUOTA])
@@ -274,10 +288,10 @@ def test_single_job_that_is_too_large_an_array_fails(
     """There is nothing to make smaller."""
     scheduler.answers = [refusal(Refusal.ARRAY_TOO_LARGE)]
 
-    (request,) = desk.put(1)
+    (future,) = desk.put(1)
     desk.submitter.join()
 
-    assert isinstance(request.future.exception(0), SubmitError)
+    assert isinstance(future.exception(0), SubmitError)
 
 
 def test_single_job_above_the_quota_waits(desk: Desk, scheduler: FakeScheduler) -> None:
@@ -304,7 +318,7 @@ def test_quota_that_own_jobs_fill_is_waited_for_as_long_as_they_run(
     desk.submitter.join()
 
     assert scheduler.sizes == [1] * 7
-    assert later.future.job_id == "101"
+    assert later.job_id == "101"
 
 
 @pytest.mark.usefixtures("impatient")
@@ -401,11 +415,11 @@ def test_queue_that_stays_unknown_fails_the_futures(
     scheduler.answers = [accept_and_fail(scheduler)]
     scheduler.query_error = squeue_is_down()
 
-    (request,) = desk.put(1)
+    (future,) = desk.put(1)
     desk.submitter.join()
 
     assert len(scheduler.batches) == 1
-    assert isinstance(request.future.exception(0), SubmitError)
+    assert isinstance(future.exception(0), SubmitError)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -420,10 +434,10 @@ def test_silence_of_another_cluster_does_not_hold_up_a_search(
     monkeypatch.setattr(scheduler, "query", query)
     scheduler.answers = [refusal(Refusal.AMBIGUOUS)]
 
-    (request,) = desk.put(1)
-    was_sent_again = becomes_true(lambda: request.future.job_id)
+    (future,) = desk.put(1)
+    was_sent_again = becomes_true(lambda: future.job_id)
 
-    request.future.cancel()
+    future.cancel()
     desk.submitter.join()
     assert was_sent_again
 
@@ -440,10 +454,10 @@ def test_submission_that_is_deleted_during_a_search_fails_its_futures(
 
     scheduler.answers = [delete]
 
-    (request,) = desk.put(1)
+    (future,) = desk.put(1)
     desk.submitter.join()
 
-    assert isinstance(request.future.exception(0), SubmitError)
+    assert isinstance(future.exception(0), SubmitError)
     assert "should not happen" not in caplog.text
 
 
@@ -454,10 +468,10 @@ def test_search_ends_when_nobody_waits_any_more(
     """Also while slurmctld is down."""
     scheduler.answers = [refusal(Refusal.AMBIGUOUS)]
     scheduler.query_error = squeue_is_down()
-    (request,) = desk.put(1)
+    (future,) = desk.put(1)
     assert_soon(lambda: scheduler.query_count)
 
-    request.future.cancel()
+    future.cancel()
 
     desk.submitter.join()
     assert desk.watched == []
@@ -470,9 +484,9 @@ def test_call_that_is_cancelled_in_the_outbox_is_not_sent(
     scheduler.gate.clear()
     desk.put(1)
     assert_soon(lambda: scheduler.batches)
-    requests = desk.put(3)
+    futures = desk.put(3)
 
-    requests[1].future.cancel()
+    futures[1].cancel()
     scheduler.gate.set()
 
     desk.submitter.join()
@@ -484,10 +498,10 @@ def test_call_that_is_cancelled_while_it_is_submitted_gets_an_scancel(
 ) -> None:
     """As soon as there is an id."""
     scheduler.gate.clear()
-    requests = desk.put(3)
+    futures = desk.put(3)
     assert_soon(lambda: scheduler.batches)
 
-    requests[1].future.cancel()
+    futures[1].cancel()
     scheduler.gate.set()
 
     desk.submitter.join()
@@ -501,10 +515,10 @@ def test_submission_that_nobody_waits_for_is_not_tried_again(
     monkeypatch.setattr(sender, "_LONGEST_BACKOFF", 60.0)
     desk.submitter._sender._backoff = 60.0
     scheduler.answers = [refusal(Refusal.TRANSIENT)]
-    (request,) = desk.put(1)
+    (future,) = desk.put(1)
     assert_soon(lambda: scheduler.batches)
 
-    request.future.cancel()
+    future.cancel()
 
     desk.submitter.join()
     assert scheduler.sizes == [1]
@@ -523,7 +537,7 @@ def test_each_submission_has_the_full_patience(
     (earlier,) = desk.put(1)
     assert_soon(lambda: len(scheduler.batches) >= 2)
     if cancelled:
-        earlier.future.cancel()
+        earlier.cancel()
     desk.submitter.join()
     monkeypatch.setattr(sender, "_PATIENCE", 0.05)
     later_on = time.monotonic() + 0.1
@@ -533,7 +547,7 @@ def test_each_submission_has_the_full_patience(
     (later,) = desk.put(1)
     desk.submitter.join()
 
-    assert not later.future.done()
+    assert not later.done()
     assert len(desk.watched) == 1
 
 
@@ -548,8 +562,8 @@ def test_waiting_calls_can_be_failed(desk: Desk, scheduler: FakeScheduler) -> No
 
     scheduler.gate.set()
     desk.submitter.join()
-    assert str(waiting.future.exception(0)) == "stopped"
-    assert str(sent.future.exception(0)) == "stopped"
+    assert str(waiting.exception(0)) == "stopped"
+    assert str(sent.exception(0)) == "stopped"
     assert [str(track.job_id) for track in desk.cancelled] == ["100"]
 
 
@@ -560,10 +574,10 @@ def test_files_that_cannot_be_written_fail_the_futures(
     (tmp_path / "file").touch()
     desk = Desk(scheduler, tmp_path / "file")
 
-    (request,) = desk.put(1)
+    (future,) = desk.put(1)
     desk.submitter.join()
 
-    error = request.future.exception(0)
+    error = future.exception(0)
     assert isinstance(error, SubmitError)
     assert isinstance(error.__cause__, OSError)
     assert 'SlurmExecutor(directory="...")' in str(error)
@@ -631,10 +645,10 @@ def test_unexpected_error_fails_the_futures_of_its_submission_only(
     (later,) = desk.put(1)
     desk.submitter.join()
 
-    error = broken.future.exception(0)
+    error = broken.exception(0)
     assert isinstance(error, SlurmFuturesError)
     assert isinstance(error.__cause__, ZeroDivisionError)
-    assert later.future.job_id == "100"
+    assert later.job_id == "100"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -648,10 +662,10 @@ def test_waiting_calls_fail_if_the_thread_ends(
 
     monkeypatch.setattr(desk.submitter, "_next", fail)
 
-    (request,) = desk.put(1)
+    (future,) = desk.put(1)
     desk.submitter.join()
 
-    assert isinstance(request.future.exception(5), SlurmFuturesError)
+    assert isinstance(future.exception(5), SlurmFuturesError)
 
 
 # max_workers
@@ -727,7 +741,7 @@ def test_room_is_wanted_while_other_kinds_wait(
     desk.submitter.join()
     assert desk.submitter.is_room_wanted(LARGE)
     assert not desk.submitter.is_room_wanted(KIND)
-    waiting.future.cancel()
+    waiting.cancel()
     assert not desk.submitter.is_room_wanted(LARGE)
 
 
@@ -798,4 +812,4 @@ def test_thread_ends_when_there_is_nothing_to_send(desk: Desk) -> None:
     desk.put(1)
     desk.submitter.join()
 
-    assert not desk.submitter.join()
+    assert not desk.submitter._thread.exists

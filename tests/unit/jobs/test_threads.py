@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from slurm_futures.jobs import threads
-from slurm_futures.jobs.threads import Courier, WorkThread
+from slurm_futures.jobs.threads import Courier, ThreadGroup, WorkThread
 from tests.waiting import assert_soon
 
 
@@ -410,3 +410,71 @@ def test_work_that_ends_the_thread_can_be_started_again() -> None:
     courier.put([2])
     courier.join()
     assert delivered == [1, 2]
+
+
+# Groups.
+
+
+def test_group_waits_for_work_that_goes_from_thread_to_thread() -> None:
+    """One thread ends and another one begins: somebody is at work all the time."""
+    group = ThreadGroup()
+    gate, ended = threading.Event(), threading.Event()
+    last = Courier[int](lambda _: ended.set() if gate.wait(10) else None, "last", group)
+    first = Courier[int](last.put, "first", group)
+    first.put([1])
+    joining = threading.Thread(target=group.join)
+    joining.start()
+    first.join()
+    joining.join(0.05)
+    assert joining.is_alive()
+
+    gate.set()
+
+    joining.join(10)
+    assert not joining.is_alive()
+    assert ended.is_set()
+
+
+def test_group_waits_until_threads_have_ended() -> None:
+    """Their work is over a little earlier."""
+    group = ThreadGroup()
+    courier = Courier[int](lambda _: None, "courier", group)
+
+    for _ in range(100):
+        courier.put([1])
+        group.join()
+        assert "courier" not in {each.name for each in threading.enumerate()}
+
+
+def test_members_of_a_group_do_not_wait_for_each_other() -> None:
+    """Each waits for the others only, and for none that waits as well."""
+    group = ThreadGroup()
+    both = threading.Barrier(2, timeout=10)
+
+    def join(_: list[int]) -> None:
+        both.wait()
+        group.join()
+
+    couriers = [Courier[int](join, name, group) for name in ("one", "other")]
+    for each in couriers:
+        each.put([1])
+
+    group.join()
+    assert not {"one", "other"} & {each.name for each in threading.enumerate()}
+
+
+def test_who_is_in_a_group_is_waited_for_and_does_not_wait_for_itself() -> None:
+    """A caller's thread counts while it hands work on."""
+    group = ThreadGroup()
+    me = threading.current_thread()
+    group.enter(me)
+    group.join()
+    joining = threading.Thread(target=group.join)
+    joining.start()
+    joining.join(0.05)
+    assert joining.is_alive()
+
+    group.leave(me, ends=False)
+
+    joining.join(10)
+    assert not joining.is_alive()

@@ -191,7 +191,7 @@ def test_a_worker_that_runs_again_dies_with_its_call(
     HOOKS["a"] = cancel
     assert here.serve() == 1
     harness.poll()
-    assert harness.cancelled == [here.future]
+    assert harness.cancelled == [here.waiter.track]
     assert not second.done()
     assert RAN == {"a": 1}
 
@@ -240,8 +240,8 @@ def test_a_chunk_of_a_lost_worker_that_was_about_to_begin(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its calls run in the next job, and not here as well."""
-    chunk = ChunkFuture(harness.pool.cancel, 3)
-    other = SlurmFuture[Any](harness.pool.cancel)
+    chunk = ChunkFuture(harness.above, 3)
+    other = SlurmFuture[Any](harness.above)
     calls = [PickledCall(dump(fn), dump_arguments((), {})) for fn in CALLS]
     harness.pool.put(
         "fit",
@@ -312,7 +312,7 @@ def test_an_attempt_that_dies_late_does_not_end_the_next_one(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
     """It lived on where Slurm could not see it, while the job ran again."""
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     formats.leave_mark(f"{jobs.begin(0)}/started", "c18 100_0 1")
     formats.leave_mark(f"{finished_path(jobs.submission, 0)}.died", "1 0")
     with pytest.raises(TimeoutError):
@@ -391,7 +391,7 @@ def test_errors_that_are_far_apart_are_no_outage(
 ) -> None:
     """The job was alive again in between, for longer than the grace."""
     watched = WatchedPoller(scheduler, grace=0.3)
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     jobs.write_outcome(0, "value")
     track = jobs.opened.tracks[0]
     original = JobDirectory.exists
@@ -433,7 +433,7 @@ def test_a_requeued_job_that_dies_was_not_preempted(
     script.run(SLURM_RESTART_COUNT="1")
     log = jobs.submission.logs / str(jobs.job_id.task(0))
     log.write_text(script.log.read_text())
-    watched.poller.watch(jobs.opened)
+    watched.watch(jobs)
     formats.leave_mark(f"{jobs.begin(0)}/started", "c18 100_0 1")
     formats.leave_mark(f"{finished_path(jobs.submission, 0)}.died", "3 1")
 

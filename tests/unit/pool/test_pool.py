@@ -20,7 +20,6 @@ import pytest
 from slurm_futures import JobFailed, SlurmFuturesError
 from slurm_futures.calls.call import PickledCall, dump_arguments
 from slurm_futures.calls.future import ChunkFuture, SlurmFuture
-from slurm_futures.calls.outcome import Outcome
 from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import (
@@ -32,21 +31,24 @@ from slurm_futures.errors import (
     SubmitError,
 )
 from slurm_futures.jobs import settler
+from slurm_futures.jobs.lifecycle import Lifecycle
+from slurm_futures.jobs.open_calls import OpenCalls
 from slurm_futures.jobs.retries import Retries
-from slurm_futures.jobs.settler import Settler
-from slurm_futures.jobs.track import Track, Work
+from slurm_futures.jobs.threads import ThreadGroup
+from slurm_futures.jobs.track import JobOrder, Track, Waiter
 from slurm_futures.node import formats
 from slurm_futures.node.pool_worker import PoolWorker
 from slurm_futures.pool import inspector, pool, workers
-from slurm_futures.pool.pool import Pool, withdraw
-from slurm_futures.pool.workers import PoolSettings
+from slurm_futures.pool.pools import Pools
+from slurm_futures.pool.settings import PoolSettings
+from slurm_futures.pool.workers import Worker
 from slurm_futures.runs import queue
 from slurm_futures.runs.calls_file import read_calls, write_calls
 from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.schedulers.base import JobId
 from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
-from tests.unit.fakes import CONTEXT, make_work
+from tests.unit.fakes import CONTEXT, FakeAbove, make_calls, make_settler
 from tests.waiting import assert_soon
 
 _KIND = Kind(SbatchOptions(), "/")
@@ -60,6 +62,7 @@ class FakeStaging:
         self.pools: list[PoolDirectory] = []
         self.over: list[PoolDirectory] = []
         self.before_write: Callable[[], None] = lambda: None
+        self.failed: list[Path] = []
 
     def new_pool(self, _: str) -> PoolDirectory:
         """Make a pool."""
@@ -74,6 +77,10 @@ class FakeStaging:
         self.before_write()
         write_calls(path, jobs, CONTEXT)
 
+    def note_failure(self, home: Path) -> None:
+        """Note whose files are to be kept."""
+        self.failed.append(home)
+
     def note_over(self, pool: PoolDirectory) -> None:
         """Note that a pool is over."""
         self.over.append(pool)
@@ -82,8 +89,9 @@ class FakeStaging:
 class FakeWorker:
     """A job that serves the pool when the test lets it."""
 
-    def __init__(self, harness: Harness, request: JobRequest, number: int) -> None:
-        self.future = request.future
+    def __init__(self, harness: Harness, waiter: Waiter, number: int) -> None:
+        assert isinstance(waiter, Worker)
+        self.waiter = waiter
         self._harness = harness
         self._submission = harness.run.submission(number)
         self.name = f"{self._submission.path.name}-0"
@@ -91,10 +99,9 @@ class FakeWorker:
 
     def start(self) -> None:
         """Let the job exist."""
-        work = make_work(self.future, self._submission, _KIND)
-        track = Track(JobId(7), 0, self._submission, work, 0.0)
+        track = Track(JobId(7), 0, self._submission, self.waiter, 0.0)
         track.note_start()
-        self.future.add_track(track)
+        self.waiter.note_job(track)
 
     def serve(self, max_calls: int | None = None) -> int:
         """Run calls till there are none."""
@@ -127,54 +134,65 @@ class FakeWorker:
 
     def end(self, error: BaseException | None = None) -> None:
         """Let the poller see the end of the job."""
-        self.future.settle(0, Outcome(value=0, exception=error))
+        self.waiter._end(error)
         self._harness.poll()
 
 
 class Harness:
-    """A pool with a poller that looks when it is told to."""
+    """A pool with a poller that looks when it is told to.
+
+    It plays `Jobs`, of which a pool uses the parts, and the poller.
+    """
 
     def __init__(
         self, directory: Path, max_workers: int = 2, max_calls: int | None = None
     ) -> None:
         self.run = RunDirectory.create(directory, "fit")
         self.staging = FakeStaging(directory)
-        self.settler = Settler(
-            Retries.of(0),
-            resubmit=self._resubmit,
-            on_failed=lambda _: None,
-            on_initializer_failed=lambda _: failed(),
-        )
+        self.lifecycle = Lifecycle()
+        self.group = ThreadGroup()
+        self.grace = 60.0
+        self.above = Above(self)
+        self.settler = make_settler(self.above, failures=self.staging)
+        self.poller = self.submitter = self
         self.workers: list[FakeWorker] = []
         self.posted: list[Callable[[], None]] = []
-        self.cancelled: list[SlurmFuture[Any]] = []
+        self.cancelled: list[Track] = []
         self.room_is_wanted = False
-        self.pool = Pool(
-            _KIND,
-            PoolSettings(max_workers, max_calls, 60.0),
-            self.staging,  # type: ignore[arg-type]  # the part that a pool needs
-            self.settler,
-            60.0,
-            start=self._start,
-            watch=lambda _: None,
-            cancel_job=self.cancelled.append,
-            post=self.posted.append,
-            is_room_wanted=lambda _: self.room_is_wanted,
-        )
+        settings = PoolSettings(max_workers, max_calls, 60.0)
+        parts: Any = self
+        self.pools = Pools(parts, settings)
+        self.pool = self.pools._pool(_KIND)
 
-    def _start(self, _kind: Kind, _label: str, requests: list[JobRequest]) -> None:
-        for request in requests:
-            self.workers.append(FakeWorker(self, request, len(self.workers) + 1))
+    def start(self, _kind: Kind, _label: str, orders: list[JobOrder]) -> None:
+        """Let workers be there that the test starts."""
+        for order in orders:
+            self.workers.append(FakeWorker(self, order.waiter, len(self.workers) + 1))
 
-    def _resubmit(
-        self,
-        _: Kind,
-        label: str,
-        future: SlurmFuture[Any],
-        positions: list[int],
-        calls: list[PickledCall],
-    ) -> None:
-        self.pool.put(label, [JobRequest(future, positions, calls)])
+    def call(self, function: Callable[[], None]) -> None:
+        """Keep what the poller shall do."""
+        self.posted.append(function)
+
+    def watch_queue(self, _: object) -> None:
+        """The test says when to look."""
+
+    def cancel(self, track: Track) -> None:
+        """Keep which jobs should end."""
+        self.cancelled.append(track)
+
+    def is_room_wanted(self, _: Kind) -> bool:
+        """Answer as the test says."""
+        return self.room_is_wanted
+
+    def close(self) -> None:
+        """Accept no more calls."""
+        self.lifecycle.closed = True
+        self.pool.close()
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Fail all calls, also those to come."""
+        self.lifecycle.stopped = error
+        self.pool.stop(error)
 
     @property
     def directory(self) -> PoolDirectory:
@@ -183,7 +201,7 @@ class Harness:
 
     def submit(self, *functions: Callable[[], object]) -> list[SlurmFuture[Any]]:
         """Put calls into the pool as one batch, and wait until they are there."""
-        futures = [SlurmFuture[Any](self.pool.cancel) for _ in functions]
+        futures = [SlurmFuture[Any](self.above) for _ in functions]
         requests = [
             JobRequest(
                 future, range(1), [PickledCall(dump(fn), dump_arguments((), {}))]
@@ -196,7 +214,7 @@ class Harness:
 
     def submit_chunk(self, *functions: Callable[[], object]) -> ChunkFuture:
         """Put a chunk of a map into the pool."""
-        future = ChunkFuture(self.pool.cancel, len(functions))
+        future = ChunkFuture(self.above, len(functions))
         calls = [PickledCall(dump(fn), dump_arguments((), {})) for fn in functions]
         self.pool.put("fit", [JobRequest(future, range(len(calls)), calls)])
         self.pool.join()
@@ -204,14 +222,14 @@ class Harness:
 
     def withdraw(self, future: SlurmFuture[Any]) -> bool:
         """Take the calls of a future back that no worker has."""
-        return withdraw([self.pool], future, self.posted.append)
+        return self.pools.withdraw(future)
 
     def poll(self) -> None:
         """Do what the poller does in each round."""
         self.pool.join()
         while self.posted:
             self.posted.pop(0)()
-        self.pool._inspector._claims_at = -1e9
+        self.pool._queue.inspector._claims_at = -1e9
         self.pool.look()
         self.pool.join()  # what came back goes into the queue again
 
@@ -222,7 +240,24 @@ class Harness:
 
     def running(self) -> list[FakeWorker]:
         """The workers that have not ended."""
-        return [each for each in self.workers if not each.future.done()]
+        return [each for each in self.workers if not each.waiter.done]
+
+
+class Above(FakeAbove):
+    """Lets the pool hear of cancels, and of calls that run again."""
+
+    def __init__(self, harness: Harness) -> None:
+        super().__init__()
+        self._harness = harness
+
+    def note_cancel(self, future: SlurmFuture[Any]) -> None:
+        """Withdraw the calls."""
+        self._harness.pool.cancel(future)
+
+    def resubmit(self, kind: Kind, label: str, request: JobRequest) -> None:
+        """Put calls into the queue once more."""
+        assert kind == _KIND
+        self._harness.pool.put(label, [request])
 
 
 @pytest.fixture
@@ -357,7 +392,7 @@ def test_a_worker_that_dies_fails_only_its_call(harness: Harness) -> None:
 
     error = second.exception(0)
     assert isinstance(error, JobFailed)
-    assert error is not worker.future.exception(0), "a copy of its own"
+    assert error is not worker.waiter.error, "a copy of its own"
     assert second.job_id == "7"
     harness.workers[-1].serve()
     harness.poll()
@@ -404,7 +439,7 @@ def test_a_claim_that_shows_late_is_noticed(
     worker.start()
     with monkeypatch.context() as patch:
         patch.setattr(PoolDirectory, "list_claims", _refuse)
-        worker.future.settle(0, Outcome(exception=JobTimeout("time", job_id="7")))
+        worker.waiter.fail(JobTimeout("time", job_id="7"))
         worker.take(0)
         harness.posted.pop(0)()
     assert not future.done()
@@ -438,13 +473,13 @@ def test_a_call_that_begins_again_before_the_id_of_its_job_is_known(
     (future,) = harness.submit(int)
     first = harness.workers[0]
     first.start()
-    work = make_work(future, harness.run.submission(9), _KIND)
-    future.add_track(Track(JobId(3), 0, harness.run.submission(9), work, 0.0))
-    first.future.track, track = None, first.future.track
+    calls = make_calls(future)
+    calls.note_job(Track(JobId(3), 0, harness.run.submission(9), calls, 0.0))
+    first.waiter.track, track = None, first.waiter.track
     first.take(0)
     harness.poll()
 
-    first.future.track = track
+    first.waiter.track = track
     harness.poll()
     assert not future.done()
 
@@ -485,20 +520,20 @@ def test_a_chunk_breaks_off_while_its_batch_is_written(
         assert go_on.wait(10)
 
     monkeypatch.setattr(harness.staging, "write_batch", write_and_wait)
-    chunk = ChunkFuture(harness.pool.cancel, 2)
+    chunk = ChunkFuture(harness.above, 2)
     call = PickledCall(dump(int), dump_arguments((), {}))
     harness.pool.put("fit", [JobRequest(chunk, range(2), [call, call])])
     assert written.wait(10)
     harness.workers[0].take(1)
     again: list[list[int]] = []
 
-    def let_the_feeder_end(*request: Any) -> None:
-        again.append(request[3])
+    def let_the_feeder_end(_: Kind, __: str, request: JobRequest) -> None:
+        again.append(list(request.positions))
         go_on.set()
         harness.pool.join()
 
-    monkeypatch.setattr(harness.settler, "_resubmit", let_the_feeder_end)
-    harness.workers[0].future.settle(0, Outcome(exception=failed()))
+    monkeypatch.setattr(harness.above, "resubmit", let_the_feeder_end)
+    harness.workers[0].waiter.fail(failed())
     harness.posted.pop(0)()
 
     assert again == [[0], [1]]
@@ -726,11 +761,11 @@ def test_a_worker_that_could_not_be_had_leaves_later_calls_alone(
     """They come before the poller hears of its end, and before there is another one."""
     early = harness.submit(int, int)
     for each in harness.workers:
-        each.future.settle(0, Outcome(exception=SubmitError("no")))
+        each.waiter.fail(SubmitError("no"))
     harness.posted.pop(0)()
     assert [type(each.exception(0)) for each in early] == [SubmitError] * 2
     with monkeypatch.context() as patch:
-        patch.setattr(harness.pool, "_scale", lambda: None)
+        patch.setattr(harness.pool._queue, "scale", lambda: None)
         (late,) = harness.submit(lambda: "late")
 
     harness.poll()
@@ -777,14 +812,11 @@ def test_a_worker_is_never_tried_again(tmp_path: Path) -> None:
     first = harness.workers[0]
     first.start()
     first.take(0)
-    assert isinstance(first.future.track, Track)
-    work = first.future.track.work
-    work.calls.parent.mkdir()
-    write_calls(work.calls, [_worker_calls()], CONTEXT)
-    harness.settler.break_off(work, [0], failed(), began=True)
-    assert first.future.done()
+    first.waiter.break_off([0], failed(), began=True)
+    assert first.waiter.done
     harness.poll()
 
+    assert len(harness.running()) == 1
     assert not future.done()
     harness.workers[-1].serve()
     harness.poll()
@@ -853,7 +885,7 @@ def test_cancel_of_a_running_call(harness: Harness) -> None:
 
     assert first.cancel()
     harness.pool.join()
-    assert harness.cancelled == [harness.workers[0].future]
+    assert harness.cancelled == [harness.workers[0].waiter.track]
     harness.poll()
     assert not second.done()
     assert len(harness.workers) == 2, "there is a worker for the only call"
@@ -884,7 +916,7 @@ def test_cancel_of_a_worker_before_its_call_is_open(harness: Harness) -> None:
 
     assert future.cancel()
     harness.pool.join()
-    assert harness.cancelled == [worker.future]
+    assert harness.cancelled == [worker.waiter.track]
 
 
 @pytest.mark.parametrize("went_on", [False, True])
@@ -902,7 +934,7 @@ def test_cancel_of_a_call_whose_job_is_not_known_yet(
     harness.poll()
     harness.poll()
 
-    assert harness.cancelled == ([] if went_on else [worker.future])
+    assert harness.cancelled == ([] if went_on else [worker.waiter.track])
     assert not other.done()
 
 
@@ -918,7 +950,7 @@ def test_cancel_on_the_way_into_the_queue(
         return original(label)
 
     monkeypatch.setattr(harness.staging, "new_pool", cancel_first)
-    futures += [SlurmFuture(harness.pool.cancel) for _ in range(2)]
+    futures += [SlurmFuture(harness.above) for _ in range(2)]
     call = PickledCall(dump(int), dump_arguments((), {}))
     harness.pool.put("fit", [JobRequest(each, range(1), [call]) for each in futures])
     harness.pool.join()
@@ -936,10 +968,10 @@ def test_cancel_after_the_end_of_the_pool(harness: Harness) -> None:
     harness.workers[0].start()
     harness.workers[0].serve()
     harness.poll()
-    harness.pool.close()
+    harness.close()
     harness.workers[0].end()
 
-    harness.pool._units._numbers[future] = {0}
+    harness.pool._queue.entries._numbers[future] = {0}
     harness.pool.cancel(future)
 
 
@@ -991,10 +1023,10 @@ def test_withdrawing_a_call_that_is_about_to_run_again(
     monkeypatch.setattr(harness.settler, "_retries", retries)
     begun: list[bool] = []
 
-    def take_back(_: Kind, __: str, future: SlurmFuture[Any], *___: object) -> None:
-        begun.append(harness.withdraw(future))
+    def withdraw(_: Kind, __: str, request: JobRequest) -> None:
+        begun.append(harness.withdraw(request.future))
 
-    monkeypatch.setattr(harness.settler, "_resubmit", take_back)
+    monkeypatch.setattr(harness.above, "resubmit", withdraw)
     harness.submit(fail)
     harness.workers[0].start()
     if dies:
@@ -1030,8 +1062,8 @@ def test_withdrawing_as_the_queue_begins(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that has a number is claimed, or a worker would take it."""
-    withdrawn = SlurmFuture[Any](harness.pool.cancel)
-    other = SlurmFuture[Any](harness.pool.cancel)
+    withdrawn = SlurmFuture[Any](harness.above)
+    other = SlurmFuture[Any](harness.above)
     written, go_on = threading.Event(), threading.Event()
 
     def write_late() -> None:
@@ -1039,7 +1071,7 @@ def test_withdrawing_as_the_queue_begins(
         assert go_on.wait(10)
 
     harness.staging.before_write = write_late
-    numbers_of = harness.pool._units.numbers_of
+    numbers_of = harness.pool._queue.entries.numbers_of
 
     def write_first(future: SlurmFuture[Any]) -> list[int]:
         monkeypatch.undo()
@@ -1050,7 +1082,7 @@ def test_withdrawing_as_the_queue_begins(
         assert written.wait(10)
         return numbers_of(future)
 
-    monkeypatch.setattr(harness.pool._units, "numbers_of", write_first)
+    monkeypatch.setattr(harness.pool._queue.entries, "numbers_of", write_first)
     assert not harness.withdraw(withdrawn)
     go_on.set()
     harness.pool.join()
@@ -1061,10 +1093,10 @@ def test_withdrawing_as_the_queue_begins(
 def test_withdrawing_the_last_call_ends_the_pool(harness: Harness) -> None:
     """When no more will come."""
     (future,) = harness.submit(int)
-    harness.pool.close()
+    harness.close()
     assert not harness.withdraw(future)
     harness.poll()
-    assert harness.workers[0].future.cancelled()
+    assert harness.workers[0].waiter.cancelled
 
 
 # Ends.
@@ -1075,7 +1107,7 @@ def test_a_closed_pool_is_drained(harness: Harness) -> None:
     (future,) = harness.submit(int)
     running = harness.workers[0]
     running.start()
-    harness.pool.close()
+    harness.close()
     harness.poll()
     closed = harness.directory.path / "queue" / "closed"
     assert not closed.exists()
@@ -1095,17 +1127,17 @@ def test_workers_that_have_not_started_are_cancelled_at_the_end(
     """Nobody waits for a job that will have nothing to do."""
     harness.submit(int, int)
     harness.workers[0].serve()
-    harness.pool.close()
+    harness.close()
     harness.poll()
 
-    assert [each.future.cancelled() for each in harness.workers] == [True, True]
+    assert [each.waiter.cancelled for each in harness.workers] == [True, True]
 
 
 def test_a_call_that_comes_after_the_end(harness: Harness) -> None:
     """It was accepted while another thread closed: a new queue, closed in its turn."""
     harness.submit(int)
     harness.workers[0].serve()
-    harness.pool.close()
+    harness.close()
     harness.poll()
     harness.poll()
     assert len(harness.staging.over) == 1
@@ -1126,7 +1158,7 @@ def test_a_call_that_comes_as_the_queue_is_given_up(
     """It is in a queue that somebody looks at."""
     first = harness.submit(int)
     harness.workers[0].serve()
-    harness.pool.close()
+    harness.close()
     late: list[SlurmFuture[Any]] = []
     note_over = harness.staging.note_over
 
@@ -1147,7 +1179,7 @@ def test_resubmission_while_closing(harness: Harness) -> None:
     chunk = harness.submit_chunk(lambda: 1, lambda: 2)
     harness.workers[0].start()
     harness.workers[0].take(0)
-    harness.pool.close()
+    harness.close()
     harness.workers[0].end(failed())
     harness.poll()
 
@@ -1163,7 +1195,7 @@ def test_stop_fails_everything(harness: Harness) -> None:
     harness.workers[0].start()
     harness.workers[0].take(0)
 
-    harness.pool.stop(JobCancelled("stopped", job_id="7"))
+    harness.stop(JobCancelled("stopped", job_id="7"))
     harness.poll()
     futures += harness.submit(int)
     harness.poll()
@@ -1179,7 +1211,7 @@ def test_stop_while_a_call_is_written(
     new_pool = harness.staging.new_pool
 
     def stop_first(label: str) -> PoolDirectory:
-        harness.pool.stop(failed())
+        harness.stop(failed())
         return new_pool(label)
 
     monkeypatch.setattr(harness.staging, "new_pool", stop_first)
@@ -1210,7 +1242,7 @@ def test_callbacks_may_use_the_pool(harness: Harness) -> None:
         assert harness.pool.is_open
         second.cancel()
         call = PickledCall(dump(int), dump_arguments((), {}))
-        later.append(SlurmFuture(harness.pool.cancel))
+        later.append(SlurmFuture(harness.above))
         harness.pool.put("fit", [JobRequest(later[0], range(1), [call])])
 
     first.add_done_callback(react)
@@ -1259,7 +1291,7 @@ def test_calls_that_fail_on_their_way_do_not_run(
     """They are in the queue, but no worker could be asked for."""
     monkeypatch.setattr(workers, "_FIRST_PAUSE", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(harness.pool._workers, "_start", raise_it(RuntimeError("no")))
+        patch.setattr(harness, "start", raise_it(RuntimeError("no")))
         futures = harness.submit(int, int)
     harness.poll()
 
@@ -1295,7 +1327,7 @@ def test_a_call_that_runs_already_does_not_fail_on_its_way(
 def test_callbacks_of_calls_that_cannot_be_written(harness: Harness) -> None:
     """They may wait for all that is on its way: they run in the poller's thread."""
     harness.staging.before_write = raise_it(OSError(28, "No space left on device"))
-    future = SlurmFuture[Any](harness.pool.cancel)
+    future = SlurmFuture[Any](harness.above)
     seen: list[bool] = []
 
     def wait_for_all(_: Future[Any]) -> None:
@@ -1314,7 +1346,7 @@ def test_a_callback_that_raises_harms_no_other_call(
 ) -> None:
     """Even an exception that is no Exception, in a call that cannot be written."""
     harness.staging.before_write = raise_it(OSError(28, "No space left on device"))
-    futures = [SlurmFuture[Any](harness.pool.cancel) for _ in range(2)]
+    futures = [SlurmFuture[Any](harness.above) for _ in range(2)]
     futures[0].add_done_callback(raise_it(SystemExit()))
     call = PickledCall(dump(int), dump_arguments((), {}))
     harness.pool.put("fit", [JobRequest(each, range(1), [call]) for each in futures])
@@ -1329,7 +1361,7 @@ def test_calls_that_fail_while_they_are_written_do_not_run(harness: Harness) -> 
     harness.submit(int)
     harness.workers[0].serve()
     harness.poll()
-    harness.staging.before_write = lambda: harness.pool.stop(SubmitError("no"))
+    harness.staging.before_write = lambda: harness.stop(SubmitError("no"))
     (future,) = harness.submit(int)
     harness.poll()
 
@@ -1344,7 +1376,7 @@ def test_a_queue_that_cannot_be_closed_now(
     (future,) = harness.submit(int)
     harness.workers[0].start()
     harness.workers[0].serve()
-    harness.pool.close()
+    harness.close()
     closed = harness.directory.path / "queue" / "closed"
     with monkeypatch.context() as patch:
         patch.setattr(PoolDirectory, "close", raise_it(OSError(24, "Too many files")))
@@ -1365,7 +1397,7 @@ def test_workers_are_ended_even_if_the_queue_cannot_be_closed(
 
     harness.pool.end_workers()
 
-    assert [each.future.cancelled() for each in harness.workers] == [True, True]
+    assert [each.waiter.cancelled for each in harness.workers] == [True, True]
 
 
 def test_calls_in_a_deleted_queue_are_lost(
@@ -1391,7 +1423,7 @@ def test_calls_in_a_deleted_queue_are_lost(
     error = lost.exception(0)
     assert isinstance(error, JobLost)
     assert f"{deleted.path} was deleted" in str(error)
-    assert harness.workers[0].future.cancelled()
+    assert harness.workers[0].waiter.cancelled
     assert_served_anew(harness)
 
 
@@ -1434,7 +1466,7 @@ def test_a_queue_that_is_given_up_while_a_call_comes(
     add_blocks = directory.add_blocks
 
     def give_up_first(numbers: range) -> None:
-        harness.pool._abandon(directory)
+        harness.pool._queue.abandon(directory)
         add_blocks(numbers)
 
     monkeypatch.setattr(directory, "add_blocks", give_up_first)
@@ -1454,13 +1486,13 @@ def test_a_queue_that_is_given_up_while_workers_are_counted(
     """None are started for it."""
     harness.submit(int)
     monkeypatch.setattr(
-        type(harness.pool._inspector),
+        type(harness.pool._queue.inspector),
         "is_blind",
-        property(lambda _: harness.pool._abandon(harness.directory)),
+        property(lambda _: harness.pool._queue.abandon(harness.directory)),
     )
 
-    harness.pool._scale()
-    assert harness.pool._directory is None
+    harness.pool._queue.scale()
+    assert harness.pool._queue.directory is None
 
 
 def test_an_idle_queue_may_be_deleted(harness: Harness) -> None:
@@ -1577,7 +1609,7 @@ def test_workers_of_a_queue_that_cannot_be_listed_end_as_later_calls_come(
     cancelled.cancel()
 
     assert_served_anew(harness)
-    assert harness.workers[0].future.cancelled()
+    assert harness.workers[0].waiter.cancelled
 
 
 @pytest.mark.parametrize("name", ["finished", "claims"])
@@ -1759,7 +1791,7 @@ def test_an_outcome_that_is_damaged_is_lost_in_the_end(
     harness.poll()
     assert not future.done()
 
-    monkeypatch.setattr(harness.pool._inspector, "_grace", 0.0)
+    monkeypatch.setattr(harness.pool._queue.inspector, "_grace", 0.0)
     harness.poll()
     error = future.exception(0)
     assert isinstance(error, JobLost)
@@ -1795,7 +1827,7 @@ def test_a_damaged_chunk_is_settled_once(
     delivered: list[object] = []
     deliver = harness.settler.deliver
 
-    def count(work: Work, *others: Any) -> tuple[list[int], bool]:
+    def count(work: OpenCalls, *others: Any) -> tuple[list[int], bool]:
         delivered.append(work)
         return deliver(work, *others)
 
@@ -1803,7 +1835,7 @@ def test_a_damaged_chunk_is_settled_once(
     harness.poll()
     harness.poll()
     assert not delivered
-    monkeypatch.setattr(harness.pool._inspector, "_grace", 0.0)
+    monkeypatch.setattr(harness.pool._queue.inspector, "_grace", 0.0)
     harness.poll()
 
     first, second = chunk.result(0)

@@ -1,0 +1,72 @@
+"""Asks the scheduler how jobs ended that left no outcome, many at a time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from slurm_futures.jobs.closer import may_live_on
+from slurm_futures.jobs.open_submission import OpenSubmission
+from slurm_futures.jobs.threads import Courier, ThreadGroup
+from slurm_futures.jobs.track import Track
+from slurm_futures.node.formats import GIVE_UP_PAUSE
+from slurm_futures.schedulers.base import Ending, JobId, Scheduler
+
+logger = logging.getLogger("slurm_futures")
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What the scheduler still knew about jobs that are over."""
+
+    endings: dict[JobId, Ending]
+    tracks: list[tuple[OpenSubmission, Track]]
+
+
+class Explainer:
+    """Explains ends of jobs, in a thread of its own.
+
+    Args:
+        scheduler: is asked.
+        inbox: gets an `Explained` for the jobs of each round.
+        group: counts the thread.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        inbox: SimpleQueue[Any],
+        group: ThreadGroup | None = None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._inbox = inbox
+        self._courier = Courier(self._explain, "slurm_futures-explainer", group)
+
+    def put(self, opened: OpenSubmission, track: Track) -> None:
+        """Let the end of a job be explained soon."""
+        track.being_explained = True
+        self._courier.put([(opened, track)])
+
+    def join(self) -> None:
+        """Wait until nothing is being explained."""
+        self._courier.join()
+
+    def _explain(self, lost: list[tuple[OpenSubmission, Track]]) -> None:
+        unclear = [track.job_id for _, track in lost if not _is_clear(track)]
+        endings: dict[JobId, Ending] = {}
+        if unclear:
+            try:
+                endings = dict(self._scheduler.explain(unclear))
+            except Exception as error:  # noqa: BLE001  (only fewer facts in the error)
+                logger.info("nothing more is known of %d jobs: %s", len(unclear), error)
+        if any(may_live_on(track) for _, track in lost):
+            time.sleep(GIVE_UP_PAUSE)
+        self._inbox.put(Explained(endings, lost))
+
+
+def _is_clear(track: Track) -> bool:
+    """Whether the job's own mark says all there is to say."""
+    return track.left_mark and track.over_since is None

@@ -1,0 +1,60 @@
+"""The calls of a job of their own: they wait for it, and are settled with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.jobs.open_calls import OpenCalls
+from slurm_futures.jobs.settler import Settler
+from slurm_futures.jobs.track import Track
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class JobCalls(OpenCalls):
+    """Open calls that a job runs; its waiter (`track.Waiter`).
+
+    Attributes:
+        settler: settles their future.
+        track: the job, once there is one.
+    """
+
+    settler: Settler
+    track: Track | None = None
+
+    @property
+    def size(self) -> int:
+        """How many calls there are."""
+        return len(self.positions)
+
+    def is_wanted(self) -> bool:
+        """Whether the future still waits."""
+        return not self.future.done()
+
+    def note_job(self, track: Track) -> None:
+        """Let the future know its job."""
+        self.track = track
+        self.calls = track.submission.calls
+        self.index = track.index
+        self.home = track.submission.path
+        self.future.add_track(track)
+
+    def release(self) -> None:
+        """Note that the job is over."""
+        if self.track is not None:
+            self.track.closed = True
+
+    def deliver(self, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+        """Settle what these outcomes tell."""
+        return self.settler.deliver(self, contents)
+
+    def break_off(
+        self, missing: list[int], error: SlurmFuturesError, *, began: bool
+    ) -> None:
+        """End the calls that have no outcome, or let them run again."""
+        self.settler.break_off(self, missing, error, began=began)
+
+    def fail(self, error: SlurmFuturesError) -> None:
+        """Fail the calls for good."""
+        self.settler.fail(self, range(self.size), error)

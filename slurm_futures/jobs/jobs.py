@@ -1,0 +1,144 @@
+"""A job for each call: all that makes jobs out of calls, and settles them.
+
+    put --> submitter --> sbatch                      cancel --> canceller --> scancel
+                |                                                    ^
+                +--> poller --> inspector --> closer --> settler     |
+                        +--------------------------------------------+
+
+`Jobs` puts these parts together. `pool.pools.Pools` has the same methods for workers,
+which are jobs too: it starts them here, with a waiter of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from slurm_futures.calls.future import SlurmFuture
+from slurm_futures.calls.request import JobRequest
+from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.jobs.above import Above
+from slurm_futures.jobs.canceller import Canceller
+from slurm_futures.jobs.job_calls import JobCalls
+from slurm_futures.jobs.lifecycle import Lifecycle
+from slurm_futures.jobs.open_submission import OpenSubmission
+from slurm_futures.jobs.poller import Poller
+from slurm_futures.jobs.retries import Retries
+from slurm_futures.jobs.settler import Settler
+from slurm_futures.jobs.submitter import Submitter
+from slurm_futures.jobs.threads import ThreadGroup
+from slurm_futures.jobs.track import JobOrder, Track
+from slurm_futures.runs.writer import Staging
+from slurm_futures.schedulers.base import Scheduler
+from slurm_futures.schedulers.sbatch_options import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """What `SlurmExecutor` was told of its jobs; it describes the items."""
+
+    max_workers: int | None
+    grace: float
+    pending_timeout: float | None
+    retries: Retries
+
+
+class Jobs:
+    """Runs each call, or chunk of a map, as a job of its own.
+
+    All methods may be called from any thread.
+
+    Args:
+        scheduler: where the jobs run.
+        staging: has the files.
+        settings: what all jobs have in common.
+        lifecycle: how far the end has come.
+        group: counts all threads.
+        above: hears what points up.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        staging: Staging,
+        settings: JobSettings,
+        lifecycle: Lifecycle,
+        group: ThreadGroup,
+        above: Above,
+    ) -> None:
+        self.staging = staging
+        self.lifecycle = lifecycle
+        self.group = group
+        self.grace = settings.grace
+        self.above = above
+        self.canceller = Canceller(scheduler, group)
+        self.settler = Settler(settings.retries, staging, above)
+        self.poller = Poller(
+            scheduler,
+            self.canceller,
+            lifecycle,
+            above,
+            group,
+            grace=settings.grace,
+            pending_timeout=settings.pending_timeout,
+        )
+        self.submitter = Submitter(
+            scheduler, staging, self.poller, above, group, settings.max_workers
+        )
+
+    def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+        """Let these requests become jobs."""
+        self.start(
+            kind,
+            label,
+            [
+                JobOrder(
+                    JobCalls(
+                        each.future,
+                        each.positions,
+                        kind,
+                        label,
+                        settler=self.settler,
+                    ),
+                    each.calls,
+                )
+                for each in requests
+            ],
+        )
+
+    def start(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
+        """Let these orders become jobs, whoever waits for them."""
+        self.submitter.put(kind, label, orders)
+        if self.lifecycle.stopped is not None:  # maybe while these were on their way
+            for order in orders:
+                order.waiter.fail(self.lifecycle.stopped)
+
+    def cancel(self, future: SlurmFuture[Any]) -> None:
+        """Cancel the jobs of a future that was cancelled."""
+        for track in future.open_tracks():
+            if isinstance(track, Track):
+                self.poller.cancel(track)
+
+    def withdraw(self, future: SlurmFuture[Any]) -> bool:
+        """Say whether a call of the future runs already."""
+        return future.running()
+
+    def note_over(self, opened: OpenSubmission) -> None:
+        """Let others have the place of a job that is over."""
+        if not opened.tracks:
+            self.staging.note_over(opened.submission)
+        self.submitter.note_over(opened)
+
+    def note_full(self) -> None:
+        """Wait: a place is free when a job is over."""
+
+    def close(self) -> None:
+        """Hear that no more calls will come."""
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Fail all that waits or runs, and cancel the jobs."""
+        self.submitter.fail_waiting(error)
+        self.poller.stop(error)
+
+    def end(self) -> None:
+        """End jobs that have no call; here there are none."""

@@ -1,0 +1,99 @@
+"""Calls that workers run: a pool for each kind of jobs, with the methods of `Jobs`."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError
+from functools import partial
+from typing import Any
+
+from slurm_futures.calls.future import SlurmFuture
+from slurm_futures.calls.outcome import Outcome
+from slurm_futures.calls.request import JobRequest
+from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.jobs.jobs import Jobs
+from slurm_futures.pool.open_entries import Entry
+from slurm_futures.pool.pool import Pool
+from slurm_futures.pool.settings import PoolSettings
+from slurm_futures.schedulers.sbatch_options import Kind
+
+
+class Pools:
+    """Runs calls by workers, which `jobs` starts.
+
+    All methods may be called from any thread.
+
+    Args:
+        jobs: makes the workers.
+        settings: how they live.
+    """
+
+    def __init__(self, jobs: Jobs, settings: PoolSettings) -> None:
+        self._jobs = jobs
+        self._settings = settings
+        self._lock = threading.RLock()
+        self._pools: dict[Kind, Pool] = {}
+
+    def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+        """Let workers run these calls."""
+        for request in requests:
+            request.future.wait_again()
+        self._pool(kind).put(label, requests)
+        stopped = self._jobs.lifecycle.stopped
+        if stopped is not None:  # maybe while these were on their way
+            self._pool(kind).fail(requests, stopped)
+
+    def _pool(self, kind: Kind) -> Pool:
+        with self._lock:
+            if kind not in self._pools:
+                self._pools[kind] = Pool(kind, self._settings, self._jobs)
+            return self._pools[kind]
+
+    def _all(self) -> list[Pool]:
+        return list(self._pools.values())
+
+    def cancel(self, future: SlurmFuture[Any]) -> None:
+        """Withdraw the calls of a cancelled future; end the worker that runs one."""
+        for pool in self._all():
+            pool.cancel(future)
+
+    def withdraw(self, future: SlurmFuture[Any]) -> bool:
+        """Withdraw the calls of a future that no worker has; return whether one has.
+
+        Then those of a chunk that were withdrawn count as cancelled, in whatever pool
+        they were.
+        """
+        results = [pool.withdraw(future) for pool in self._all()]
+        has_begun = any(begun for _, begun in results)
+        withdrawn = [entry for entries, _ in results for entry in entries]
+        if has_begun and withdrawn:
+            self._jobs.poller.call(partial(_settle_as_cancelled, withdrawn))
+        return has_begun
+
+    def note_full(self) -> None:
+        """Let workers without calls end, since other jobs wait for their places."""
+        for pool in self._all():
+            self._jobs.poller.call(pool.give_way)
+
+    def close(self) -> None:
+        """Hear that no more calls will come: workers end when nothing is left."""
+        for pool in self._all():
+            pool.close()
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Fail all calls, and cancel the workers."""
+        self._jobs.stop(error)
+        for pool in self._all():
+            self._jobs.poller.call(partial(pool.stop, error))
+
+    def end(self) -> None:
+        """Cancel the workers; their calls have been cancelled before."""
+        for pool in self._all():
+            pool.end_workers()
+
+
+def _settle_as_cancelled(entries: list[Entry]) -> None:
+    """Settle calls that were withdrawn before they began."""
+    for entry in entries:
+        for position in entry.positions:
+            entry.future.settle(position, Outcome(exception=CancelledError()))
