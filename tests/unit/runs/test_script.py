@@ -73,7 +73,9 @@ def test_option_that_the_library_needs_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [["4G"], b"4G", object(), "4G\0", "x" * 200_000], ids=str
+    "value",
+    [["4G"], b"4G", object(), "4G\0", "x" * 200_000],
+    ids=["list", "bytes", "object", "NUL", "long"],
 )
 def test_value_that_is_no_text_or_number_is_refused(value: OptionValue) -> None:
     """As no command line can hold it."""
