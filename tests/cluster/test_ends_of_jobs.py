@@ -236,7 +236,7 @@ def test_scancel_of_a_pending_array(
 def test_the_time_limit(
     slurm: SlurmCluster, make_executor: MakeExecutor, gate: Gate, noticed: Noticed
 ) -> None:
-    """JobTimeout names the limit; slurmctld looks at limits every 30 s."""
+    """JobTimeout names the limit that slurmctld found to be over."""
     future = make_executor(time="10:00").submit(gate.hold, "long")
     gate.await_arrivals("long")
 
@@ -266,8 +266,8 @@ def test_signals_before_the_time_limit(
 ) -> None:
     """`signal=` warns a call: one that listens has a value, another one dies of it.
 
-    slurmctld looks at limits every 30 s. B: is for the script, which passes the signal
-    on unless it is SIGTERM; without B: only job steps get it.
+    B: is for the script, which passes the signal on unless it is SIGTERM; without B:
+    only job steps get it.
     """
     start_cluster(nodes=1)
     usr1 = make_executor(time="1:00", signal="B:USR1@60")

@@ -272,10 +272,7 @@ def test_scancel_by_hand(
 def test_the_time_limit_ends_a_worker(
     slurm: SlurmCluster, make_pool: MakeExecutor, gate: Gate, noticed: Noticed
 ) -> None:
-    """JobTimeout for its call; what waits goes to a new worker.
-
-    slurmctld looks at limits every 30 s.
-    """
+    """JobTimeout for its call; what waits goes to a new worker."""
     executor = make_pool(max_workers=1, time="30")
     first = executor.submit(gate.hold, "first")
     waiting = executor.submit(identity, 5)

@@ -29,8 +29,9 @@ class ClusterOptions:
             sooner (but not in the first 3 s of slurmctld); "default" is what Slurm does
             untold: up to 3 s, and half the jobs per second.
         tick_ms: slurmctld looks for new jobs every so many milliseconds instead of
-            once a second; None: leave it alone. For quick tests, never for a
-            published latency. Ignored without a C compiler.
+            once a second, and 22.05 at time limits once a second instead of every
+            30 s; None: leave it alone. For quick tests, never for a published
+            latency. Ignored without a C compiler.
         min_job_age: Seconds until slurmctld forgets a job that ended.
         max_array_size: One more than the highest index of an array task.
         max_array_tasks: How many tasks one job array may have; None: max_array_size.

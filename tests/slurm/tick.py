@@ -1,4 +1,4 @@
-"""Compiles tick.c, which makes slurmctld look for new jobs more often."""
+"""Compiles tick.c, with which slurmctld looks for jobs and time limits more often."""
 
 import shutil
 import subprocess
@@ -6,6 +6,9 @@ from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("tick.c")
 _COMPILE_TIMEOUT = 60  #: seconds
+
+#: Releases whose look at time limits can be called; others look every 30 s, untouched.
+_KNOWN_TIME_LIMITS = {(22, 5)}
 
 
 def tick_environment(
@@ -34,6 +37,8 @@ def _compile(compiler: str, library: Path, version: tuple[int, int]) -> None:
     flags = ["-shared", "-fPIC", "-O2"]
     if version < (23, 2):
         flags.append("-DUSLEEP_ONLY")
+    if version in _KNOWN_TIME_LIMITS:
+        flags.append("-DTIME_LIMITS")
     subprocess.run(
         [compiler, *flags, "-o", str(library), str(_SOURCE), "-ldl"],
         check=True,
