@@ -54,7 +54,7 @@ def find(marks: Marks) -> set[int]:
     return found | descendants(found, parents)
 
 
-def kill_all(processes: Callable[[], set[int]], timeout: float = 10) -> set[int]:
+def kill_all(processes: Callable[[], set[int]], timeout: float = 60) -> set[int]:
     """Send SIGKILL to all that are found, until none is found any more.
 
     They are stopped first, so that none lives to report the end of another: slurmctld
