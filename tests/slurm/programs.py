@@ -12,6 +12,7 @@ _SLURM = (
     *("sbatch", "squeue", "scancel", "sinfo", "scontrol"),
 )
 _ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db", "mariadb", "sacctmgr")
+_CGROUPS = Path("/sys/fs/cgroup")
 _COMMAND_TIMEOUT = 10  #: seconds
 
 # Daemons are in sbin, which an ordinary user seldom has on PATH.
@@ -74,7 +75,7 @@ class Programs:
 def slurm_available() -> str | None:
     """Tell why no Slurm can be started here, and how to change that; None: it can."""
     packages = "slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins"
-    return _reason(_SLURM, "Slurm", packages)
+    return _reason(_SLURM, "Slurm", packages) or _no_cgroups()
 
 
 def accounting_available() -> str | None:
@@ -82,6 +83,13 @@ def accounting_available() -> str | None:
     return slurm_available() or _reason(
         _ACCOUNTING, "Slurm's accounting", "slurmdbd mariadb-server"
     )
+
+
+def _no_cgroups() -> str | None:
+    """Tell whether slurmd would not start since it finds no cgroups."""
+    if any(_CGROUPS.iterdir() if _CGROUPS.is_dir() else ()):
+        return None
+    return f"needs Slurm's cgroups: mount -t cgroup2 none {_CGROUPS}"
 
 
 def _reason(names: tuple[str, ...], what: str, packages: str) -> str | None:
