@@ -37,7 +37,7 @@ try:
     cpython_suite.prepare()
 except ModuleNotFoundError as error:
     pytest.skip(
-        f"needs CPython's test suite: apt install libpython3.11-testsuite ({error})",
+        f"needs CPython's test suite: install libpython3.11-testsuite ({error})",
         allow_module_level=True,
     )
 
