@@ -49,6 +49,7 @@ def _other_pythons() -> Iterator[str]:
         for python in filter(None, (shutil.which(name), *installed)):
             if _runs(python):
                 if not (links / name).exists():
+                    (links / name).unlink(missing_ok=True)  # it points to nothing
                     (links / name).symlink_to(python)
                 yield f"3.{minor}"
                 break
@@ -64,12 +65,8 @@ def _pytest(session: nox.Session, *arguments: str) -> None:
     """Run pytest, which must end in time, with a report in build/."""
     session.run(
         *("timeout", "--foreground", "--signal=INT", "--kill-after=60", _LIMIT),
-        *(
-            "pytest",
-            "--quiet",
-            f"--junitxml=build/checks/{session.name}.xml",
-            *arguments,
-        ),
+        *("pytest", "--quiet", f"--junitxml=build/checks/{session.name}.xml"),
+        *arguments,
         external=True,
     )
 

@@ -33,7 +33,7 @@ _JOBS_TIMEOUT = 30  #: seconds
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     """Share the tests out among the processes of pytest-xdist, where it is used."""
-    from tests.sharing import make_scheduler
+    from tests.distribution import make_scheduler
 
     return make_scheduler(config, log)
 
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Mix the tests of a process of pytest-xdist, as all the others do."""
     if hasattr(config, "workerinput"):
-        from tests.sharing import mix
+        from tests.distribution import mix
 
         items[:] = mix(items)
 
