@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import Scheduling
 
-_LEFTOVER_TIMEOUT = 10  #: seconds
-_JOBS_TIMEOUT = 30  #: seconds
+_LEFTOVER_TIMEOUT = 60  #: seconds
+_JOBS_TIMEOUT = 60  #: seconds
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: A job waits in its directory until the test opens the gate.
 WAIT = "while [ ! -e gate ]; do sleep 0.02; done"
-TIMEOUT = 30  #: seconds; a busy slurmctld takes its time
+TIMEOUT = 60  #: seconds; a busy slurmctld takes its time
 
 States = dict[int | None, JobState]
 

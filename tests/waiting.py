@@ -32,7 +32,7 @@ def becomes_true(condition: Callable[[], object], timeout: float = 10) -> bool:
 
 def assert_soon(
     condition: Callable[[], object],
-    timeout: float = 10,
+    timeout: float = 60,
     message: str | Callable[[], str] = "",
 ) -> None:
     """Fail the test unless the condition holds within the timeout.
@@ -50,5 +50,5 @@ def assert_soon(
 
 def job_id_of(future: SlurmFuture[Any]) -> str:
     """Return the id of a job as soon as it is known: the job may begin before."""
-    assert_soon(lambda: future.job_id, 30)
+    assert_soon(lambda: future.job_id)
     return str(future.job_id)

@@ -257,7 +257,7 @@ class Soak:
         self._release()
         if not becomes_true(lambda: not self._cluster.open_jobs(), 60):
             return [f"jobs are left: {self._cluster.open_jobs()}"]
-        if not becomes_true(lambda: _belongings() == before, 10):
+        if not becomes_true(lambda: _belongings() == before, 60):
             return [f"before {before}, afterwards {_belongings()}"]
         return []
 

@@ -24,7 +24,7 @@ MakeOurs: TypeAlias = Callable[..., SlurmExecutor]
 RunScript: TypeAlias = Callable[[str], subprocess.CompletedProcess[str]]
 AnyFuture: TypeAlias = Future[Any]
 
-PATIENCE = 40  #: seconds that a test waits for what should come at once
+PATIENCE = 60  #: seconds that a test waits for what should come at once
 POLL_INTERVAL = 0.5  #: seconds between two calls of squeue
 
 _SLURM = pytest.param("slurm", marks=pytest.mark.cluster)

@@ -12,7 +12,7 @@ from tests.waiting import assert_soon
 
 T = TypeVar("T")
 
-_PATIENCE = 100  #: seconds after which a held call fails, so that no test hangs
+_PATIENCE = 200  #: seconds after which a held call fails, so that no test hangs
 
 
 @dataclass(frozen=True, slots=True)

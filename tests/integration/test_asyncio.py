@@ -9,7 +9,7 @@ from slurm_futures import SlurmExecutor
 from tests.contract.gate import Gate
 from tests.integration.clients import MakeExecutor, reciprocal, square
 
-_PATIENCE = 40  #: seconds
+_PATIENCE = 60  #: seconds
 
 
 def test_calls_are_gathered(executor: SlurmExecutor) -> None:

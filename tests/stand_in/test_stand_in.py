@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FORMAT = "%F|%K|%t|%r|%Z"
-_TIMEOUT = 30  #: seconds
+_TIMEOUT = 60  #: seconds
 #: An array of this shape leaves no CPU free, here or in the cluster of the tests.
 _EVERYTHING = ("--array=0-3", "--cpus-per-task=8")
 

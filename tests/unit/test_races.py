@@ -38,7 +38,7 @@ from tests.unit.fakes import (
 )
 from tests.waiting import assert_soon
 
-PATIENCE = 30  #: seconds
+PATIENCE = 60  #: seconds
 
 MakeExecutor = Callable[..., SlurmExecutor]
 

@@ -12,7 +12,7 @@ from slurm_futures import SlurmExecutor
 from slurm_futures.jobs.submitter import Submitter
 from tests.waiting import assert_soon
 
-PATIENCE = 30  #: seconds
+PATIENCE = 60  #: seconds
 
 
 @pytest.mark.parametrize("name", ["submitter", "poller", "queue", "canceller"])

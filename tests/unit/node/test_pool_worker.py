@@ -24,7 +24,7 @@ from slurm_futures.runs.queue import PoolDirectory
 from tests.unit.fakes import CONTEXT
 from tests.waiting import assert_soon
 
-PATIENCE = 20  #: seconds
+PATIENCE = 60  #: seconds
 
 
 class Queue:
