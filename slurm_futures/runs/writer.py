@@ -237,7 +237,12 @@ class Staging:
                 self._open_pools.remove(submission)
 
     def finish(self) -> None:
-        """Clean up when nothing runs, and nobody can submit any more."""
+        """Clean up when nothing runs, and nobody can submit any more.
+
+        Does nothing in a forked child, where the lock may be held for ever.
+        """
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             self._over, self._open_pools = [*self._over, *self._open_pools], []
         self.clean()

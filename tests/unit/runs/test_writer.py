@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def test_nothing_stays_where_all_went_well(staging: Staging, tmp_path: Path) -> 
     staging.clean()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_forked_child_does_not_wait_for_a_thread_of_its_parent(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that held the lock at the fork does not exist in the child."""
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+
+    with staging._lock:
+        staging.finish()
 
 
 def test_two_threads_may_clean_up_at_once(
