@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import weakref
-from typing import Any
+from typing import Any, NoReturn
 
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.progress import Progress
@@ -101,6 +101,10 @@ class Session:
             self._machine.put(kind, label, requests)
         finally:
             self._group.leave(me, ends=False)
+
+    def __reduce__(self) -> NoReturn:
+        # Else pickle walks through what our threads are changing.
+        raise TypeError("cannot pickle a SlurmExecutor: it belongs to this process")
 
     def describe(self) -> str:
         """Say in a word or two how it goes, for the repr of an executor."""

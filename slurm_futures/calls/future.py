@@ -12,7 +12,7 @@ import contextlib
 import time
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from slurm_futures.calls.outcome import Outcome
 from slurm_futures.errors import JobState
@@ -217,6 +217,9 @@ class SlurmFuture(Future[T], Generic[T]):
                 self.set_result(outcome.value)
             else:
                 self.set_exception(outcome.exception)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle a SlurmFuture: it belongs to this process")
 
     def __repr__(self) -> str:
         if self.done():

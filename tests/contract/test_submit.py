@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract import calls
-from tests.contract.executors import PATIENCE, MakeExecutor
+from tests.contract.executors import PATIENCE, MakeExecutor, MakeOurs, ours
 from tests.contract.gate import Gate
 from tests.waiting import assert_soon
 
@@ -122,6 +122,17 @@ def test_future_and_executor_cannot_be_pickled(executor: Executor) -> None:
     with pytest.raises(TypeError):
         pickle.dumps(executor)
     assert future.result(PATIENCE) == 1
+
+
+@ours
+def test_refusal_to_pickle_names_the_object(make_ours: MakeOurs) -> None:
+    """It does not depend on what the threads of the executor do at that moment."""
+    executor = make_ours(1)
+
+    with pytest.raises(TypeError, match="cannot pickle a SlurmExecutor"):
+        pickle.dumps(executor)
+    with pytest.raises(TypeError, match="cannot pickle a SlurmFuture"):
+        pickle.dumps(executor.submit(abs, -1))
 
 
 def test_argument_that_cannot_be_pickled_fails_its_future(
