@@ -160,6 +160,10 @@ def run_script(kind: str, tmp_path: Path) -> RunScript:
         ) as process:
             try:
                 stdout, stderr = process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGABRT)  # -X dev: prints all tracebacks
+                stdout, stderr = process.communicate(timeout=PATIENCE)
+                pytest.fail(f"the script does not end\n{stdout}\n{stderr}")
             finally:  # also what the script has forked
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

@@ -15,7 +15,7 @@ import tempfile
 import time
 import unittest
 from collections.abc import Callable, Mapping
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, _base
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -111,6 +111,7 @@ class _Adapter:
         """Rebind what names ProcessPoolExecutor's own classes."""
         self._rebind(concurrent.futures.process, "_RemoteTraceback", RemoteTraceback)
         self._rebind(self.module, "BrokenProcessPool", BrokenExecutor)
+        self._rebind(concurrent.futures, "wait", _wait_longer)
         run = getattr(self.module, "assert_python_ok", None)
         self._rebind(self.module, "assert_python_ok", _with_ours(run))
         super().setUp()  # type: ignore[misc]  # of unittest.TestCase
@@ -122,6 +123,15 @@ class _Adapter:
     def get_context(self) -> multiprocessing.context.SpawnContext:
         """Give what some tests hand over as mp_context."""
         return multiprocessing.get_context("spawn")
+
+
+def _wait_longer(
+    futures: Any, timeout: float | None = None, **options: Any
+) -> _base.DoneAndNotDoneFutures[Any]:
+    """Wait as much longer as the long calls take."""
+    if timeout is not None and timeout >= _LONG:
+        timeout *= _STRETCH
+    return _base.wait(futures, timeout, **options)
 
 
 def _with_ours(run: Callable[..., Any] | None) -> Callable[..., Any]:
