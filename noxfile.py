@@ -19,7 +19,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
 
 _BUILD = Path("build").absolute()
-_RELEASES = ("20.11", "24.11", "26.05")  # see tests/cluster/slurm_root.sh
+_RELEASES = ("20.11", "24.11", "26.05")  # see tests/slurm/slurm_root.sh
 _NEWEST = 20  # of Python 3: those that do not exist yet are not found
 _LIMIT = "2400"  #: seconds; a hang must not look like patience
 
@@ -147,13 +147,14 @@ def releases(session: nox.Session) -> None:
         root = _BUILD / f"slurm-{release}"
         reports.append(f"{root}.xml")
         Path(reports[-1]).unlink(missing_ok=True)
-        session.run("tests/cluster/slurm_root.sh", release, str(root))
+        session.run("tests/slurm/slurm_root.sh", release, str(root))
         session.run(
-            *(".nox/tests/bin/python", "-m", "pytest", "-mcluster", "tests/cluster"),
+            *(".nox/tests/bin/python", "-m", "pytest", "-mcluster"),
+            *("tests/cluster", "tests/slurm"),
             *(f"-n{_PROCESSES}", f"--junitxml={reports[-1]}"),
             env={"SLURM_FUTURES_TEST_SLURM": str(root)},
             success_codes=[0, 1],
         )
     for report in reports:
         session.log(report)
-        session.run(sys.executable, "-m", "tests.cluster.report", report)
+        session.run(sys.executable, "-m", "tests.slurm.report", report)
