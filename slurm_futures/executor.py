@@ -48,6 +48,7 @@ from slurm_futures.calls.shared_objects import CallPickler
 from slurm_futures.errors import JobCancelled
 from slurm_futures.jobs.jobs import JobSettings
 from slurm_futures.jobs.retries import Retries
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.pool.settings import check_workers, pool_settings
 from slurm_futures.runs.script import ScriptTemplate, python_words, setup_lines
 from slurm_futures.runs.writer import (
@@ -160,9 +161,8 @@ class SlurmExecutor(Executor):
         staging = Staging(where, script, pickled, keep)
         settings = JobSettings(
             max_workers=max_workers,
-            grace=grace,
-            pending_timeout=pending_timeout,
             retries=policy,
+            timing=Timing(grace=grace, pending_timeout=pending_timeout),
         )
         pool = pool_settings(max_workers, max_tasks_per_child, idle_timeout)
         self._session = Session(chosen, staging, settings, pool, progress=progress)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from slurm_futures.errors import SchedulerError
 from slurm_futures.jobs.threads import Courier, ThreadGroup
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import Track
 
 if TYPE_CHECKING:
@@ -18,14 +19,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("slurm_futures")
 
-#: Seconds for which cancels that arrive one by one are gathered for one request.
-_PAUSE = 0.02
-#: Seconds for which a cancel that fails is tried again, with pauses between these;
-#: then its jobs are logged.
-_PATIENCE = 60.0
 #: A scancel may take longer than that until it fails: it is tried so often at least.
 _LEAST_TRIES = 2
-_SHORTEST_BACKOFF, _LONGEST_BACKOFF = 1.0, 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +39,19 @@ class Canceller:
 
     Args:
         scheduler: where the jobs are.
+        timing: how long cancels are gathered, and tried.
         group: counts its thread.
     """
 
-    def __init__(self, scheduler: Scheduler, group: ThreadGroup | None = None) -> None:
+    def __init__(
+        self, scheduler: Scheduler, timing: Timing, group: ThreadGroup | None = None
+    ) -> None:
         self._scheduler = scheduler
-        self._backoff = _SHORTEST_BACKOFF
-        self._courier = Courier(self._send, "slurm_futures-canceller", group, _PAUSE)
+        self._timing = timing
+        self._backoff = self._timing.shortest_cancel_backoff
+        self._courier = Courier(
+            self._send, "slurm_futures-canceller", group, timing.cancel_pause
+        )
 
     def cancel(self, tracks: Iterable[Track]) -> None:
         """Let these jobs be cancelled soon, if Slurm may know them."""
@@ -58,7 +59,7 @@ class Canceller:
 
     def put(self, job_ids: Iterable[JobId]) -> None:
         """Let these jobs be cancelled soon; called from any thread."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + self._timing.cancel_patience
         self._courier.put([_Cancel(job_id, deadline) for job_id in job_ids])
 
     def join(self) -> None:
@@ -72,7 +73,7 @@ class Canceller:
         except SchedulerError as error:
             logger.info("jobs are not cancelled yet: %s", error)
         else:
-            self._backoff = _SHORTEST_BACKOFF
+            self._backoff = self._timing.shortest_cancel_backoff
             return
         now = time.monotonic()
         cancels = [replace(each, tries=each.tries + 1) for each in cancels]
@@ -80,5 +81,5 @@ class Canceller:
         if late:
             logger.warning("these jobs may still run: scancel %s", " ".join(late))
         time.sleep(self._backoff)
-        self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF)
+        self._backoff = min(2 * self._backoff, self._timing.longest_cancel_backoff)
         self._courier.put([each for each in cancels if not each.is_over(now)])

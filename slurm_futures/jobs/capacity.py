@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from slurm_futures.jobs.open_submission import OpenSubmission
 
-#: Seconds until a throttle is set again that could not be set.
-RETRY_INTERVAL = 10.0
-
 
 class Places:
     """The open submissions and the places that they take.

@@ -11,8 +11,8 @@ from typing import Any
 from slurm_futures.jobs.closer import may_live_on
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.threads import Courier, ThreadGroup
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import Track
-from slurm_futures.node.formats import GIVE_UP_PAUSE
 from slurm_futures.schedulers.base import Ending, JobId, Scheduler
 
 logger = logging.getLogger("slurm_futures")
@@ -32,6 +32,7 @@ class Explainer:
     Args:
         scheduler: is asked.
         inbox: gets an `Explained` for the jobs of each round.
+        timing: how long jobs that live on are waited for.
         group: counts the thread.
     """
 
@@ -39,10 +40,12 @@ class Explainer:
         self,
         scheduler: Scheduler,
         inbox: SimpleQueue[Any],
+        timing: Timing,
         group: ThreadGroup | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._inbox = inbox
+        self._timing = timing
         self._courier = Courier(self._explain, "slurm_futures-explainer", group)
 
     def put(self, opened: OpenSubmission, track: Track) -> None:
@@ -63,7 +66,7 @@ class Explainer:
             except Exception as error:  # noqa: BLE001  (only fewer facts in the error)
                 logger.info("nothing more is known of %d jobs: %s", len(unclear), error)
         if any(may_live_on(track) for _, track in lost):
-            time.sleep(GIVE_UP_PAUSE)
+            time.sleep(self._timing.withdrawal_pause)
         self._inbox.put(Explained(endings, lost))
 
 

@@ -13,18 +13,17 @@ from slurm_futures.jobs.canceller import Canceller
 from slurm_futures.jobs.closer import JobEndings
 from slurm_futures.jobs.diagnosis import find_cause
 from slurm_futures.jobs.explainer import Explainer
-from slurm_futures.jobs.judge import GONE_GRACE, UNLISTED, Verdict, judge
+from slurm_futures.jobs.judge import UNLISTED, Verdict, judge
 from slurm_futures.jobs.look_pace import Pace
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.queue_cache import Subscription
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import Track
 from slurm_futures.node.formats import block_of
 from slurm_futures.runs.submission import Death, Ends
 from slurm_futures.schedulers.base import Ending
 
 _SIGTERM_EXIT_CODE = 128 + 15
-#: Seconds until files that could not be read are read again.
-_PUT_OFF = 1.0
 
 
 class Inspector:
@@ -33,7 +32,7 @@ class Inspector:
     Args:
         endings: ends jobs and settles their calls.
         pace: hears of news, and what listings cost.
-        grace: seconds to wait for the files of a job that is over.
+        timing: how long to wait for what.
         canceller: takes jobs that should end.
         subscription: asks the scheduler when it has something to say about a job.
         explainer: takes a job that is over for an unknown cause; `bury` follows.
@@ -43,14 +42,14 @@ class Inspector:
         self,
         endings: JobEndings,
         pace: Pace,
-        grace: float,
+        timing: Timing,
         canceller: Canceller,
         subscription: Subscription,
         explainer: Explainer,
     ) -> None:
         self._endings = endings
         self._pace = pace
-        self._grace = grace
+        self._timing = timing
         self._canceller = canceller
         self._subscription = subscription
         self._explainer = explainer
@@ -112,18 +111,20 @@ class Inspector:
         That may pass: only jobs fail of which the scheduler has said, in good snapshots
         of all this time, that they are over for longer than the grace.
         """
-        unlisted_since = opened.outage.note(f"job {opened.job_id}", now, error)
+        unlisted_since = opened.outage.note(
+            f"job {opened.job_id}", now, error, self._timing
+        )
         for track in list(opened.tracks.values()):
             if track.over_since is not None:
                 since = max(track.over_since, unlisted_since)
-                if opened.snapshot_at - since >= self._grace:
+                if opened.snapshot_at - since >= self._timing.grace:
                     self._endings.fail(opened, track, _not_readable(track, error))
 
     def _note_gone(self, opened: OpenSubmission, now: float) -> None:
         """Note that the directory of a submission is not there."""
         if opened.gone_since is None:
             opened.gone_since = now
-        if now - opened.gone_since < min(self._grace, GONE_GRACE):
+        if now - opened.gone_since < min(self._timing.grace, self._timing.gone_grace):
             return
         path = opened.submission.path
         self._canceller.cancel(opened.tracks.values())
@@ -171,7 +172,7 @@ class Inspector:
         self._expect_change()
 
     def _decide(self, opened: OpenSubmission, track: Track) -> None:
-        verdict = judge(track, time.monotonic(), opened.snapshot_at, self._grace)
+        verdict = judge(track, time.monotonic(), opened.snapshot_at, self._timing)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
         elif track.being_explained or time.monotonic() < track.put_off_until:
@@ -217,8 +218,8 @@ class Inspector:
         now = time.monotonic()
         if track.unreadable_since is None:
             track.unreadable_since = now
-        track.put_off_until = now + _PUT_OFF
-        if now - track.unreadable_since >= self._grace:
+        track.put_off_until = now + self._timing.put_off
+        if now - track.unreadable_since >= self._timing.grace:
             self._endings.fail(opened, track, _not_readable(track, error))
 
     def _bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
@@ -235,7 +236,7 @@ class Inspector:
         alive = _find_alive(track, ending)
         if alive is not None:
             track.see(alive, opened.snapshot_at)
-        verdict = judge(track, time.monotonic(), opened.snapshot_at, self._grace)
+        verdict = judge(track, time.monotonic(), opened.snapshot_at, self._timing)
         if verdict is Verdict.SETTLE:
             self._deliver(opened, track)
         elif verdict is Verdict.FAIL:

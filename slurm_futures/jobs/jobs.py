@@ -27,6 +27,7 @@ from slurm_futures.jobs.retries import Retries
 from slurm_futures.jobs.settler import Settler
 from slurm_futures.jobs.submitter import Submitter
 from slurm_futures.jobs.threads import ThreadGroup
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import JobOrder, Track
 from slurm_futures.runs.writer import Staging
 from slurm_futures.schedulers.base import Scheduler
@@ -38,9 +39,8 @@ class JobSettings:
     """What `SlurmExecutor` was told of its jobs; it describes the items."""
 
     max_workers: int | None
-    grace: float
-    pending_timeout: float | None
     retries: Retries
+    timing: Timing
 
 
 class Jobs:
@@ -69,9 +69,9 @@ class Jobs:
         self.staging = staging
         self.lifecycle = lifecycle
         self.group = group
-        self.grace = settings.grace
+        self.timing = settings.timing
         self.above = above
-        self.canceller = Canceller(scheduler, group)
+        self.canceller = Canceller(scheduler, settings.timing, group)
         self.settler = Settler(settings.retries, staging, above)
         self.poller = Poller(
             scheduler,
@@ -79,11 +79,16 @@ class Jobs:
             lifecycle,
             above,
             group,
-            grace=settings.grace,
-            pending_timeout=settings.pending_timeout,
+            settings.timing,
         )
         self.submitter = Submitter(
-            scheduler, staging, self.poller, above, group, settings.max_workers
+            scheduler,
+            staging,
+            self.poller,
+            above,
+            group,
+            settings.timing,
+            settings.max_workers,
         )
 
     def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:

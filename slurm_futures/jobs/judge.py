@@ -26,30 +26,14 @@ from __future__ import annotations
 import enum
 
 from slurm_futures.errors import JobState
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import Track
 from slurm_futures.runs.submission import Death
 
-#: Seconds to wait for files of a job that is over, and for a requeue, by state; others
-#: have the full grace. CANCELLED and the like are final, and are shown when the
-#: processes of the job have ended.
-_SHORT_GRACE = {
-    JobState.CANCELLED: 3.0,
-    JobState.TIMEOUT: 3.0,
-    JobState.DEADLINE: 3.0,
-    JobState.OUT_OF_MEMORY: 3.0,
-    JobState.FAILED: 10.0,
-    JobState.PREEMPTED: 20.0,
-    JobState.BOOT_FAIL: 20.0,
-}
-#: Seconds to wait for a job that left the queue without a trace of having begun.
-_NEVER_STARTED_GRACE = 15.0
-#: Seconds until a directory that is not there counts as deleted.
-GONE_GRACE = 10.0
 #: States of living jobs that squeue 20.11 does not list, whatever its options
 #: (`-t all` names all states since 22.05). scontrol shows them.
 UNLISTED = frozenset({JobState.STOPPED, JobState.SIGNALING, JobState.STAGE_OUT})
-#: Seconds that Slurm has for saying why a job got a signal that Slurm may have sent.
-_CAUSE_WAIT = 15.0
+#: Exit codes of what Slurm, or somebody else, has killed.
 _SLURMS_EXIT_CODES = frozenset({128 + 9, 128 + 15})  # SIGKILL, SIGTERM
 
 
@@ -61,33 +45,34 @@ class Verdict(enum.Enum):
     FAIL = enum.auto()
 
 
-def judge(track: Track, now: float, snapshot_at: float, grace: float) -> Verdict:
+def judge(track: Track, now: float, snapshot_at: float, timing: Timing) -> Verdict:
     """Decide about a job whose outcomes are not all there.
 
     Args:
         track: what is known of the job.
         now: monotonic seconds.
         snapshot_at: monotonic seconds of the last good snapshot.
-        grace: seconds to wait for a job that ended for no known reason.
+        timing: how long to wait for what.
     """
+    grace = timing.grace
     if track.published_at is not None:
         late = now - track.published_at > grace
         return Verdict.FAIL if late else Verdict.SETTLE
     if track.death is not None:
-        return _judge_dead(track, track.death, now)
+        return _judge_dead(track, track.death, now, timing)
     if track.over_since is None:
         return Verdict.WAIT
     if track.absences > 0:
-        patience = grace if track.started else min(grace, _NEVER_STARTED_GRACE)
+        patience = grace if track.started else min(grace, timing.never_started_grace)
     else:
-        patience = min(grace, _SHORT_GRACE.get(track.state, grace))
+        patience = min(grace, timing.state_graces.get(track.state, grace))
     over = snapshot_at - track.over_since >= patience
     return Verdict.FAIL if over else Verdict.WAIT
 
 
-def _judge_dead(track: Track, death: Death, now: float) -> Verdict:
+def _judge_dead(track: Track, death: Death, now: float, timing: Timing) -> Verdict:
     """Decide about a job whose script has seen the worker die."""
     if death.exit_code not in _SLURMS_EXIT_CODES or track.over_since is not None:
         return Verdict.FAIL
-    waited = now - track.death_at >= _CAUSE_WAIT
+    waited = now - track.death_at >= timing.cause_wait
     return Verdict.FAIL if waited else Verdict.WAIT

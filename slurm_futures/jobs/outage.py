@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 
-logger = logging.getLogger("slurm_futures")
+from slurm_futures.jobs.timing import Timing
 
-#: Seconds for which a directory cannot be listed before somebody hears of it, and
-#: until the next time.
-_WARN_AFTER, _WARN_AGAIN = 60.0, 600.0
+logger = logging.getLogger("slurm_futures")
 
 
 class Outage:
@@ -22,19 +20,20 @@ class Outage:
         self.since: float | None = None
         self._warn_at = 0.0
 
-    def note(self, whose: str, now: float, error: OSError) -> float:
-        """Take that the directory cannot be listed; return since when.
+    def note(self, whose: str, now: float, error: OSError, timing: Timing) -> float:
+        """Note that the directory cannot be listed; return since when.
 
         Args:
             whose: whose directory it is, for the log.
             now: monotonic seconds.
             error: what the system says.
+            timing: when to warn.
         """
         if self.since is None:
             self.since = now
-            self._warn_at = now + _WARN_AFTER
+            self._warn_at = now + timing.unlisted_warning
         if now >= self._warn_at:
-            self._warn_at = now + _WARN_AGAIN
+            self._warn_at = now + timing.unlisted_reminder
             logger.warning(
                 "%s: its results cannot be looked for since %.0f s: %s",
                 whose,
@@ -45,5 +44,5 @@ class Outage:
         return self.since
 
     def end(self) -> None:
-        """Take that the directory can be listed."""
+        """Note that the directory can be listed."""
         self.since = None

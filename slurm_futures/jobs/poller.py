@@ -39,6 +39,7 @@ from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.pending_reasons import PendingJobs
 from slurm_futures.jobs.queue_cache import Subscription
 from slurm_futures.jobs.threads import ThreadGroup, WorkThread
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import Track
 from slurm_futures.schedulers.base import Ending, Scheduler, Snapshot
 
@@ -88,8 +89,7 @@ class Poller:
         lifecycle: whether all that is open, or comes, fails.
         above: hears when jobs are over.
         group: counts its threads.
-        grace: seconds to wait for the files of a job that is over.
-        pending_timeout: seconds after which a job that is pending fails; None: never.
+        timing: when to look, and how long to wait for what.
     """
 
     def __init__(
@@ -99,28 +99,26 @@ class Poller:
         lifecycle: Lifecycle,
         above: Above,
         group: ThreadGroup,
-        *,
-        grace: float,
-        pending_timeout: float | None,
+        timing: Timing,
     ) -> None:
         self._canceller = canceller
         self._lifecycle = lifecycle
-        self._endings = JobEndings(grace, above)
-        self._pending = PendingJobs(pending_timeout)
+        self._endings = JobEndings(timing.grace, above)
+        self._pending = PendingJobs(timing.pending_timeout)
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-        self._subscription = Subscription(scheduler, self._inbox)
-        self._explainer = Explainer(scheduler, self._inbox, group)
+        self._subscription = Subscription(scheduler, self._inbox, timing)
+        self._explainer = Explainer(scheduler, self._inbox, timing, group)
         self._lock = threading.RLock()
         self._thread = WorkThread(self._run, "slurm_futures-poller", self._lock, group)
         # From here on: state of the thread.
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []
         self._cancelled: list[Track] = []
-        self._pace = Pace()
+        self._pace = Pace(timing)
         self._inspector = Inspector(
             self._endings,
             self._pace,
-            grace,
+            timing,
             self._canceller,
             self._subscription,
             self._explainer,

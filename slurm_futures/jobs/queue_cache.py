@@ -19,13 +19,10 @@ from typing import Any, ClassVar
 
 from slurm_futures.errors import SchedulerError
 from slurm_futures.jobs.threads import WorkThread
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.schedulers.base import Scheduler, Snapshot
 
 logger = logging.getLogger("slurm_futures")
-
-#: Seconds; the longest pause after failed queries, and between two warnings.
-_LONGEST_BACKOFF = 120.0
-_WARNING_INTERVAL = 300.0
 
 Subscriber = Callable[[Snapshot], None]
 
@@ -44,12 +41,12 @@ class QueueCache:
     _shared_lock: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
-    def of(cls, scheduler: Scheduler) -> QueueCache:
+    def of(cls, scheduler: Scheduler, timing: Timing) -> QueueCache:
         """Return the cache that all schedulers of the same identity share."""
         with cls._shared_lock:
             cache = cls._shared.get(scheduler.identity)
             if cache is None:
-                cache = cls._shared[scheduler.identity] = cls(scheduler)
+                cache = cls._shared[scheduler.identity] = cls(scheduler, timing)
             return cache
 
     @classmethod
@@ -58,8 +55,9 @@ class QueueCache:
         cls._shared = weakref.WeakValueDictionary()
         cls._shared_lock = threading.Lock()
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, timing: Timing) -> None:
         self._scheduler = scheduler
+        self._timing = timing
         self._changed = threading.Condition()
         self._wishes: dict[Subscriber, tuple[float, float]] = {}  # when, interval
         self._thread = WorkThread(
@@ -124,7 +122,7 @@ class QueueCache:
             interval = self._scheduler.poll_interval
         if self._failures:
             backoff = interval * 2 ** min(self._failures - 1, 10)
-            interval = max(interval, min(backoff, _LONGEST_BACKOFF))
+            interval = max(interval, min(backoff, self._timing.longest_query_backoff))
         return self._asked_at + interval
 
     def _query(self) -> Snapshot | None:
@@ -149,7 +147,7 @@ class QueueCache:
 
     def _may_warn(self) -> bool:
         now = time.monotonic()
-        if now - self._warned_at <= _WARNING_INTERVAL:
+        if now - self._warned_at <= self._timing.query_warning:
             return False
         self._warned_at = now
         return True
@@ -187,12 +185,15 @@ class Subscription:
     Args:
         scheduler: whose jobs are asked for.
         inbox: where snapshots go.
+        timing: when to ask again after a failure.
     """
 
-    def __init__(self, scheduler: Scheduler, inbox: SimpleQueue[Any]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, inbox: SimpleQueue[Any], timing: Timing
+    ) -> None:
         self._scheduler = scheduler
         self._put = inbox.put
-        self.cache = QueueCache.of(scheduler)
+        self.cache = QueueCache.of(scheduler, timing)
 
     def ask(self, delay: float) -> None:
         """Wish for a snapshot after these seconds, or as soon as one is allowed."""

@@ -17,21 +17,12 @@ from dataclasses import replace
 
 from slurm_futures.errors import JobState, Refusal, SchedulerError, SubmitError
 from slurm_futures.jobs.capacity import Places
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import JobOrder
 from slurm_futures.runs.writer import Staged
 from slurm_futures.schedulers.base import JobId, Row, Scheduler
 
 logger = logging.getLogger("slurm_futures")
-
-#: Seconds; pauses after refusals that may pass double between these.
-_SHORTEST_BACKOFF, _LONGEST_BACKOFF = 1.0, 60.0
-#: Seconds for which a submission is tried before its futures fail.
-_PATIENCE = 6 * 3600.0
-#: Seconds after which a pause ends that nobody waits for any more.
-_WANTED_INTERVAL = 0.5
-#: Seconds after an ambiguous failure until a job that is not in the queue was never
-#: made. slurmctld may still work off what it was sent before it hung.
-_SEARCH_TIME = 20.0
 
 
 class Sender:
@@ -39,6 +30,7 @@ class Sender:
 
     Args:
         scheduler: where the jobs will run.
+        timing: how long a submission is tried.
         changed: notified when all futures have failed, which ends a wait.
         places: tells whether jobs of this executor are open, whose ends make room.
 
@@ -50,13 +42,15 @@ class Sender:
     def __init__(
         self,
         scheduler: Scheduler,
+        timing: Timing,
         changed: threading.Condition,
         places: Places,
     ) -> None:
         self._scheduler = scheduler
+        self._timing = timing
         self._places = places
         self._changed = changed
-        self._backoff = _SHORTEST_BACKOFF
+        self._backoff = self._timing.shortest_backoff
         self._refused_since: float | None = None
         self.largest: int | None = None
 
@@ -110,11 +104,11 @@ class Sender:
         now = time.monotonic()
         if self._refused_since is None:
             self._refused_since = now
-        return now - self._refused_since > _PATIENCE
+        return now - self._refused_since > self._timing.patience
 
     def _forgive(self) -> None:
         """Start anew after a success: short pauses, arrays may grow again."""
-        self._backoff = _SHORTEST_BACKOFF
+        self._backoff = self._timing.shortest_backoff
         if self.largest is not None:
             self.largest *= 2
 
@@ -139,14 +133,14 @@ class Sender:
             error,
         )
         self._pause(self._backoff, orders)
-        self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF)
+        self._backoff = min(2 * self._backoff, self._timing.longest_backoff)
 
     def _pause(self, seconds: float, orders: Sequence[JobOrder]) -> None:
         """Let some time pass, unless nobody waits for the jobs any more."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and _is_wanted(orders):
             with self._changed:
-                self._changed.wait(min(left, _WANTED_INTERVAL))
+                self._changed.wait(min(left, self._timing.wanted_interval))
 
     def _search(
         self, staged: Staged, attempt: int, orders: Sequence[JobOrder]
@@ -185,7 +179,7 @@ class Sender:
             ):
                 continue  # it may be there
             first_good = first_good or snapshot.started_at
-            if snapshot.started_at - first_good >= _SEARCH_TIME:
+            if snapshot.started_at - first_good >= self._timing.search_time:
                 return None
         raise AssertionError("the loop has no end")
 

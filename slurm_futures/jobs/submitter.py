@@ -26,24 +26,18 @@ from slurm_futures.errors import (
     words_of,
 )
 from slurm_futures.jobs.above import Above
-from slurm_futures.jobs.capacity import RETRY_INTERVAL, Places
+from slurm_futures.jobs.capacity import Places
 from slurm_futures.jobs.open_submission import OpenSubmission, begin_tracking
 from slurm_futures.jobs.poller import Poller
 from slurm_futures.jobs.sender import Sender
 from slurm_futures.jobs.threads import ThreadGroup, WorkThread
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import JobOrder, fail_orders
 from slurm_futures.runs.writer import Staged, Staging, not_written
 from slurm_futures.schedulers.base import JobId, Limits, Scheduler
 from slurm_futures.schedulers.sbatch_options import Kind
 
 logger = logging.getLogger("slurm_futures")
-
-#: Seconds. Calls that come in a loop travel together: the first pause gathers them,
-#: later ones double while there is always more to send.
-_FIRST_PAUSE, _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05, 1.0
-
-#: Seconds for which the limits of the scheduler, or that they are not known, hold.
-_LIMITS_AGE = 300.0
 
 
 class Submitter:
@@ -58,6 +52,7 @@ class Submitter:
         poller: watches each submission that has been accepted.
         above: hears that jobs wait, since `max_workers` are open.
         group: counts its thread.
+        timing: when to submit.
         max_workers: at most so many jobs at the same time; None for no limit.
     """
 
@@ -68,10 +63,12 @@ class Submitter:
         poller: Poller,
         above: Above,
         group: ThreadGroup,
+        timing: Timing,
         max_workers: int | None,
     ) -> None:
         self._scheduler = scheduler
         self._staging = staging
+        self._timing = timing
         self._places = Places(max_workers)
         self._poller = poller
         self._above = above
@@ -84,9 +81,9 @@ class Submitter:
         # From here on: state of the thread.
         self._limits_asked_at = -float("inf")
         self._limits = Limits()
-        self._pause = _SHORTEST_PAUSE
+        self._pause = timing.shortest_rest
         self._rest_until = 0.0
-        self._sender = Sender(scheduler, self._changed, self._places)
+        self._sender = Sender(scheduler, timing, self._changed, self._places)
 
     def put(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
         """Let these orders become jobs soon; called from any thread."""
@@ -181,9 +178,9 @@ class Submitter:
             while self._places and (left := self._rest_until - time.monotonic()) > 0:
                 rested = True
                 self._changed.wait(left)
-        longer = min(2 * self._pause, _LONGEST_PAUSE)
-        self._pause = longer if rested else _SHORTEST_PAUSE
-        time.sleep(_FIRST_PAUSE)
+        longer = min(2 * self._pause, self._timing.longest_rest)
+        self._pause = longer if rested else self._timing.shortest_rest
+        time.sleep(self._timing.gather_pause)
 
     def _next(self) -> tuple[Kind, str, list[JobOrder], int | None] | None:
         """Take the orders that may become jobs now, if there are any."""
@@ -219,7 +216,7 @@ class Submitter:
                 self._scheduler.throttle(each.job_id, limit)
             except SchedulerError as error:
                 # Tried again when a job ends.
-                each.throttle_due = time.monotonic() + RETRY_INTERVAL
+                each.throttle_due = time.monotonic() + self._timing.throttle_retry
                 logger.info("job %s: its throttle stays: %s", each.job_id, error)
 
     # Submissions.
@@ -248,7 +245,7 @@ class Submitter:
                 logger.warning("a submission is written later: %s", error)
                 self._put_back(kind, label, orders)
                 with self._changed:
-                    self._changed.wait(_LONGEST_PAUSE)
+                    self._changed.wait(self._timing.longest_rest)
                 return
             if not isinstance(error, OptionError):
                 error = not_written(self._staging.directory, error)
@@ -310,7 +307,7 @@ class Submitter:
 
     def _ask_limits(self) -> None:
         now = time.monotonic()
-        if now - self._limits_asked_at < _LIMITS_AGE:
+        if now - self._limits_asked_at < self._timing.limits_age:
             return
         self._limits_asked_at = now
         try:

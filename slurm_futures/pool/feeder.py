@@ -18,11 +18,6 @@ from slurm_futures.runs.writer import not_written
 
 logger = logging.getLogger("slurm_futures")
 
-#: Seconds for which calls are gathered for one batch: mostly, and while others wait.
-_FEED_PAUSE, _LONG_FEED_PAUSE = 0.004, 0.1
-#: Seconds after which calls that could not be written are tried again.
-_RETRY_PAUSE = 1.0
-
 
 class Feeder:
     """Feeds a queue; `put` may be called from any thread.
@@ -39,7 +34,10 @@ class Feeder:
         self._watcher = watcher
         self._enough = enough
         self._courier = Courier(
-            self._feed, "slurm_futures-feeder", queue.jobs.group, _FEED_PAUSE
+            self._feed,
+            "slurm_futures-feeder",
+            queue.jobs.group,
+            queue.jobs.timing.feed_pause,
         )
         self._batch = range(0)  # what was written last
 
@@ -92,7 +90,7 @@ class Feeder:
         logger.warning("calls are put into the queue later: %s", error)
         with self._queue.lock:
             self._queue.fed += len(items)
-        time.sleep(_RETRY_PAUSE)
+        time.sleep(self._jobs.timing.feed_retry)
         self._courier.put(items)
 
     def _withdraw(self, requests: list[JobRequest]) -> list[JobRequest]:
@@ -114,7 +112,7 @@ class Feeder:
         A loop of submit calls makes fewer batches, each of which every worker opens.
         """
         if len(self._queue.entries) > self._enough and not self._jobs.lifecycle.closed:
-            time.sleep(_LONG_FEED_PAUSE)
+            time.sleep(self._jobs.timing.long_feed_pause)
 
     def _write(self, label: str, requests: list[JobRequest]) -> None:
         """Write a batch; of the requests those are left that belong to it."""

@@ -19,16 +19,13 @@ from slurm_futures.errors import (
 )
 from slurm_futures.jobs.outage import Outage
 from slurm_futures.jobs.settler import Settler, is_complete
-from slurm_futures.node import formats
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.pool.open_entries import Entry, OpenEntries
 from slurm_futures.pool.workers import Workers
 from slurm_futures.runs.files import ForeignFileError
 from slurm_futures.runs.queue import PoolDirectory
 
 logger = logging.getLogger("slurm_futures")
-
-#: Seconds between two listings of the claims, which tell what runs.
-_CLAIMS_INTERVAL = 0.5
 
 
 class PoolInspector:
@@ -38,16 +35,16 @@ class PoolInspector:
         entries: the calls.
         workers: who runs them.
         settler: settles their futures.
-        grace: seconds to wait until outcomes that should be there can be read.
+        timing: how long to wait for what.
     """
 
     def __init__(
-        self, entries: OpenEntries, workers: Workers, settler: Settler, grace: float
+        self, entries: OpenEntries, workers: Workers, settler: Settler, timing: Timing
     ) -> None:
         self._entries = entries
         self._workers = workers
         self._settler = settler
-        self._grace = grace
+        self._timing = timing
         self._claims_at = 0.0
         self._outage = Outage()
 
@@ -69,7 +66,7 @@ class PoolInspector:
         blocks = self._entries.choose_blocks()
         try:
             news = self._settle_finished(directory, blocks)
-            if time.monotonic() - self._claims_at > _CLAIMS_INTERVAL:
+            if time.monotonic() - self._claims_at > self._timing.claims_interval:
                 self._look_at_claims(directory, blocks)
             self._clean(directory)
         except FileNotFoundError:
@@ -100,7 +97,7 @@ class PoolInspector:
         longer than the grace in all this time.
         """
         now = time.monotonic()
-        self._outage.note(f"the queue {directory.path}", now, error)
+        self._outage.note(f"the queue {directory.path}", now, error, self._timing)
         with contextlib.suppress(OSError):
             for _ in self._note_owners(directory, blocks):
                 pass
@@ -110,7 +107,7 @@ class PoolInspector:
                 entry.unreadable_since = None
                 continue
             entry.unreadable_since = entry.unreadable_since or now
-            is_late = now - entry.unreadable_since >= self._grace
+            is_late = now - entry.unreadable_since >= self._timing.grace
             if is_late and self._entries.forget(number):
                 lost = _not_readable(entry, directory, error)
                 self._settler.fail(entry, range(len(entry.positions)), lost)
@@ -143,7 +140,7 @@ class PoolInspector:
         if not refused and not is_complete(content, len(entry.positions)):
             now = time.monotonic()
             entry.finished_at = entry.finished_at or now
-            if now - entry.finished_at < self._grace:
+            if now - entry.finished_at < self._timing.grace:
                 return False
         missing, _ = self._settler.deliver(entry, [content])
         if missing:
@@ -207,7 +204,7 @@ class PoolInspector:
             logger.debug("call %d is settled later: %s", number, error)
         now = time.monotonic()
         entry.unreadable_since = entry.unreadable_since or now
-        return None if now - entry.unreadable_since < self._grace else []
+        return None if now - entry.unreadable_since < self._timing.grace else []
 
     def _withdraw(self, directory: PoolDirectory, number: int, entry: Entry) -> bool:
         """Withdraw a call from a worker that may live on where Slurm cannot see it.
@@ -228,7 +225,7 @@ class PoolInspector:
             if is_chunk:
                 raise
             return True
-        pause = formats.GIVE_UP_PAUSE if is_chunk else 0
+        pause = self._timing.withdrawal_pause if is_chunk else 0
         return entry.withdrawn_at is not None and now - entry.withdrawn_at >= pause
 
     def _clean(self, directory: PoolDirectory) -> None:

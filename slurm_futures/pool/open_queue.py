@@ -47,7 +47,7 @@ class OpenQueue:
         self.jobs = jobs
         self.workers = workers
         self.entries = OpenEntries()
-        self.inspector = PoolInspector(self.entries, workers, jobs.settler, jobs.grace)
+        self.inspector = PoolInspector(self.entries, workers, jobs.settler, jobs.timing)
         self.lock = threading.RLock()
         self.directory: PoolDirectory | None = None
         self.label = ""

@@ -24,7 +24,6 @@ from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.jobs.jobs import Jobs
-from slurm_futures.jobs.judge import GONE_GRACE
 from slurm_futures.pool.feeder import Feeder
 from slurm_futures.pool.inspector import as_ours, nobody_sees
 from slurm_futures.pool.open_entries import Entry
@@ -131,7 +130,7 @@ class Pool:
         """Note that the queue is not there; for some time this may be an illusion."""
         now = time.monotonic()
         self._gone_since = self._gone_since or now
-        if now - self._gone_since >= GONE_GRACE:
+        if now - self._gone_since >= self._jobs.timing.gone_grace:
             self._queue.abandon(directory)
 
     def note_worker_end(self, worker: Worker) -> None:

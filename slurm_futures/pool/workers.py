@@ -35,8 +35,6 @@ logger = logging.getLogger("slurm_futures")
 #: So many workers in a row that end before they have taken a call, although one waits,
 #: show that there is no use in the next one; if no worker is left, calls fail then.
 _BARREN = 3
-#: Seconds until another one is tried, if others live: at first, and the most.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 #: So many workers are known before those that have ended are looked through.
 _MANY = 100
 
@@ -247,7 +245,9 @@ class Workers:
     def _slow_down(self) -> None:
         """Wait until the next worker is started, twice as long as the last time."""
         if self._resume_at is None:
-            self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+            timing = self._jobs.timing
+            longer = max(timing.first_worker_pause, 2 * self._pause)
+            self._pause = min(longer, timing.longest_worker_pause)
             self._resume_at = time.monotonic() + self._pause
 
     @property

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from slurm_futures.jobs import inspector, judge, look_pace, sender, submitter
 from tests.unit.fakes import FakeJobs, FakeScheduler, WatchedPoller, make_jobs
 
 #: Lets a command be found first: name and lines of a shell script.
@@ -30,21 +29,6 @@ def jobs(tmp_path: Path, scheduler: FakeScheduler) -> FakeJobs:
 def watched(scheduler: FakeScheduler) -> WatchedPoller:
     """Give a poller of the scheduler, which watches nothing yet."""
     return WatchedPoller(scheduler)
-
-
-@pytest.fixture
-def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let hundredths of seconds stand for seconds in the clocks of the library."""
-    monkeypatch.setattr(look_pace, "_SHORTEST_LOOK", 0.01)
-    monkeypatch.setattr(look_pace, "_STARTED_INTERVAL", 0.01)
-    monkeypatch.setattr(look_pace, "_LOOK_COST_FACTOR", 1)
-    monkeypatch.setattr(judge, "_NEVER_STARTED_GRACE", 0.05)
-    monkeypatch.setattr(judge, "_CAUSE_WAIT", 0.2)
-    monkeypatch.setattr(inspector, "_PUT_OFF", 0.01)
-    monkeypatch.setattr(submitter, "_SHORTEST_PAUSE", 0.01)
-    monkeypatch.setattr(submitter, "_LONGEST_PAUSE", 0.02)
-    monkeypatch.setattr(sender, "_SHORTEST_BACKOFF", 0.01)
-    monkeypatch.setattr(sender, "_LONGEST_BACKOFF", 0.02)
 
 
 @pytest.fixture

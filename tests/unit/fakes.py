@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from slurm_futures.jobs.poller import Poller
 from slurm_futures.jobs.retries import Retries
 from slurm_futures.jobs.settler import Settler
 from slurm_futures.jobs.threads import ThreadGroup
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import JobOrder, Track
 from slurm_futures.node import exceptions, formats, worker
 from slurm_futures.runs.calls_file import write_calls
@@ -54,6 +56,25 @@ CONTEXT: dict[str, Any] = {
     "cloudpickle": CLOUDPICKLE_VERSION,
     "initializer": None,
 }
+
+#: Hundredths of seconds stand for seconds.
+SHORT = Timing(
+    shortest_look=0.01,
+    started_interval=0.01,
+    look_cost_factor=1,
+    never_started_grace=0.05,
+    cause_wait=0.2,
+    put_off=0.01,
+    withdrawal_pause=0.05,
+    shortest_rest=0.01,
+    longest_rest=0.02,
+    shortest_backoff=0.01,
+    longest_backoff=0.02,
+    shortest_cancel_backoff=0.01,
+    longest_cancel_backoff=0.02,
+    longest_query_backoff=0.02,
+    search_time=0.05,
+)
 
 #: What the scheduler does with a submission: accept it, refuse it, or anything else.
 Answer = SubmitError | Callable[[BatchScript], JobId]
@@ -409,6 +430,7 @@ class WatchedPoller:
         grace: float = 0.05,
         pending_timeout: float | None = None,
         retries: int | Mapping[type[BaseException], int] = 0,
+        **times: Any,
     ) -> None:
         self.above = FakeAbove()
         self.failures = FakeFailures()
@@ -422,9 +444,18 @@ class WatchedPoller:
             self.lifecycle,
             self.above,
             ThreadGroup(),
-            grace=grace,
-            pending_timeout=pending_timeout,
+            replace(SHORT, grace=grace, pending_timeout=pending_timeout, **times),
         )
+
+    def set_times(self, **times: Any) -> None:
+        """Let some times be others from now on."""
+        parts: list[Any] = [
+            self.poller._inspector,
+            self.poller._pace,
+            self.poller._explainer,
+        ]
+        for part in parts:
+            part._timing = replace(part._timing, **times)
 
     def watch(self, jobs: FakeJobs) -> None:
         """Let the poller watch jobs, and settle their calls."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 
 from slurm_futures.errors import SchedulerError
-from slurm_futures.jobs import canceller
 from slurm_futures.jobs.canceller import Canceller
 from slurm_futures.schedulers.base import JobId
-from tests.unit.fakes import FakeScheduler
+from tests.unit.fakes import SHORT, FakeScheduler
 from tests.waiting import assert_soon
 
 
@@ -27,16 +27,14 @@ class _Refusing(FakeScheduler):
 
 
 @pytest.fixture
-def scheduler(monkeypatch: pytest.MonkeyPatch) -> _Refusing:
-    """Give a scheduler whose refusals are soon tried again."""
-    monkeypatch.setattr(canceller, "_SHORTEST_BACKOFF", 0.01)
-    monkeypatch.setattr(canceller, "_LONGEST_BACKOFF", 0.02)
+def scheduler() -> _Refusing:
+    """Give a scheduler that refuses as the test says."""
     return _Refusing()
 
 
 def test_cancels_that_come_together_go_together(scheduler: _Refusing) -> None:
     """In one request."""
-    cancels = Canceller(scheduler)
+    cancels = Canceller(scheduler, SHORT)
     for number in range(5):
         cancels.put([JobId(number)])
     cancels.join()
@@ -47,7 +45,7 @@ def test_cancels_that_come_together_go_together(scheduler: _Refusing) -> None:
 def test_a_refused_cancel_holds_no_other_one_up(scheduler: _Refusing) -> None:
     """It is tried again together with those that have come since."""
     scheduler.refuses = True
-    cancels = Canceller(scheduler)
+    cancels = Canceller(scheduler, SHORT)
     cancels.put([JobId(1)])
     assert_soon(lambda: bool(scheduler.cancelled))
     cancels.put([JobId(2)])
@@ -62,13 +60,11 @@ def test_a_refused_cancel_holds_no_other_one_up(scheduler: _Refusing) -> None:
 
 def test_a_cancel_is_given_up_in_the_end(
     scheduler: _Refusing,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The log says what to type."""
-    monkeypatch.setattr(canceller, "_PATIENCE", 0.05)
     scheduler.refuses = True
-    cancels = Canceller(scheduler)
+    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.05))
     cancels.put([JobId(7, 3), JobId(8)])
     cancels.join()
 
@@ -76,13 +72,10 @@ def test_a_cancel_is_given_up_in_the_end(
     assert len(scheduler.cancelled) > 1
 
 
-def test_a_cancel_that_fails_late_is_tried_again(
-    scheduler: _Refusing, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancel_that_fails_late_is_tried_again(scheduler: _Refusing) -> None:
     """A scancel may need longer to fail than others are tried for."""
-    monkeypatch.setattr(canceller, "_PATIENCE", 0.0)
     scheduler.refuses = True
-    cancels = Canceller(scheduler)
+    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.0))
     cancels.put([JobId(1)])
     cancels.join()
 

@@ -9,7 +9,6 @@ import pytest
 
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.errors import InitializerFailed, JobFailed, JobLost, JobState
-from slurm_futures.jobs import explainer
 from slurm_futures.node import formats
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.schedulers.base import Ending
@@ -21,14 +20,6 @@ from tests.unit.fakes import (
     value_of,
 )
 from tests.waiting import assert_soon
-
-pytestmark = pytest.mark.usefixtures("short_times", "short_pause")
-
-
-@pytest.fixture
-def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let jobs that are given up notice it soon."""
-    monkeypatch.setattr(explainer, "GIVE_UP_PAUSE", 0.05)
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ import pytest
 
 from slurm_futures.errors import JobState
 from slurm_futures.jobs.judge import Verdict, judge
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import Track
 from slurm_futures.runs.submission import Death
 from tests.unit.fakes import make_track
 
 GRACE = 60.0
+TIMING = Timing(grace=GRACE)
 DIED = Death(3)
 KILLED = Death(137)
 ALIVE = [state for state in JobState if not state.ended]
@@ -33,7 +35,7 @@ def test_published_outcomes_settle_the_job_whatever_squeue_says(
     track = track_of(state, at=0.0)
     track.published_at = 950.0
 
-    assert judge(track, 1000.0, 1000.0, GRACE) is Verdict.SETTLE
+    assert judge(track, 1000.0, 1000.0, TIMING) is Verdict.SETTLE
 
 
 def test_published_outcomes_that_stay_unreadable_fail_the_job() -> None:
@@ -41,8 +43,8 @@ def test_published_outcomes_that_stay_unreadable_fail_the_job() -> None:
     track = make_track()
     track.published_at = 100.0
 
-    assert judge(track, 100.0 + GRACE - 0.1, 0.0, GRACE) is Verdict.SETTLE
-    assert judge(track, 100.0 + GRACE + 0.1, 0.0, GRACE) is Verdict.FAIL
+    assert judge(track, 100.0 + GRACE - 0.1, 0.0, TIMING) is Verdict.SETTLE
+    assert judge(track, 100.0 + GRACE + 0.1, 0.0, TIMING) is Verdict.FAIL
 
 
 @pytest.mark.parametrize("state", ALIVE)
@@ -52,7 +54,7 @@ def test_job_that_is_alive_is_waited_for(state: JobState) -> None:
 
     track.see(state, at=1.0)
 
-    assert judge(track, 1e9, 1e9, GRACE) is Verdict.WAIT
+    assert judge(track, 1e9, 1e9, TIMING) is Verdict.WAIT
 
 
 @pytest.mark.parametrize(
@@ -75,8 +77,8 @@ def test_ended_job_has_a_grace_of_its_state(state: JobState, patience: float) ->
     track = make_track()
     track.see(state, at=100.0)
 
-    before = judge(track, 1e9, 100.0 + patience - 0.1, GRACE)
-    after = judge(track, 1e9, 100.0 + patience, GRACE)
+    before = judge(track, 1e9, 100.0 + patience - 0.1, TIMING)
+    after = judge(track, 1e9, 100.0 + patience, TIMING)
 
     assert (before, after) == (Verdict.WAIT, Verdict.FAIL)
 
@@ -84,7 +86,10 @@ def test_ended_job_has_a_grace_of_its_state(state: JobState, patience: float) ->
 @pytest.mark.parametrize("state", ENDED)
 def test_grace_is_never_longer_than_the_user_said(state: JobState) -> None:
     """SlurmExecutor(grace=1) holds for all states."""
-    assert judge(track_of(state, at=0.0), 1.0, 1.0, grace=1.0) is Verdict.FAIL
+    assert (
+        judge(track_of(state, at=0.0), 1.0, 1.0, timing=Timing(grace=1.0))
+        is Verdict.FAIL
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,8 +99,8 @@ def test_vanished_job_has_a_grace(started: bool, patience: float) -> None:
     """A job without a trace of having begun leaves no files to wait for."""
     track = track_of(JobState.PENDING, at=0.0, started=started, absences=2)
 
-    before = judge(track, 1e9, patience - 0.1, GRACE)
-    after = judge(track, 1e9, patience, GRACE)
+    before = judge(track, 1e9, patience - 0.1, TIMING)
+    after = judge(track, 1e9, patience, TIMING)
 
     assert (before, after) == (Verdict.WAIT, Verdict.FAIL)
 
@@ -104,7 +109,7 @@ def test_clock_stands_still_while_squeue_fails() -> None:
     """Time passes from one good snapshot to another, not in between."""
     track = track_of(JobState.COMPLETED, at=100.0)
 
-    assert judge(track, 1e9, snapshot_at=100.0, grace=GRACE) is Verdict.WAIT
+    assert judge(track, 1e9, snapshot_at=100.0, timing=TIMING) is Verdict.WAIT
 
 
 def test_job_that_died_fails_at_once() -> None:
@@ -112,7 +117,7 @@ def test_job_that_died_fails_at_once() -> None:
     track = track_of(JobState.RUNNING, at=None)
     track.death = DIED
 
-    assert judge(track, 0.0, -float("inf"), GRACE) is Verdict.FAIL
+    assert judge(track, 0.0, -float("inf"), TIMING) is Verdict.FAIL
 
 
 def test_killed_job_waits_for_slurm_to_say_why() -> None:
@@ -120,8 +125,8 @@ def test_killed_job_waits_for_slurm_to_say_why() -> None:
     track = track_of(JobState.RUNNING, at=None)
     track.death, track.death_at = KILLED, 100.0
 
-    assert judge(track, 114.9, 0.0, GRACE) is Verdict.WAIT
-    assert judge(track, 115.0, 0.0, GRACE) is Verdict.FAIL
+    assert judge(track, 114.9, 0.0, TIMING) is Verdict.WAIT
+    assert judge(track, 115.0, 0.0, TIMING) is Verdict.FAIL
 
 
 def test_job_that_is_pending_again_has_not_died() -> None:
@@ -133,7 +138,7 @@ def test_job_that_is_pending_again_has_not_died() -> None:
     assert track.death is not None
     track.see(JobState.PENDING, 101.0)
 
-    assert judge(track, 1e9, 101.0, GRACE) is Verdict.WAIT
+    assert judge(track, 1e9, 101.0, TIMING) is Verdict.WAIT
     assert track.old_death == Death(143)
 
 
@@ -142,7 +147,7 @@ def test_killed_job_fails_as_soon_as_slurm_has_spoken() -> None:
     track = track_of(JobState.OUT_OF_MEMORY, at=100.0)
     track.death, track.death_at = KILLED, 100.0
 
-    assert judge(track, 100.0, 100.0, GRACE) is Verdict.FAIL
+    assert judge(track, 100.0, 100.0, TIMING) is Verdict.FAIL
 
 
 def test_absent_job_is_not_lost_before_the_next_snapshot() -> None:
@@ -153,7 +158,7 @@ def test_absent_job_is_not_lost_before_the_next_snapshot() -> None:
 
     assert not news
     assert track.absences == 0
-    assert judge(track, 1e9, 1e9, GRACE) is Verdict.WAIT
+    assert judge(track, 1e9, 1e9, TIMING) is Verdict.WAIT
 
 
 def test_one_absence_is_not_enough() -> None:
@@ -162,7 +167,7 @@ def test_one_absence_is_not_enough() -> None:
 
     track.miss(at=1.0)
 
-    assert judge(track, 1e9, 1e9, GRACE) is Verdict.WAIT
+    assert judge(track, 1e9, 1e9, TIMING) is Verdict.WAIT
 
 
 def test_second_absence_starts_the_clock() -> None:
@@ -205,7 +210,7 @@ def test_requeued_job_starts_anew() -> None:
     track.see(JobState.PENDING, at=2.0)
 
     assert track.over_since is None
-    assert judge(track, 1e9, 1e9, GRACE) is Verdict.WAIT
+    assert judge(track, 1e9, 1e9, TIMING) is Verdict.WAIT
 
 
 def test_same_state_twice_is_no_news() -> None:

@@ -24,9 +24,9 @@ from slurm_futures.errors import (
     RemoteTraceback,
     SlurmFuturesError,
 )
-from slurm_futures.jobs import inspector, judge, look_pace, outage
 from slurm_futures.jobs.judge import UNLISTED
 from slurm_futures.jobs.queue_cache import Subscriber
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.node import formats
 from slurm_futures.schedulers.base import Ending, JobId, Row
 from tests.unit.fakes import (
@@ -38,8 +38,6 @@ from tests.unit.fakes import (
     squeue_is_down,
 )
 from tests.waiting import assert_soon, becomes_true
-
-pytestmark = pytest.mark.usefixtures("short_times")
 
 
 def end(watched: WatchedPoller, *arrays: FakeJobs) -> None:
@@ -273,7 +271,6 @@ def test_no_clock_runs_while_squeue_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A failed squeue is no news; a good one ends the wait."""
-    monkeypatch.setattr("slurm_futures.jobs.queue_cache._LONGEST_BACKOFF", 0.02)
     jobs.begin(0)
     scheduler.show(jobs)
     scheduler.query_error = squeue_is_down()
@@ -357,7 +354,7 @@ def test_job_that_is_requeued_after_its_worker_died_goes_on(
     exit_code: int,
 ) -> None:
     """The signal came from Slurm, and the mark is that of the attempt before."""
-    monkeypatch.setattr(judge, "_CAUSE_WAIT", 3600)
+    watched.set_times(cause_wait=3600)
     watched.watch(jobs)
     jobs.die(0, exit_code)
     assert_soon(lambda: jobs.opened.tracks[0].death is not None)
@@ -365,7 +362,7 @@ def test_job_that_is_requeued_after_its_worker_died_goes_on(
     scheduler.show(jobs, jobs.row(JobState.PENDING, 0))
 
     assert_soon(lambda: jobs.opened.tracks[0].old_death is not None)
-    monkeypatch.setattr(judge, "_CAUSE_WAIT", 0)
+    watched.set_times(cause_wait=0)
     jobs.finish(0, "second attempt")
     assert jobs.futures[0].result(5) == "second attempt"
     end(watched, jobs)
@@ -375,7 +372,7 @@ def test_job_that_has_begun_anew_takes_back_that_its_worker_died(
     watched: WatchedPoller, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the requeue was too quick for squeue to show it."""
-    monkeypatch.setattr(judge, "_CAUSE_WAIT", 3600)
+    watched.set_times(cause_wait=3600)
     watched.watch(jobs)
     jobs.die(0, 137)
     assert_soon(lambda: jobs.opened.tracks[0].death is not None)
@@ -383,7 +380,7 @@ def test_job_that_has_begun_anew_takes_back_that_its_worker_died(
     finished_path(jobs.submission, 0).with_name("0.died").unlink()
 
     assert_soon(lambda: jobs.opened.tracks[0].death is None)
-    monkeypatch.setattr(judge, "_CAUSE_WAIT", 0)
+    watched.set_times(cause_wait=0)
     jobs.finish(0, "second attempt")
     assert jobs.futures[0].result(5) == "second attempt"
     end(watched, jobs)
@@ -520,7 +517,7 @@ def test_directory_that_cannot_be_read_for_long_is_told_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Once in a while; jobs that are alive are waited for all the same."""
-    monkeypatch.setattr(outage, "_WARN_AFTER", 0.1)
+    watched.set_times(unlisted_warning=0.1)
     with monkeypatch.context() as patched:
         patched.setattr(jobs.submission, "list_ends", cannot_list)
         watched.watch(jobs)
@@ -797,7 +794,7 @@ def test_squeue_is_asked_less_often_while_nothing_changes(
     watched.watch(jobs)
 
     assert_soon(
-        lambda: watched.poller._pace.query_factor == look_pace._LONGEST_QUERY_FACTOR
+        lambda: watched.poller._pace.query_factor == Timing().longest_query_factor
     )
 
     end(watched, jobs)
@@ -1009,7 +1006,7 @@ def test_jobs_whose_directory_was_removed_fail(
     watched: WatchedPoller, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No result can come any more."""
-    monkeypatch.setattr(inspector, "GONE_GRACE", 0.05)
+    watched.set_times(gone_grace=0.05)
     watched.watch(jobs)
 
     jobs.submission.remove()
@@ -1022,7 +1019,7 @@ def test_slow_callback_does_not_delay_the_next_look(
     watched: WatchedPoller, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the time that the file system takes stretches the pauses."""
-    monkeypatch.setattr(look_pace, "_LOOK_COST_FACTOR", 1000)
+    watched.set_times(look_cost_factor=1000)
     gate = threading.Event()
     jobs.futures[0].add_done_callback(lambda _: gate.wait(0.2))
     jobs.finish(0)

@@ -9,6 +9,7 @@ import pytest
 
 from slurm_futures.jobs import queue_cache
 from slurm_futures.jobs.queue_cache import QueueCache
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.schedulers.base import Snapshot
 from tests.unit.fakes import FakeJobs, FakeScheduler, WatchedPoller, squeue_is_down
 from tests.waiting import assert_soon, becomes_true
@@ -23,16 +24,16 @@ def ask_now(cache: QueueCache, *answers: list[Snapshot]) -> None:
 
 def test_schedulers_of_equal_identity_share_a_cache(scheduler: FakeScheduler) -> None:
     """All executors of a process ask with one voice."""
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
 
-    assert QueueCache.of(scheduler) is cache
-    assert QueueCache.of(FakeScheduler()) is not cache
+    assert QueueCache.of(scheduler, Timing()) is cache
+    assert QueueCache.of(FakeScheduler(), Timing()) is not cache
 
 
 def test_one_query_serves_all_subscribers(scheduler: FakeScheduler) -> None:
     """However many wait."""
     scheduler.poll_interval = 0.1
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
     first: list[Snapshot] = []
     ask_now(cache, first)
     assert_soon(lambda: first)
@@ -48,7 +49,7 @@ def test_one_query_serves_all_subscribers(scheduler: FakeScheduler) -> None:
 def test_interval_between_queries_is_kept(scheduler: FakeScheduler) -> None:
     """Whatever the wishes are."""
     scheduler.poll_interval = 0.1
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
     answers: list[Snapshot] = []
 
     for count in range(1, 4):
@@ -93,7 +94,7 @@ def test_interval_counts_from_the_end_of_a_query(
     monkeypatch.setattr(queue_cache, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(scheduler, "query", take_a_minute)
     scheduler.poll_interval = 10.0
-    cache = QueueCache(scheduler)
+    cache = QueueCache(scheduler, Timing())
     monkeypatch.setattr(cache._thread, "start", lambda: True)
     cache.ask(print, now)
 
@@ -104,7 +105,7 @@ def test_interval_counts_from_the_end_of_a_query(
 
 def test_snapshot_is_not_older_than_the_wish(scheduler: FakeScheduler) -> None:
     """A query that is under way when somebody asks does not count for him."""
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
     early: list[Snapshot] = []
     late: list[Snapshot] = []
     asked_at = 0.0
@@ -127,7 +128,7 @@ def test_snapshot_is_not_older_than_the_wish(scheduler: FakeScheduler) -> None:
 
 def test_earliest_wish_of_a_subscriber_counts(scheduler: FakeScheduler) -> None:
     """A later one does not put it off."""
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
     answers: list[Snapshot] = []
     take = answers.append
 
@@ -142,7 +143,7 @@ def test_failed_query_is_asked_again_later_and_later(
 ) -> None:
     """Nobody is called meanwhile."""
     scheduler.poll_interval = 1.0
-    cache = QueueCache(scheduler)
+    cache = QueueCache(scheduler, Timing())
     pauses = []
 
     for failures in range(12):
@@ -151,13 +152,13 @@ def test_failed_query_is_asked_again_later_and_later(
         pauses.append(cache._earliest())
 
     assert pauses[:5] == [1, 1, 2, 4, 8]
-    assert pauses[-1] == queue_cache._LONGEST_BACKOFF
+    assert pauses[-1] == Timing().longest_query_backoff
 
 
 def test_interval_longer_than_the_back_off_is_kept(scheduler: FakeScheduler) -> None:
     """A user who asks for rare queries gets them."""
     scheduler.poll_interval = 600.0
-    cache = QueueCache(scheduler)
+    cache = QueueCache(scheduler, Timing())
     cache._asked_at, cache._failures = 0.0, 5
 
     assert cache._earliest() == 600.0
@@ -167,8 +168,7 @@ def test_good_query_after_failures_reaches_the_subscriber(
     scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its wish stands until then."""
-    monkeypatch.setattr(queue_cache, "_LONGEST_BACKOFF", 0.02)
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing(longest_query_backoff=0.02))
     answers: list[Snapshot] = []
     scheduler.query_error = squeue_is_down()
     ask_now(cache, answers)
@@ -186,9 +186,8 @@ def test_failures_are_told_once_in_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One line for a first failure, one warning for a row of them."""
-    monkeypatch.setattr(queue_cache, "_LONGEST_BACKOFF", 0.01)
     caplog.set_level("INFO", "slurm_futures")
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing(longest_query_backoff=0.01))
     answers: list[Snapshot] = []
     scheduler.query_error = squeue_is_down()
     ask_now(cache, answers)
@@ -204,7 +203,7 @@ def test_unexpected_error_of_a_query_does_not_end_the_thread(
     scheduler: FakeScheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bug in a scheduler is told of, and the next query may go well."""
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
     answers: list[Snapshot] = []
     scheduler.query_error = ZeroDivisionError()
     ask_now(cache, answers)
@@ -219,7 +218,7 @@ def test_unexpected_error_of_a_query_does_not_end_the_thread(
 def test_thread_ends_when_nobody_waits(scheduler: FakeScheduler) -> None:
     """At once, not after the interval."""
     scheduler.poll_interval = 1000.0
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
     answers: list[Snapshot] = []
     ask_now(cache, answers)
     assert_soon(lambda: answers)
@@ -235,14 +234,14 @@ def test_thread_ends_when_nobody_waits(scheduler: FakeScheduler) -> None:
 
 def test_forgetting_a_stranger_does_nothing(scheduler: FakeScheduler) -> None:
     """A poller forgets its wish whether it has one or not."""
-    QueueCache.of(scheduler).forget(print)
+    QueueCache.of(scheduler, Timing()).forget(print)
 
 
 def test_thread_does_not_hold_up_the_end_of_the_program(
     scheduler: FakeScheduler,
 ) -> None:
     """A squeue may hang."""
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
     cache.ask(print, time.monotonic() + 1000)
 
     (thread,) = [
@@ -261,7 +260,7 @@ def test_thread_that_could_not_be_started_is_started_later(
         raise RuntimeError("can't start new thread")
 
     answers: list[Snapshot] = []
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         ask_now(cache, answers)
@@ -274,12 +273,12 @@ def test_thread_that_could_not_be_started_is_started_later(
 
 def test_forked_child_starts_anew(scheduler: FakeScheduler) -> None:
     """It has no thread of its parent, whose locks may be held for ever."""
-    cache = QueueCache.of(scheduler)
+    cache = QueueCache.of(scheduler, Timing())
     cache.ask(print, time.monotonic() + 1000)
     pid = os.fork()
     if pid == 0:
         answered = threading.Event()
-        QueueCache.of(scheduler).ask(lambda _: answered.set(), 0)
+        QueueCache.of(scheduler, Timing()).ask(lambda _: answered.set(), 0)
         os._exit(0 if answered.wait(10) else 1)
 
     _, status = os.waitpid(pid, 0)

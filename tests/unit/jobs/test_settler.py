@@ -18,8 +18,6 @@ from tests.unit.fakes import (
 )
 from tests.waiting import assert_soon
 
-pytestmark = pytest.mark.usefixtures("short_times")
-
 
 @dataclasses.dataclass(frozen=True)
 class Frozen(Exception):

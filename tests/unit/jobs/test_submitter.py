@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from slurm_futures.errors import (
     SlurmFuturesError,
     SubmitError,
 )
-from slurm_futures.jobs import sender, submitter
+from slurm_futures.jobs import sender
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.submitter import Submitter
 from slurm_futures.jobs.threads import ThreadGroup
@@ -27,6 +28,7 @@ from slurm_futures.runs.writer import Staging
 from slurm_futures.schedulers.base import BatchScript, JobId, Row, Snapshot
 from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
 from tests.unit.fakes import (
+    SHORT,
     FakeAbove,
     FakeScheduler,
     accept_and_fail,
@@ -40,14 +42,16 @@ from tests.waiting import assert_soon, becomes_true
 KIND = Kind(SbatchOptions(), "/")
 LARGE = Kind(SbatchOptions((("mem", "16G"),)), "/")
 
-pytestmark = pytest.mark.usefixtures("short_times")
-
 
 class Desk:
     """A submitter, what it has handed on, and the files that it writes."""
 
     def __init__(
-        self, scheduler: FakeScheduler, directory: Path, max_workers: int | None = None
+        self,
+        scheduler: FakeScheduler,
+        directory: Path,
+        max_workers: int | None = None,
+        **times: Any,
     ) -> None:
         self.directory = directory
         self.watched: list[OpenSubmission] = []
@@ -59,8 +63,14 @@ class Desk:
             self,  # type: ignore[arg-type]  # plays the poller
             FakeAbove(),
             ThreadGroup(),
+            replace(SHORT, **times),
             max_workers,
         )
+
+    def set_times(self, **times: Any) -> None:
+        """Let some times of the sender be others from now on."""
+        sending = self.submitter._sender
+        sending._timing = replace(sending._timing, **times)
 
     def watch(self, opened: OpenSubmission) -> None:
         """Keep a submission, as a poller does."""
@@ -100,7 +110,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         wait(sender, seconds / 100, orders)
 
     monkeypatch.setattr(sender.Sender, "_pause", pause)
-    monkeypatch.setattr(sender, "_SEARCH_TIME", 0.05)
 
 
 def test_one_call_becomes_a_plain_job(desk: Desk, scheduler: FakeScheduler) -> None:
@@ -259,7 +268,7 @@ def test_refusal_that_does_not_pass_fails_in_the_end(
     desk: Desk, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the words of the scheduler."""
-    monkeypatch.setattr(sender, "_PATIENCE", 0.05)
+    desk.set_times(patience=0.05)
     scheduler.answers = [refusal(Refusal.TRANSIENT)] * 1000
 
     (future,) = desk.put(1)
@@ -311,7 +320,7 @@ def test_quota_that_own_jobs_fill_is_waited_for_as_long_as_they_run(
     """Their ends make room, however late they come."""
     desk.put(1)
     desk.submitter.join()
-    monkeypatch.setattr(sender, "_PATIENCE", 0.0)
+    desk.set_times(patience=0.0)
     scheduler.answers = [refusal(Refusal.QUOTA)] * 5
 
     (later,) = desk.put(1)
@@ -411,7 +420,7 @@ def test_queue_that_stays_unknown_fails_the_futures(
     desk: Desk, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There may be a job: a second one would run the calls twice."""
-    monkeypatch.setattr(sender, "_PATIENCE", 0.05)
+    desk.set_times(patience=0.05)
     scheduler.answers = [accept_and_fail(scheduler)]
     scheduler.query_error = squeue_is_down()
 
@@ -512,7 +521,7 @@ def test_submission_that_nobody_waits_for_is_not_tried_again(
     desk: Desk, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cancel ends the pause after a refusal."""
-    monkeypatch.setattr(sender, "_LONGEST_BACKOFF", 60.0)
+    desk.set_times(longest_backoff=60.0)
     desk.submitter._sender._backoff = 60.0
     scheduler.answers = [refusal(Refusal.TRANSIENT)]
     (future,) = desk.put(1)
@@ -539,7 +548,7 @@ def test_each_submission_has_the_full_patience(
     if cancelled:
         earlier.cancel()
     desk.submitter.join()
-    monkeypatch.setattr(sender, "_PATIENCE", 0.05)
+    desk.set_times(patience=0.05)
     later_on = time.monotonic() + 0.1
     assert_soon(lambda: time.monotonic() > later_on)
     scheduler.answers = [passing]
@@ -794,8 +803,7 @@ def test_throttle_that_could_not_be_raised_is_raised_later(
         raise SchedulerError("scontrol failed")
 
     monkeypatch.setattr(scheduler, "throttle", fail_once)
-    monkeypatch.setattr(submitter, "RETRY_INTERVAL", 0.0)
-    desk = Desk(scheduler, tmp_path, max_workers=8)
+    desk = Desk(scheduler, tmp_path, max_workers=8, throttle_retry=0.0)
     desk.put(7)
     desk.submitter.join()
     desk.put(20)

@@ -21,7 +21,6 @@ from slurm_futures.calls.future import ChunkFuture, SlurmFuture
 from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import JobFailed, JobState, NodeFailed
-from slurm_futures.jobs import inspector, judge
 from slurm_futures.jobs.retries import Retries
 from slurm_futures.node import formats, pool_worker, runner, worker
 from slurm_futures.runs.job import JobDirectory
@@ -69,9 +68,8 @@ def _tables() -> None:
 
 
 @pytest.fixture
-def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
+def harness(tmp_path: Path) -> Iterator[Harness]:
     """Give a pool of at most two workers."""
-    monkeypatch.setattr(formats, "GIVE_UP_PAUSE", 0)
     harness = Harness(tmp_path)
     yield harness
     harness.pool.join()
@@ -307,7 +305,6 @@ def test_a_look_that_fails_ends_no_job(
 # The mark of an earlier attempt that comes late.
 
 
-@pytest.mark.usefixtures("short_times")
 def test_an_attempt_that_dies_late_does_not_end_the_next_one(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
@@ -385,12 +382,12 @@ def test_a_requeued_worker_that_cannot_list_the_queue_at_first(
 # Two errors far apart.
 
 
-@pytest.mark.usefixtures("short_times")
 def test_errors_that_are_far_apart_are_no_outage(
     scheduler: FakeScheduler, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job was alive again in between, for longer than the grace."""
-    watched = WatchedPoller(scheduler, grace=0.3)
+    watched = WatchedPoller(scheduler, grace=0.3, put_off=0.5)
+    watched.set_times(state_graces={JobState.FAILED: 0.0})
     watched.watch(jobs)
     jobs.write_outcome(0, "value")
     track = jobs.opened.tracks[0]
@@ -404,8 +401,6 @@ def test_errors_that_are_far_apart_are_no_outage(
 
     monkeypatch.setattr("slurm_futures.jobs.closer.may_live_on", lambda _: True)
     monkeypatch.setattr(JobDirectory, "exists", exists)
-    monkeypatch.setitem(judge._SHORT_GRACE, JobState.FAILED, 0.0)
-    monkeypatch.setattr(inspector, "_PUT_OFF", 0.5)
     scheduler.show(jobs, jobs.row(JobState.FAILED, 0), jobs.row(JobState.RUNNING, 1))
     assert_soon(lambda: track.unreadable_since is not None)
     scheduler.show(jobs, jobs.row(JobState.RUNNING))
@@ -422,7 +417,6 @@ def test_errors_that_are_far_apart_are_no_outage(
 # What Slurm said of an earlier attempt.
 
 
-@pytest.mark.usefixtures("short_times")
 def test_a_requeued_job_that_dies_was_not_preempted(
     tmp_path: Path, watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
 ) -> None:

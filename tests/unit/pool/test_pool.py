@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ from slurm_futures.jobs.lifecycle import Lifecycle
 from slurm_futures.jobs.open_calls import OpenCalls
 from slurm_futures.jobs.retries import Retries
 from slurm_futures.jobs.threads import ThreadGroup
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import JobOrder, Track, Waiter
 from slurm_futures.node import formats
 from slurm_futures.node.pool_worker import PoolWorker
-from slurm_futures.pool import inspector, pool, workers
+from slurm_futures.pool import inspector, workers
 from slurm_futures.pool.pools import Pools
 from slurm_futures.pool.settings import PoolSettings
 from slurm_futures.pool.workers import Worker
@@ -151,7 +153,7 @@ class Harness:
         self.staging = FakeStaging(directory)
         self.lifecycle = Lifecycle()
         self.group = ThreadGroup()
-        self.grace = 60.0
+        self.timing = Timing(withdrawal_pause=0)
         self.above = Above(self)
         self.settler = make_settler(self.above, failures=self.staging)
         self.poller = self.submitter = self
@@ -163,6 +165,11 @@ class Harness:
         parts: Any = self
         self.pools = Pools(parts, settings)
         self.pool = self.pools._pool(_KIND)
+
+    def set_times(self, **times: Any) -> None:
+        """Let some times be others from now on."""
+        self.timing = replace(self.timing, **times)
+        self.pool._queue.inspector._timing = self.timing
 
     def start(self, _kind: Kind, _label: str, orders: list[JobOrder]) -> None:
         """Let workers be there that the test starts."""
@@ -261,9 +268,8 @@ class Above(FakeAbove):
 
 
 @pytest.fixture
-def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
+def harness(tmp_path: Path) -> Iterator[Harness]:
     """Give a pool of at most two workers; its threads end with the test."""
-    monkeypatch.setattr(formats, "GIVE_UP_PAUSE", 0)
     harness = Harness(tmp_path)
     yield harness
     harness.pool.join()
@@ -543,7 +549,7 @@ def test_a_chunk_of_a_worker_that_may_live_on_is_first_taken_back(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the worker did in the meantime counts; it begins no call after that."""
-    monkeypatch.setattr(formats, "GIVE_UP_PAUSE", 3600)
+    harness.set_times(withdrawal_pause=3600)
     chunk = harness.submit_chunk(lambda: 1, lambda: 2, lambda: 3)
     worker_here = harness.workers[0]
     worker_here.start()
@@ -555,7 +561,7 @@ def test_a_chunk_of_a_worker_that_may_live_on_is_first_taken_back(
     assert not worker_here.outcomes(0).exists()
     assert not chunk.done()
 
-    monkeypatch.setattr(formats, "GIVE_UP_PAUSE", 0)
+    harness.set_times(withdrawal_pause=0)
     harness.poll()
     harness.workers[-1].serve()
     harness.poll()
@@ -1289,7 +1295,7 @@ def test_calls_that_fail_on_their_way_do_not_run(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are in the queue, but no worker could be asked for."""
-    monkeypatch.setattr(workers, "_FIRST_PAUSE", 0.0)
+    harness.set_times(first_worker_pause=0.0)
     with monkeypatch.context() as patch:
         patch.setattr(harness, "start", raise_it(RuntimeError("no")))
         futures = harness.submit(int, int)
@@ -1415,7 +1421,7 @@ def test_calls_in_a_deleted_queue_are_lost(
     hidden.rename(deleted.path)
     harness.poll()
     deleted.remove()
-    monkeypatch.setattr(pool, "GONE_GRACE", 0)
+    harness.set_times(gone_grace=0)
     with pytest.raises(FileNotFoundError):
         harness.poll()
     harness.poll()
@@ -1646,7 +1652,7 @@ def test_each_time_that_a_queue_cannot_be_listed_has_its_grace(
     harness.workers[0].end(failed())
     clock.now += 59
     show()
-    monkeypatch.setattr(formats, "GIVE_UP_PAUSE", 3600)
+    harness.set_times(withdrawal_pause=3600)
     harness.poll()
     hide(harness, "finished")
     harness.poll()
@@ -1791,7 +1797,7 @@ def test_an_outcome_that_is_damaged_is_lost_in_the_end(
     harness.poll()
     assert not future.done()
 
-    monkeypatch.setattr(harness.pool._queue.inspector, "_grace", 0.0)
+    harness.set_times(grace=0.0)
     harness.poll()
     error = future.exception(0)
     assert isinstance(error, JobLost)
@@ -1835,7 +1841,7 @@ def test_a_damaged_chunk_is_settled_once(
     harness.poll()
     harness.poll()
     assert not delivered
-    monkeypatch.setattr(harness.pool._queue.inspector, "_grace", 0.0)
+    harness.set_times(grace=0.0)
     harness.poll()
 
     first, second = chunk.result(0)
