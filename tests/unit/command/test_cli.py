@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurm_futures import __version__
-from slurm_futures.command import cli
+from slurm_futures.command import cli, demo
 
 SMALL = ["--points", "2x2", "--seeds", "1", "--chunksize", "2"]
 
@@ -19,58 +19,72 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def test_local_demo_draws_a_picture_and_says_where_its_files_are(
+def test_demo_draws_a_picture_and_says_where_its_files_are(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """End to end: the results on stdout, everything else on stderr."""
-    exit_code = cli.main(["demo", "--local", *SMALL])
+    exit_code = cli.main(["demo", "--local", "--mem", "1G", *SMALL])
 
     out, err = capsys.readouterr()
     assert exit_code == 0
-    assert "R0   simulated   in theory" in out
-    assert "70%" in out
+    assert "   70% " in out
     directory = Path(out.rstrip().rpartition(" ")[2])
-    assert (tmp_path / directory / "run.json").exists()
-    assert err.splitlines()[0].endswith("as --local says.")
-    assert "2/2 calls done" in err
+    assert '"mem": "1G"' in (directory / "0001" / "submission.json").read_text()
+    assert err.splitlines()[-1].startswith("4/4 calls done")
 
 
 def test_demo_runs_here_when_there_is_no_sbatch(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The demo chooses, and says so; the library would refuse."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert cli.choose_scheduler(None)[0] == "local"
-    assert cli.choose_scheduler(None)[1].endswith("since there is no sbatch.")
+    assert where_demo_runs(monkeypatch) == "local"
+    assert capsys.readouterr().err.startswith(
+        "Running on this machine, without Slurm. OptionError: The command sbatch"
+    )
 
 
 def test_demo_runs_here_when_slurm_is_installed_but_answers_nothing(
     commands: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """As on a machine that has Slurm's packages and no cluster."""
     _add_command(commands, "squeue", "echo 'fatal: no configuration' >&2; exit 1")
 
-    scheduler, reason = cli.choose_scheduler(None)
-
-    assert scheduler == "local"
-    assert reason.endswith("since squeue says: fatal: no configuration")
+    assert where_demo_runs(monkeypatch) == "local"
+    assert "fatal: no configuration" in capsys.readouterr().err
 
 
-def test_demo_uses_slurm_when_there_is_a_cluster(commands: Path) -> None:
+def test_demo_uses_slurm_when_there_is_a_cluster(
+    commands: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """The default on a login node."""
     _add_command(commands, "squeue", "exit 0")
 
-    scheduler, reason = cli.choose_scheduler(None)
-
-    assert scheduler == "slurm"
-    assert "--local" in reason
+    assert where_demo_runs(monkeypatch) == "slurm"
+    assert "--local" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wanted", ["slurm", "local"])
-def test_a_wanted_scheduler_is_not_questioned(wanted: cli.Name) -> None:
+def test_a_wanted_scheduler_is_not_questioned(
+    monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
     """A switch is an order."""
-    assert cli.choose_scheduler(wanted)[0] == wanted
+    assert where_demo_runs(monkeypatch, f"--{wanted}") == wanted
+
+
+def where_demo_runs(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """Return the scheduler that the demo would use."""
+    used: list[str] = []
+    monkeypatch.setattr(demo, "run", lambda scheduler, **_: used.append(scheduler))
+    assert cli.main(["demo", *words]) == 0
+    return used[0]
 
 
 @pytest.fixture
@@ -101,10 +115,10 @@ def test_slurm_without_sbatch_is_an_error_with_advice(
     assert "OptionError: The command sbatch" in capsys.readouterr().err
 
 
-def test_points_that_fail_are_reported_and_decide_the_exit_code(
+def test_a_call_that_fails_is_an_error_in_one_line(
     capsys: pytest.CaptureFixture[str], commands: Path
 ) -> None:
-    """The picture shows what is there; stderr has each different error once."""
+    """The last line, after those of the progress; there is no picture."""
     _add_command(commands, "sbatch", "echo 'no partition for you' >&2; exit 1")
     _add_command(commands, "squeue", "exit 0")
     _add_command(commands, "scontrol", "exit 0")
@@ -112,10 +126,9 @@ def test_points_that_fail_are_reported_and_decide_the_exit_code(
     exit_code = cli.main(["demo", "--slurm", "--partition", "nowhere", *SMALL])
 
     out, err = capsys.readouterr()
-    assert exit_code == 1
-    assert "?????" in out
-    assert "4 points failed:\nSubmitError: " in err
-    assert err.count("no partition for you") == 1
+    assert (exit_code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("SubmitError: sbatch refused the job")
+    assert "no partition for you" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -143,12 +156,12 @@ def test_bad_words_end_with_usage(
 def test_interrupted_demo_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     """As shells report Ctrl-C; no traceback."""
 
-    def interrupt(wanted: str | None) -> tuple[str, str]:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "choose_scheduler", interrupt)
+    monkeypatch.setattr(demo, "run", interrupt)
 
-    assert cli.main(["demo"]) == 130
+    assert cli.main(["demo", "--local"]) == 130
 
 
 def test_module_is_the_command(
