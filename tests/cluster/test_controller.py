@@ -11,6 +11,8 @@ import pytest
 
 from slurm_futures import JobCancelled, JobFailed, JobLost
 from slurm_futures.errors import JobState
+from slurm_futures.schedulers.base import JobId
+from slurm_futures.schedulers.slurm import SlurmScheduler
 from tests.cluster.conftest import MakeExecutor, Noticed, Shims
 from tests.contract.calls import identity
 from tests.contract.gate import Gate
@@ -289,3 +291,15 @@ def test_a_queue_that_cannot_be_read_is_told_of_once(
     assert "Zero Bytes" in warnings[0].getMessage()
     gate.open()
     assert future.result(PATIENCE) == "a"
+
+
+def test_accounting_that_is_not_there_is_asked_once(
+    slurm: SlurmCluster, shims: Shims
+) -> None:
+    """At most sites without slurmdbd sacct fails each time, in words that we know."""
+    shims.put("sacct")
+    scheduler = SlurmScheduler()
+
+    for number in range(4_000_000, 4_000_003):
+        assert scheduler.explain([JobId(number)]) == {}
+    assert len(shims.calls("sacct")) == 1

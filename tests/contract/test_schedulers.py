@@ -1,9 +1,4 @@
-"""What every scheduler does: the local one, and Slurm, real or played.
-
-local      LocalScheduler
-stand_in   SlurmScheduler, with the commands of tests.stand_in
-slurm      SlurmScheduler, with a real Slurm
-"""
+"""What every scheduler does: LocalScheduler, and SlurmScheduler with a real Slurm."""
 
 from __future__ import annotations
 
@@ -13,21 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from slurm_futures.errors import JobState, SchedulerError, SubmitError
-from slurm_futures.schedulers.base import BatchScript, JobId, Scheduler
+from slurm_futures.errors import JobState, Refusal, SchedulerError, SubmitError
+from slurm_futures.schedulers.base import JobId, Scheduler
 from slurm_futures.schedulers.local.scheduler import LocalScheduler
 from slurm_futures.schedulers.slurm import SlurmScheduler
 from tests.jobs import TIMEOUT, WAIT, Jobs, States, read_when_there, variables
 from tests.slurm.processes import command_line
-from tests.stand_in import StandInSlurm
 from tests.waiting import assert_soon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
-_CPUS = 4  # of the schedulers that do not come from a cluster
-_SCHEDULERS = ["local", "stand_in", pytest.param("slurm", marks=pytest.mark.cluster)]
+_SCHEDULERS = ["local", pytest.param("slurm", marks=pytest.mark.cluster)]
 
 #: An array of this shape leaves no CPU free, here or in the cluster of the tests.
 NODES, NODE_CPUS = 4, 8
@@ -36,21 +29,12 @@ PENDING, RUNNING, COMPLETED = JobState.PENDING, JobState.RUNNING, JobState.COMPL
 FAILED, CANCELLED = JobState.FAILED, JobState.CANCELLED
 
 
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInSlurm]:
-    """Put commands of Slurm on the PATH that are none."""
-    with StandInSlurm(_CPUS) as stand_in:
-        for name, value in stand_in.environment.items():
-            monkeypatch.setenv(name, value)
-        yield stand_in
-
-
 @pytest.fixture(params=_SCHEDULERS)
 def scheduler(request: pytest.FixtureRequest) -> Scheduler:
     """Give one scheduler after the other."""
     if request.param == "local":
-        return LocalScheduler(_CPUS)
-    request.getfixturevalue(request.param)  # finds its commands from here on
+        return LocalScheduler(4)
+    request.getfixturevalue("slurm")  # finds its commands from here on
     return SlurmScheduler()
 
 
@@ -155,10 +139,7 @@ def test_rows_say_where_a_job_works(jobs: Jobs) -> None:
 
 def test_limits_allow_something(scheduler: Scheduler) -> None:
     """At least the defaults of Slurm."""
-    limits = scheduler.limits()
-
-    assert limits.array_size >= 1001
-    assert limits.min_job_age > 0
+    assert scheduler.limits().array_size >= 1001
 
 
 def test_a_scheduler_has_an_identity(scheduler: Scheduler) -> None:
@@ -306,61 +287,17 @@ def test_a_directory_may_have_any_name(jobs: Jobs, name: str) -> None:
 # Refusals
 
 
-def _without_shebang(script: Path) -> None:
-    script.write_text("echo hello\n")
-
-
 @pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        pytest.param(_without_shebang, "does not look like a batch script", id="text"),
-        pytest.param(lambda script: script.write_text(""), "is empty", id="empty"),
-        pytest.param(
-            lambda script: script.write_bytes(b"#!/bin/bash\r\ntrue\r\n"),
-            "DOS line breaks",
-            id="DOS",
-        ),
-        pytest.param(Path.unlink, "Unable to open file", id="missing"),
-    ],
+    ("option", "value"), [("time", "banana"), ("cpus_per_task", "many")]
 )
-def test_a_bad_script_is_refused(
-    scheduler: Scheduler, tmp_path: Path, spoil: Callable[[Path], object], said: str
-) -> None:
-    """The error has Slurm's words."""
-    script = tmp_path / "script.sh"
-    script.touch()
-    spoil(script)
-    batch = BatchScript(script, "bad", tmp_path, str(tmp_path / "log"))
-
-    with pytest.raises(SubmitError, match=said):
-        scheduler.submit(batch)
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "said"),
-    [
-        ("time", "banana", "Invalid --time specification"),
-        ("cpus_per_task", "many", 'Invalid numeric value "many" for --cpus-per-task.'),
-    ],
-)
-def test_a_bad_option_is_refused(
-    jobs: Jobs, option: str, value: str, said: str
-) -> None:
+def test_a_bad_option_is_refused(jobs: Jobs, option: str, value: str) -> None:
     """Nothing was submitted."""
     before = jobs.scheduler.query().jobs.keys()
 
     with pytest.raises(SubmitError) as caught:
         jobs.submit("true", options={option: value})
-    assert said in caught.value.stderr
+    assert caught.value.refusal is Refusal.PERMANENT
     assert jobs.scheduler.query().jobs.keys() == before
-
-
-def test_an_array_that_is_too_large_is_refused(jobs: Jobs) -> None:
-    """The refusal says that a smaller one may be accepted."""
-    with pytest.raises(SubmitError) as caught:
-        jobs.submit("true", array_size=jobs.scheduler.limits().array_size + 1)
-
-    assert caught.value.refusal.name == "ARRAY_TOO_LARGE"
 
 
 # Cancels
@@ -412,6 +349,17 @@ def test_cancel_of_a_pending_array_task(jobs: Jobs) -> None:
     jobs.wait_for(array, {0: COMPLETED, 2: COMPLETED})
 
     assert not (jobs.directory() / "started-1").exists()
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_what_is_left_of_a_pending_array_is_listed(jobs: Jobs, step: int) -> None:
+    """However squeue writes so many single indices."""
+    block_all_cpus(jobs)
+    array = jobs.submit("true", array_size=100)
+    jobs.scheduler.cancel([array.task(index) for index in range(0, 100, step)])
+
+    left = set(range(100)) - set(range(0, 100, step))
+    jobs.wait_for(array, dict.fromkeys(left, PENDING))
 
 
 def test_cancel_of_a_running_array_task(jobs: Jobs) -> None:
@@ -469,22 +417,6 @@ def test_cancel_of_many_kinds_at_once(jobs: Jobs) -> None:
     assert jobs.state(job) is CANCELLED
     assert set(jobs.states(whole).values()) == {CANCELLED}
     jobs.wait_for(part, {0: CANCELLED, 1: RUNNING, 4: RUNNING})
-
-
-def test_cancel_of_many_kinds_is_one_command(
-    stand_in: StandInSlurm, tmp_path: Path
-) -> None:
-    """And one request for each array: slurmctld has other things to do."""
-    jobs = Jobs(SlurmScheduler(), tmp_path)
-    job = jobs.submit(WAIT, name="job")
-    array = jobs.submit(WAIT, name="array", array_size=100)
-    tasks = [array.task(index) for index in range(100) if index % 10]
-    jobs.scheduler.cancel([job, *tasks])
-
-    (words,) = stand_in.calls_of("scancel")
-    assert len(words) == 2
-    jobs.open_gate("array")
-    jobs.wait_until_ended(*jobs.submitted)
 
 
 def test_cancel_of_what_is_over_or_unknown_is_silent(jobs: Jobs) -> None:
@@ -550,5 +482,5 @@ def test_throttle_of_an_array_that_is_over_fails(jobs: Jobs) -> None:
 
     with pytest.raises(SchedulerError):
         jobs.scheduler.throttle(array, 1)
-    with pytest.raises(SchedulerError, match="Invalid job id specified"):
+    with pytest.raises(SchedulerError):
         jobs.scheduler.throttle(JobId(4_000_000), 1)
