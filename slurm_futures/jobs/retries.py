@@ -60,7 +60,8 @@ class Retries:
     def __post_init__(self) -> None:
         if not isinstance(self.times, Mapping):
             raise OptionError(
-                f"Retries({self.times!r}) is no map. Write Retries({{JobFailed: 3}})."
+                f"Retries({self.times!r}) is not a mapping. "
+                "Write Retries({JobFailed: 3})."
             )
         for cls, count in self.times.items():
             if not _is_exception(cls) or not _is_count(count):
@@ -153,9 +154,4 @@ def _is_count(value: object) -> bool:
 
 
 def _seconds(value: object) -> float | None:
-    if value is None:
-        return None
-    try:
-        return parse_time(value)
-    except ValueError as error:
-        raise OptionError(f'{value!r} is no time. Write it like "1:30:00".') from error
+    return None if value is None else parse_time(value)

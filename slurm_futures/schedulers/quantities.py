@@ -16,11 +16,11 @@ def parse_memory(value: object) -> float:
     """Return an amount of memory as sbatch writes it, in MiB.
 
     Raises:
-        OptionError: it is none.
+        OptionError: it is not one.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(value), re.IGNORECASE)
     if match is None:
-        raise OptionError(f'{value!r} is no amount of memory. Write it like "4G".')
+        raise OptionError(f'{value!r} is not an amount of memory. Write it like "4G".')
     return float(match[1]) * _UNITS[match[2].upper()]
 
 
@@ -37,13 +37,13 @@ def parse_time(value: object) -> float | None:
     D-HH:MM:SS and UNLIMITED. Unlike Slurm, whole minutes are not required.
 
     Raises:
-        ValueError: it is none of these, in sbatch's words.
+        OptionError: it is none of these.
     """
     text = str(value)
     if text.upper() in {"UNLIMITED", "INFINITE", "-1"}:
         return None
     if not _CLOCK.fullmatch(text):
-        raise ValueError("Invalid --time specification")
+        raise OptionError(f'{text!r} is not a time limit. Write it like "1:30:00".')
     days, dash, clock = text.rpartition("-")
     numbers = [int(number) for number in clock.split(":")]
     first_unit = 0 if dash or len(numbers) == 3 else 1
@@ -55,7 +55,7 @@ def parse_time(value: object) -> float | None:
 def check_seconds(
     name: str, value: object, *, optional: bool = False, positive: bool = False
 ) -> None:
-    """See that an option is a time in seconds.
+    """Check that an option is a number of seconds.
 
     Args:
         name: the option.
@@ -64,7 +64,7 @@ def check_seconds(
         positive: whether it must be more than 0, and not infinite either.
 
     Raises:
-        OptionError: it is no such time.
+        OptionError: it is not.
     """
     if optional and value is None:
         return
@@ -74,5 +74,5 @@ def check_seconds(
     if (positive and 0 < seconds < math.inf) or (not positive and seconds >= 0):
         return
     raise OptionError(
-        f"{name}={value!r} is no time. Write seconds: SlurmExecutor({name}=30)."
+        f"{name}={value!r} is not a number of seconds. Write it like {name}=30."
     )

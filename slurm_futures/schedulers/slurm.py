@@ -28,6 +28,7 @@ from slurm_futures.schedulers.base import (
     Row,
     Snapshot,
 )
+from slurm_futures.schedulers.quantities import check_seconds
 
 logger = logging.getLogger("slurm_futures")
 
@@ -82,12 +83,7 @@ class SlurmScheduler:
                 "which Slurm jobs can be submitted. Run the program on a login node, "
                 'or run the calls on this machine: SlurmExecutor(scheduler="local").'
             )
-        given: object = poll_interval
-        if not isinstance(given, (int, float)) or not given > 0:
-            raise OptionError(
-                f"poll_interval={poll_interval!r} is no time. Write seconds: "
-                "SlurmScheduler(poll_interval=30)."
-            )
+        check_seconds("poll_interval", poll_interval, positive=True)
         self._poll_interval = poll_interval
         self._configuration = os.environ.get("SLURM_CONF")
         self._has_accounting = True

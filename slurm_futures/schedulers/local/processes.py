@@ -17,9 +17,8 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from slurm_futures.errors import is_passing
 
@@ -41,8 +40,7 @@ class JobProcess:
     One thread may `wait` for it, then `reap` it; any thread may `stop` it.
 
     Raises:
-        LogError: the log cannot be opened; nothing was started.
-        OSError: the script cannot be started; the log says why.
+        OSError: the log cannot be opened or the command not be started.
     """
 
     def __init__(
@@ -57,48 +55,17 @@ class JobProcess:
         self._lock = threading.Lock()
         self._stop_ended = threading.Event()
         self._stopping = self._reaped = False
-        try:
-            output = log.open("ab")
-        except OSError as error:
-            raise LogError(*error.args) from error
-        with output:
-            self._popen = self._start(command, environment, directory, output)
-
-    def _start(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        directory: Path,
-        output: BinaryIO,
-    ) -> subprocess.Popen[bytes]:
         name, _, value = self._mark.partition("=")
-        try:
-            return subprocess.Popen(
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
                 command,
                 env={**environment, name: value},
-                cwd=self._existing(directory),
+                cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        except OSError as error:
-            if not is_passing(error):
-                self._say(f"execve(): {error}")
-            raise
-
-    def _existing(self, directory: Path) -> Path:
-        if directory.is_dir():
-            return directory
-        self._say(
-            f"couldn't chdir to `{directory}': No such file or directory: "
-            "going to /tmp instead"
-        )
-        return Path("/tmp")  # noqa: S108  where slurmstepd goes
-
-    def _say(self, message: str) -> None:
-        with suppress(OSError), self._log.open("a", errors="surrogateescape") as log:
-            log.write(f"slurmstepd: error: {message}\n")
 
     def wait(self, timeout: float = math.inf) -> bool:
         """Wait until the script has ended; False after `timeout` seconds."""
@@ -145,19 +112,18 @@ class JobProcess:
         self._stop_ended.wait()
         return self._popen.wait()
 
-    def stop(self, what: str, cause: str = "") -> None:
+    def stop(self, why: str) -> None:
         """End all processes, with SIGTERM first; return when none is left.
 
         Args:
-            what: the name of the job in the line that goes into the log.
-            cause: what stands at the end of that line.
+            why: goes into the log.
         """
         with self._lock:
             if self._reaped or self._stopping:
                 return
             self._stopping = True
-        now = datetime.now().isoformat(timespec="seconds")
-        self._say(f"*** {what} CANCELLED AT {now}{cause} ***")
+        with suppress(OSError), self._log.open("a") as log:
+            log.write(f"slurmstepd: error: *** {why} ***\n")
         try:
             self._signal_all(signal.SIGCONT, signal.SIGTERM)
             self._wait_until_gone()
@@ -209,10 +175,6 @@ class JobProcess:
         while children := {p.pid for p in processes if p.parent in found} - found:
             found |= children
         return found & {process.pid for process in processes if process.alive}
-
-
-class LogError(OSError):
-    """The log of a job cannot be opened."""
 
 
 class _Process(NamedTuple):

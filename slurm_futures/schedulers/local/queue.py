@@ -22,35 +22,38 @@ from slurm_futures.schedulers.local.submission import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
-    from slurm_futures.schedulers.local.launch import Launch
+    from slurm_futures.schedulers.base import BatchScript
 
 
 class LocalQueue:
     """All submissions that wait, run, or ended less than `min_job_age` seconds ago."""
 
-    def __init__(self, cpus: int, min_job_age: float) -> None:
-        self._free_cpus = cpus
+    def __init__(self, cpus: int, min_job_age: float = 300.0) -> None:
+        self._cpus = self._free_cpus = cpus
         self._min_job_age = min_job_age
         self._numbers = itertools.count(1)
         self._submissions: dict[int, LocalSubmission] = {}
         self._waiting: dict[int, LocalSubmission] = {}  # in order of submission
         self._ended: deque[tuple[float, LocalSubmission, int | None]] = deque()
-        self._over: list[Launch] = []
 
-    def add(self, launch: Launch) -> LocalSubmission:
-        """Put a submission at the end of the queue."""
-        submission = LocalSubmission(next(self._numbers), launch)
+    def add(self, batch: BatchScript) -> JobId:
+        """Put a submission at the end of the queue.
+
+        Raises:
+            SubmitError: an option has a value that makes no sense.
+        """
+        submission = LocalSubmission(next(self._numbers), batch, self._cpus)
         self._submissions[submission.number] = submission
         self._waiting[submission.number] = submission
-        return submission
+        return JobId(submission.number)
 
     def claim(self) -> list[LocalJob]:
         """Take the jobs that can start now; they have their CPUs from here on."""
         claimed = []
         for submission in self._waiting.values():
-            while submission.may_start and submission.launch.cpus <= self._free_cpus:
+            while submission.may_start and submission.cpus <= self._free_cpus:
                 claimed.append(self._start(submission))
             if submission.may_start:
                 break  # it waits for CPUs, and nobody overtakes it
@@ -63,7 +66,7 @@ class LocalQueue:
         # As in slurmctld, the last task of an array has the number of the array.
         number = next(self._numbers) if submission.pending else submission.number
         job = LocalJob(submission, index, number)
-        self._free_cpus -= submission.launch.cpus
+        self._free_cpus -= submission.cpus
         submission.running[index] = job
         submission.show(index, JobState.RUNNING)
         return job
@@ -74,7 +77,7 @@ class LocalQueue:
 
     def stop(self, job: LocalJob, state: JobState) -> bool:
         """Note that a job shall end in this state; False if it ends already."""
-        if job.stopping is not None or job.ended:
+        if job.stopping is not None:
             return False
         job.stopping = state
         job.submission.show(job.index, JobState.COMPLETING)
@@ -84,22 +87,19 @@ class LocalQueue:
         """Note how a job ended, and take its CPUs back."""
         state, reason = job.verdict(exit_code, signal)
         del job.submission.running[job.index]
-        job.ended = True
-        self._free_cpus += job.submission.launch.cpus
+        self._free_cpus += job.submission.cpus
         job.submission.show(job.index, state, reason)
         cause = None if reason == "None" else reason
         ending = Ending(state, exit_code, signal, NODE_NAME, cause)
         self._remember(job.submission, job.index, ending)
 
-    def set_throttle(self, number: int, limit: int) -> str | None:
-        """Change the throttle of an array; what is wrong with that, or None."""
+    def set_throttle(self, number: int, limit: int) -> bool:
+        """Change the throttle of an array; False if nothing of it waits or runs."""
         submission = self._submissions.get(number)
-        if submission is None:
-            return "Invalid job id specified"
-        if submission.over:
-            return "Job has already finished"
+        if submission is None or submission.over:
+            return False
         submission.throttle = limit
-        return None
+        return True
 
     def cancel(self, jobs: Collection[JobId]) -> list[LocalJob]:
         """Drop what is pending of these jobs; return those that must be stopped."""
@@ -133,13 +133,6 @@ class LocalQueue:
     ) -> None:
         submission.endings[index] = ending
         self._ended.append((time.monotonic(), submission, index))
-        if submission.over:
-            self._over.append(submission.launch)
-
-    def take_over(self) -> list[Launch]:
-        """The submissions that became over since the last call."""
-        over, self._over = self._over, []
-        return over
 
     def explain(self, jobs: Collection[JobId]) -> dict[JobId, Ending]:
         """How these jobs ended, as far as that is known."""
@@ -153,20 +146,10 @@ class LocalQueue:
     def rows(self) -> dict[JobId, tuple[Row, ...]]:
         """What squeue would print."""
         self._forget_old()
-        reasons = dict(self._reasons())
         return {
-            JobId(number): submission.all_rows(reasons.get(number, ""))
+            JobId(number): submission.all_rows()
             for number, submission in self._submissions.items()
         }
-
-    def _reasons(self) -> Iterator[tuple[int, str]]:
-        reason = "Resources"
-        for number, submission in self._waiting.items():
-            if submission.may_start:
-                yield number, reason
-                reason = "Priority"
-            else:
-                yield number, "JobArrayTaskLimit"
 
     def _forget_old(self) -> None:
         oldest = time.monotonic() - self._min_job_age

@@ -13,7 +13,6 @@ nothing waits or runs there is no thread at all.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import math
@@ -26,20 +25,16 @@ from typing import TYPE_CHECKING
 
 from slurm_futures.errors import JobState, OptionError, SchedulerError, is_passing
 from slurm_futures.schedulers.base import JobId, Limits, Snapshot
-from slurm_futures.schedulers.local.launch import ARRAY_SIZE, prepare
-from slurm_futures.schedulers.local.processes import JobProcess, LogError
+from slurm_futures.schedulers.local.processes import JobProcess
 from slurm_futures.schedulers.local.queue import LocalQueue
-from slurm_futures.schedulers.local.submission import NODE_NAME
+from slurm_futures.schedulers.local.submission import LocalJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping
 
     from slurm_futures.schedulers.base import BatchScript, Ending
-    from slurm_futures.schedulers.local.launch import Launch
-    from slurm_futures.schedulers.local.submission import LocalJob
 
 _START_PAUSE = 0.5  # seconds until a job is started that could not be
-_LOG_ERROR = 53  # the signal that Slurm reports if it cannot open the log
 _instances = itertools.count(1)
 logger = logging.getLogger("slurm_futures")
 
@@ -53,13 +48,12 @@ class LocalScheduler:
 
     Args:
         cpus: how many CPUs to use; None: all that this process may use.
-        min_job_age: ended jobs are remembered for so many seconds.
 
     Raises:
         OptionError: there is to be no CPU at all.
     """
 
-    def __init__(self, cpus: int | None = None, *, min_job_age: float = 300.0) -> None:
+    def __init__(self, cpus: int | None = None) -> None:
         self._cpus = _usable_cpus() if cpus is None else cpus
         given: object = self._cpus
         if not isinstance(given, int) or given < 1:
@@ -67,11 +61,8 @@ class LocalScheduler:
                 f"With {cpus} CPUs no job could start. "
                 "Leave the number out to use all of them: LocalScheduler()."
             )
-        if not min_job_age >= 0:
-            raise OptionError(f"min_job_age={min_job_age!r} is no time. Write seconds.")
-        self._limits = Limits(ARRAY_SIZE, min_job_age)
         self._identity = ("local", next(_instances))
-        self._queue = LocalQueue(self._cpus, min_job_age)
+        self._queue = LocalQueue(self._cpus)
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -88,18 +79,15 @@ class LocalScheduler:
         return 0.2
 
     def limits(self) -> Limits:
-        """Say what one submission may hold."""
-        return self._limits
+        """Say what one submission may hold: as much as Slurm could (slurm.conf(5))."""
+        return Limits(array_size=4_000_001)
 
     def submit(self, batch: BatchScript) -> JobId:
-        """Queue a script; it is copied, so that it may change afterwards."""
-        return self._add(prepare(batch, self._cpus))
-
-    def _add(self, launch: Launch) -> JobId:
+        """Queue a script, which must stay as it is until its jobs have ended."""
         with self._lock:
-            submission = self._queue.add(launch)
+            job_id = self._queue.add(batch)
         self._proceed()
-        return JobId(submission.number)
+        return job_id
 
     def query(self) -> Snapshot:
         """List what waits, runs, or has ended lately."""
@@ -122,13 +110,11 @@ class LocalScheduler:
             SchedulerError: the array has ended, or is unknown.
         """
         with self._lock:
-            problem = self._queue.set_throttle(array.number, limit)
-        if problem:
+            changed = self._queue.set_throttle(array.number, limit)
+        if not changed:
             raise SchedulerError(
-                f"The throttle of job {array} cannot be changed: {problem}. "
-                "Only a job array that waits or runs has one.",
-                exit_code=1,
-                stderr=f"{problem} for job {array}\n",
+                f"The throttle of job {array} cannot be changed. "
+                "Only a job array that waits or runs has one."
             )
         self._proceed()
 
@@ -143,13 +129,9 @@ class LocalScheduler:
             self._run(job)
 
     def _claim(self) -> list[LocalJob]:
-        """Take the jobs that can start; remove the scripts that are done with."""
+        """Take the jobs that can start."""
         with self._lock:
-            claimed, over = self._queue.claim(), self._queue.take_over()
-        for launch in over:
-            with contextlib.suppress(OSError):  # what is claimed must start
-                launch.script.unlink(missing_ok=True)
-        return claimed
+            return self._queue.claim()
 
     def _start_threads(self, jobs: list[LocalJob]) -> list[LocalJob]:
         """Give each job a thread; return those for which there is none."""
@@ -175,68 +157,53 @@ class LocalScheduler:
         """Run a job to its end; its exit code and signal, as scontrol shows them."""
         try:
             process = self._start_process(job)
-        except LogError as error:
-            logger.warning("job %s: cannot open its log: %s", job, error)
-            return 0, _LOG_ERROR
-        except OSError as error:
-            logger.warning("job %s: cannot start: %s", job, error)
-            return error.errno or 1, None
-        except Exception:  # else it would keep its CPUs, and never end
-            logger.exception("job %s: an error that should not happen", job)
+        except Exception:  # it would keep its CPUs, and never end
+            logger.exception("job %s: cannot start", job)
             return 1, None
         with self._lock:
             job.process = process
             stopping = job.stopping
         if stopping is not None:  # cancelled while it was being started
             self._stop_in_background(job)
-        if not process.wait(job.submission.launch.time_limit or math.inf):
-            self._stop_at_time_limit(job, process)
+        if not process.wait(job.submission.time_limit or math.inf):
+            self._stop_at_time_limit(job)
             process.wait()  # somebody else may be stopping it
         return_code = process.reap()
         return (return_code, None) if return_code >= 0 else (0, -return_code)
 
     def _start_process(self, job: LocalJob) -> JobProcess:
         """Start a job; wait where this process has no file descriptors left."""
-        launch = job.submission.launch
+        batch = job.submission.batch
+        command = ["bash", str(batch.script), *batch.arguments]
+        log = Path(job.log_path())
         while True:
             try:
-                return JobProcess(
-                    launch.command,
-                    {**launch.environment, **job.variables()},
-                    launch.batch.directory,
-                    Path(job.log_path()),
-                )
+                return JobProcess(command, job.environment(), batch.directory, log)
             except OSError as error:
                 if not is_passing(error) or job.stopping is not None:
                     raise
                 logger.info("job %s: starts later: %s", job, error)
                 time.sleep(_START_PAUSE)
 
-    def _stop_at_time_limit(self, job: LocalJob, process: JobProcess) -> None:
+    def _stop_at_time_limit(self, job: LocalJob) -> None:
         with self._lock:
             stopping = self._queue.stop(job, JobState.TIMEOUT)
         if stopping:  # else it is being cancelled
-            _stop(job, process)
+            job.stop()
 
     def _stop_in_background(self, job: LocalJob) -> None:
-        process = job.process  # None while it is being started; see `_execute`
-        if process is not None and not _start_thread(_stop, job, process):
-            _stop(job, process)
+        if not _start_thread(LocalJob.stop, job):
+            job.stop()
 
 
-def _start_thread(target: Callable[..., None], *args: object) -> bool:
+def _start_thread(target: Callable[[LocalJob], None], job: LocalJob) -> bool:
     """Start a thread, which Python 3.12 refuses when the main thread has ended."""
-    name = f"slurm_futures local job {args[0]}"
+    name = f"slurm_futures local job {job}"
     try:
-        threading.Thread(target=target, args=args, name=name).start()
+        threading.Thread(target=target, args=[job], name=name).start()
     except RuntimeError:
         return False
     return True
-
-
-def _stop(job: LocalJob, process: JobProcess) -> None:
-    cause = " DUE TO TIME LIMIT" if job.stopping is JobState.TIMEOUT else ""
-    process.stop(f"JOB {job.number} ON {NODE_NAME}", cause)
 
 
 def _usable_cpus() -> int:

@@ -5,24 +5,30 @@ Plain state: `LocalQueue` decides what happens to it.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from bisect import bisect_left
 from collections import deque
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from slurm_futures.errors import JobState
+from slurm_futures.errors import JobState, OptionError, SubmitError
 from slurm_futures.schedulers.base import Row
+from slurm_futures.schedulers.quantities import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from slurm_futures.schedulers.base import Ending
-    from slurm_futures.schedulers.local.launch import Launch
+    from slurm_futures.schedulers.base import BatchScript, Ending
     from slurm_futures.schedulers.local.processes import JobProcess
 
 NODE_NAME = socket.gethostname().partition(".")[0]
-_NO_INDEX = 0xFFFFFFFE  # what Slurm puts for %a if the job is no array
+#: Variables of Slurm that describe a job around this one must not reach it, but how
+#: to find Slurm, and what belongs to this library, may.
+_SLURM_VARIABLE = re.compile(
+    "(?!SLURM_(?:CONF|JWT)$|SLURM_FUTURES_)(SLURM|SBATCH|SQUEUE|SCANCEL|SRUN|PMI)"
+)
 
 
 class LocalSubmission:
@@ -30,14 +36,30 @@ class LocalSubmission:
 
     A job that is no array has the one index None. In an array, None stands for the
     tasks that were cancelled before they started, if a record is left of them.
+
+    Args:
+        number: its id.
+        batch: as it was submitted.
+        cpus: how many there are; more than that no job gets.
+
+    Raises:
+        SubmitError: an option has a value that makes no sense.
     """
 
-    def __init__(self, number: int, launch: Launch) -> None:
+    def __init__(self, number: int, batch: BatchScript, cpus: int) -> None:
         self.number = number
-        self.launch = launch
-        self.batch = launch.batch
-        self.throttle = launch.batch.throttle
-        self.pending = deque([range(launch.batch.array_size or 1)])
+        self.batch = batch
+        try:
+            self.cpus = min(cpus, _parse_cpus(batch.options.get("cpus_per_task", 1)))
+            #: Of each job, seconds; None for no limit.
+            self.time_limit = parse_time(batch.options.get("time", "UNLIMITED"))
+        except OptionError as error:
+            raise SubmitError(f"The job {batch.name!r} cannot run: {error}") from error
+        #: Where the client is, and what its environment is, at the submission.
+        self.directory = _working_directory() or str(batch.directory)
+        self.environment = client_environment()
+        self.throttle = batch.throttle
+        self.pending = deque([range(batch.array_size or 1)])
         self.running: dict[int | None, LocalJob] = {}
         self.rows: dict[int | None, Row] = {}
         self.endings: dict[int | None, Ending] = {}
@@ -87,14 +109,15 @@ class LocalSubmission:
         indices = None if index is None else (range(index, index + 1),)
         self.rows[index] = Row(state, reason, indices, str(self.batch.directory))
 
-    def all_rows(self, pending_reason: str) -> tuple[Row, ...]:
+    def all_rows(self) -> tuple[Row, ...]:
         """What squeue would print of it."""
         rows = tuple(self.rows.values())
         if not self.pending:
             return rows
+        reason = "Resources" if self.may_start else "JobArrayTaskLimit"
         indices = tuple(self.pending) if self.is_array else None
         directory = str(self.batch.directory)
-        return (Row(JobState.PENDING, pending_reason, indices, directory), *rows)
+        return (Row(JobState.PENDING, reason, indices, directory), *rows)
 
     def ending(self, index: int | None) -> Ending | None:
         """How one of its jobs ended, if that is still known."""
@@ -125,7 +148,6 @@ class LocalJob:
         self.number = number
         self.process: JobProcess | None = None
         self.stopping: JobState | None = None
-        self.ended = False
 
     def __str__(self) -> str:
         array = self.submission.number
@@ -146,20 +168,32 @@ class LocalJob:
 
     def log_path(self) -> str:
         """The file for what it prints, with the ids put in."""
-        index = _NO_INDEX if self.index is None else self.index
-        ids = {"%": "%", "A": self.submission.number, "a": index, "j": self.number}
+        array = self.submission.number
+        ids = {"%": "%", "A": array, "a": self.index, "j": self.number}
         return re.sub(
             "%([%Aaj])", lambda code: str(ids[code[1]]), self.submission.batch.log
         )
 
-    def variables(self) -> dict[str, str]:
-        """The environment variables that Slurm sets for this job."""
-        batch, cpus = self.submission.batch, self.submission.launch.cpus
+    def stop(self) -> None:
+        """End its processes; return when none is left, at once if none is there yet.
+
+        Its log gets the words of slurmstepd, from which `jobs/diagnosis.py` learns why.
+        """
+        now = datetime.now().isoformat(timespec="seconds")
+        cause = " DUE TO TIME LIMIT" if self.stopping is JobState.TIMEOUT else ""
+        if self.process is not None:
+            self.process.stop(
+                f"JOB {self.number} ON {NODE_NAME} CANCELLED AT {now}{cause}"
+            )
+
+    def environment(self) -> dict[str, str]:
+        """That of the client, and the variables that Slurm sets for this job."""
+        batch, cpus = self.submission.batch, self.submission.cpus
         variables: dict[str, object] = {
             "SLURM_JOB_ID": self.number,
             "SLURM_JOBID": self.number,
             "SLURM_JOB_NAME": batch.name,
-            "SLURM_SUBMIT_DIR": self.submission.launch.submit_directory,
+            "SLURM_SUBMIT_DIR": self.submission.directory,
             "SLURM_SUBMIT_HOST": NODE_NAME,
             "SLURM_CLUSTER_NAME": "local",
             "SLURM_JOB_NUM_NODES": 1,
@@ -183,7 +217,30 @@ class LocalJob:
                 "SLURM_ARRAY_TASK_MAX": batch.array_size - 1,
                 "SLURM_ARRAY_TASK_STEP": 1,
             }
-        return {name: str(value) for name, value in variables.items()}
+        ours = {name: str(value) for name, value in variables.items()}
+        return self.submission.environment | ours
+
+
+def client_environment() -> dict[str, str]:
+    """The environment that a job inherits from the client."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not _SLURM_VARIABLE.match(name)
+    }
+
+
+def _parse_cpus(value: object) -> int:
+    if not re.fullmatch("[1-9][0-9]*", str(value)):
+        raise OptionError(f"cpus_per_task={value!r} is not a number of CPUs.")
+    return int(str(value))
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109  (text for a variable)
+    except FileNotFoundError:  # somebody has removed it
+        return None
 
 
 def _without(ranges: Iterable[range], cuts: Sequence[int]) -> Iterator[range]:
