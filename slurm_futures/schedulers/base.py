@@ -126,10 +126,9 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one submission may hold, and how long ended jobs are remembered."""
+    """What one submission may hold."""
 
     array_size: int = 1001  # tasks; MaxArraySize and MaxJobCount, slurm.conf(5)
-    min_job_age: float = 300.0  # seconds; MinJobAge, slurm.conf(5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,12 +162,7 @@ def parse_limits(text: str) -> Limits:
     # An array of MaxJobCount tasks is refused even by an empty cluster (22.05).
     room = re.match(r"\d+", settings.get("MaxJobCount", ""))
     sizes += [str(int(room[0]) - 1)] if room else []
-    age = re.match(r"\d+", settings.get("MinJobAge", ""))
-    default = Limits()
-    return Limits(
-        array_size=max(1, min(map(int, sizes), default=default.array_size)),
-        min_job_age=float(age[0]) if age else default.min_job_age,
-    )
+    return Limits(max(1, min(map(int, sizes)))) if sizes else Limits()
 
 
 def parse_job_records(text: str, cluster: str | None) -> dict[JobId, Ending]:

@@ -247,7 +247,6 @@ def test_refusals_of_sbatch(refusal: Refusal, stderr: str) -> None:
 
 _CONFIG = """Configuration data as of 2026-11-22T15:00:00
 MaxArraySize            = {size}
-MinJobAge               = 2 sec
 SchedulerParameters     = {parameters}
 SLURM_VERSION           = 22.05.8
 """
@@ -256,18 +255,18 @@ SLURM_VERSION           = 22.05.8
 @pytest.mark.parametrize(
     ("text", "limits"),
     [
-        (_CONFIG.format(size=1001, parameters="(null)"), Limits(1001, 2.0)),
+        (_CONFIG.format(size=1001, parameters="(null)"), Limits(1001)),
         (
             _CONFIG.format(size=1001, parameters="bf_interval=1,max_array_tasks=8"),
-            Limits(8, 2.0),
+            Limits(8),
         ),
-        (_CONFIG.format(size=0, parameters=""), Limits(1, 2.0)),
+        (_CONFIG.format(size=0, parameters=""), Limits(1)),
         (
             _CONFIG.format(size=1001, parameters="") + "MaxJobCount = 40\n",
-            Limits(39, 2.0),
+            Limits(39),
         ),
         ("", Limits()),
-        ("MaxArraySize = many\nMinJobAge = (null)\n", Limits()),
+        ("MaxArraySize = many\nMaxJobCount = (null)\n", Limits()),
     ],
     ids=[
         "plain",
