@@ -96,7 +96,7 @@ class PendingJobs:
         for reason, ranges in opened.reasons.items():
             if not _is_chosen(reason, opened):
                 self._warn(opened.job_id, reason)
-            if self._timeout is None or is_own_turn(reason):
+            if self._timeout is None or reason == _OWN_TURN:
                 continue
             for index in opened.unstarted.intersection(itertools.chain(*ranges)):
                 track = opened.tracks[index]
@@ -138,11 +138,6 @@ def _is_chosen(reason: str, opened: OpenSubmission) -> bool:
     return reason.startswith("BeginTime") and not options.keys().isdisjoint(
         {"begin", "requeue"}
     )
-
-
-def is_own_turn(reason: str) -> bool:
-    """Whether a job waits for other jobs of its own array."""
-    return reason == _OWN_TURN
 
 
 def pending_error(job: str, seconds: float, reason: str) -> PendingTimeout:

@@ -117,9 +117,7 @@ class QueueCache:
             self._thread.end()
             return False
 
-    def _earliest(self, interval: float | None = None) -> float:
-        if interval is None:
-            interval = self._scheduler.poll_interval
+    def _earliest(self, interval: float) -> float:
         if self._failures:
             backoff = interval * 2 ** min(self._failures - 1, 10)
             interval = max(interval, min(backoff, self._timing.longest_query_backoff))

@@ -84,7 +84,7 @@ class SlurmScheduler:
                 'or run the calls on this machine: SlurmExecutor(scheduler="local").'
             )
         check_seconds("poll_interval", poll_interval, positive=True)
-        self._poll_interval = poll_interval
+        self.poll_interval = poll_interval
         self._configuration = os.environ.get("SLURM_CONF")
         self._has_accounting = True
 
@@ -92,11 +92,6 @@ class SlurmScheduler:
     def identity(self) -> Hashable:
         """The configuration and the user: who shares both sees the same jobs."""
         return ("slurm", self._configuration, shutil.which("squeue"), os.geteuid())
-
-    @property
-    def poll_interval(self) -> float:
-        """Seconds between two calls of squeue."""
-        return self._poll_interval
 
     def limits(self) -> Limits:
         """Ask slurmctld for its configuration, once in a process."""
@@ -117,11 +112,11 @@ class SlurmScheduler:
         except SchedulerError as error:
             refused = _refused(batch, error)
             if refused.refusal is Refusal.AMBIGUOUS:
-                self._note_clusters(_named_clusters(batch))
+                self._note_clusters(batch.clusters)
             raise refused from None
         job_id = slurm_text.parse_job_id(answer.stdout)
         if job_id is None:
-            self._note_clusters(_named_clusters(batch))
+            self._note_clusters(batch.clusters)
             raise SubmitError(
                 f"sbatch accepted the job {batch.name!r} and printed no job id.\n"
                 f"It said: {answer.stdout + answer.stderr!r}.",
@@ -135,7 +130,7 @@ class SlurmScheduler:
         self._note_clusters({job_id.cluster})
         return job_id
 
-    def _note_clusters(self, names: set[str | None]) -> None:
+    def _note_clusters(self, names: Collection[str | None]) -> None:
         """Let queries ask these clusters as well, where there are or may be jobs."""
         with _shared_lock:
             _clusters.setdefault(self.identity, set()).update(names)
@@ -334,11 +329,6 @@ def _sbatch_words(batch: BatchScript) -> list[str]:
         option = f"--{name.replace('_', '-')}"
         words.append(option if value is True else f"{option}={value}")
     return [*words, str(batch.script), *batch.arguments]
-
-
-def _named_clusters(batch: BatchScript) -> set[str | None]:
-    """Return the clusters on which sbatch may have made a job."""
-    return set(batch.clusters)
 
 
 def _cluster_words(cluster: str | None) -> list[str]:

@@ -85,12 +85,11 @@ class LocalQueue:
 
     def finish(self, job: LocalJob, exit_code: int, signal: int | None) -> None:
         """Note how a job ended, and take its CPUs back."""
-        state, reason = job.verdict(exit_code, signal)
+        state = job.verdict(exit_code, signal)
         del job.submission.running[job.index]
         self._free_cpus += job.submission.cpus
-        job.submission.show(job.index, state, reason)
-        cause = None if reason == "None" else reason
-        ending = Ending(state, exit_code, signal, NODE_NAME, cause)
+        job.submission.show(job.index, state)
+        ending = Ending(state, exit_code, signal, NODE_NAME)
         self._remember(job.submission, job.index, ending)
 
     def set_throttle(self, number: int, limit: int) -> bool:
@@ -123,10 +122,9 @@ class LocalQueue:
             # none for one whose last pending tasks were cancelled one by one. Tasks
             # cancelled before the last one leave no record at all.
             del self._waiting[submission.number]
-            state, reason = JobState.CANCELLED, "None"
             directory = str(submission.batch.directory)
-            submission.rows[None] = Row(state, reason, dropped, directory)
-            self._remember(submission, None, Ending(state, 0))
+            submission.rows[None] = Row(JobState.CANCELLED, "", dropped, directory)
+            self._remember(submission, None, Ending(JobState.CANCELLED, 0))
 
     def _remember(
         self, submission: LocalSubmission, index: int | None, ending: Ending

@@ -61,22 +61,15 @@ class LocalScheduler:
                 f"With {cpus} CPUs no job could start. "
                 "Leave the number out to use all of them: LocalScheduler()."
             )
-        self._identity = ("local", next(_instances))
+        #: Each instance has a queue of its own.
+        self.identity: Hashable = ("local", next(_instances))
+        #: Seconds between two queries; a query costs next to nothing here.
+        self.poll_interval = 0.2
         self._queue = LocalQueue(self._cpus)
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"LocalScheduler(cpus={self._cpus})"
-
-    @property
-    def identity(self) -> Hashable:
-        """Each instance has a queue of its own."""
-        return self._identity
-
-    @property
-    def poll_interval(self) -> float:
-        """Seconds between two queries; a query costs next to nothing here."""
-        return 0.2
 
     def limits(self) -> Limits:
         """Say what one submission may hold: as much as Slurm could (slurm.conf(5))."""

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from slurm_futures.errors import JobState, OptionError, SubmitError
-from slurm_futures.schedulers.base import Row
+from slurm_futures.schedulers.base import JobId, Row
 from slurm_futures.schedulers.quantities import parse_time
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ class LocalSubmission:
             return list(self.running.values())
         return [self.running[index] for index in indices & self.running.keys()]
 
-    def show(self, index: int | None, state: JobState, reason: str = "None") -> None:
+    def show(self, index: int | None, state: JobState) -> None:
         """Set the row of a job that has started."""
         indices = None if index is None else (range(index, index + 1),)
-        self.rows[index] = Row(state, reason, indices, str(self.batch.directory))
+        self.rows[index] = Row(state, "", indices, str(self.batch.directory))
 
     def all_rows(self) -> tuple[Row, ...]:
         """What squeue would print of it."""
@@ -150,21 +150,14 @@ class LocalJob:
         self.stopping: JobState | None = None
 
     def __str__(self) -> str:
-        array = self.submission.number
-        return str(array) if self.index is None else f"{array}_{self.index}"
+        return str(JobId(self.submission.number, self.index))
 
-    def verdict(self, exit_code: int, signal: int | None) -> tuple[JobState, str]:
-        """Slurm's state and reason for a job that left this exit status."""
-        match self.stopping, exit_code, signal:
-            case JobState.TIMEOUT, _, _:
-                return JobState.TIMEOUT, "TimeLimit"
-            case JobState(), _, _:
-                return JobState.CANCELLED, "None"
-            case None, 0, None:
-                return JobState.COMPLETED, "None"
-            case None, _, None:
-                return JobState.FAILED, "NonZeroExitCode"
-        return JobState.FAILED, "JobLaunchFailure"
+    def verdict(self, exit_code: int, signal: int | None) -> JobState:
+        """Slurm's state for a job that left this exit status."""
+        if self.stopping is not None:
+            return self.stopping
+        went_well = exit_code == 0 and signal is None
+        return JobState.COMPLETED if went_well else JobState.FAILED
 
     def log_path(self) -> str:
         """The file for what it prints, with the ids put in."""

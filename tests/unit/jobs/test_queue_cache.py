@@ -100,7 +100,7 @@ def test_interval_counts_from_the_end_of_a_query(
 
     assert cache._wait_until_due()
     assert cache._query() is None
-    assert cache._earliest() == 70.0
+    assert cache._earliest(scheduler.poll_interval) == 70.0
 
 
 def test_snapshot_is_not_older_than_the_wish(scheduler: FakeScheduler) -> None:
@@ -149,7 +149,7 @@ def test_failed_query_is_asked_again_later_and_later(
     for failures in range(12):
         cache._failures = failures
         cache._asked_at = 0.0
-        pauses.append(cache._earliest())
+        pauses.append(cache._earliest(scheduler.poll_interval))
 
     assert pauses[:5] == [1, 1, 2, 4, 8]
     assert pauses[-1] == Timing().longest_query_backoff
@@ -161,7 +161,7 @@ def test_interval_longer_than_the_back_off_is_kept(scheduler: FakeScheduler) -> 
     cache = QueueCache(scheduler, Timing())
     cache._asked_at, cache._failures = 0.0, 5
 
-    assert cache._earliest() == 600.0
+    assert cache._earliest(scheduler.poll_interval) == 600.0
 
 
 def test_good_query_after_failures_reaches_the_subscriber(
