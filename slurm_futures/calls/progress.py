@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
-from slurm_futures.calls.outcome import Outcome
+from slurm_futures.calls.future import ChunkFuture
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -39,7 +39,11 @@ class Progress:
         future.add_done_callback(lambda done: self._count(done, calls))
 
     def _count(self, future: Future[Any], calls: int) -> None:
-        failed = calls if _has_failed(future) else _count_failures(future.result())
+        failed = 0
+        if future.cancelled() or future.exception() is not None:
+            failed = calls
+        elif isinstance(future, ChunkFuture):  # as a whole it has a result
+            failed = sum(each.exception is not None for each in future.result())
         with self._lock:
             self._done += calls
             self._failed += failed
@@ -64,16 +68,3 @@ class Progress:
         else:
             self._stream.write(f"{line}\n")
         self._stream.flush()
-
-
-def _has_failed(future: Future[Any]) -> bool:
-    return future.cancelled() or future.exception() is not None
-
-
-def _count_failures(result: object) -> int:
-    """Count the failed calls of a chunk, whose future as a whole has a result."""
-    if not isinstance(result, list):
-        return 0
-    return sum(
-        isinstance(each, Outcome) and each.exception is not None for each in result
-    )

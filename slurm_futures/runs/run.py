@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from slurm_futures import node
-from slurm_futures.errors import OptionError
 from slurm_futures.node.start import BUNDLE
 from slurm_futures.runs.files import write_file, write_json
 from slurm_futures.runs.submission import Submission
@@ -47,23 +46,6 @@ class RunDirectory:
             raise
         return run
 
-    @staticmethod
-    def check_path(directory: Path) -> None:
-        """See that Slurm can create files below a directory of this name.
-
-        Raises:
-            OptionError: it cannot.
-        """
-        # slurmd does not create an output file whose path holds a backslash.
-        text = str(directory)
-        bad = next((char for char in "\\\n\r\0" if char in text), None)
-        if bad is not None:
-            raise OptionError(
-                f"The directory {text!r} holds the character {bad!r}, with which Slurm "
-                "cannot create files. Choose another one: "
-                'SlurmExecutor(directory="...").'
-            )
-
     def is_complete(self) -> bool:
         """Whether a job of this run would find its worker.
 
@@ -71,11 +53,6 @@ class RunDirectory:
         directory of a job's log (26.05).
         """
         return all((self.path / name).is_file() for name in ("start.py", BUNDLE))
-
-    @property
-    def name(self) -> str:
-        """The last part of the path, which is unique."""
-        return self.path.name
 
     @property
     def logs(self) -> Path:

@@ -191,7 +191,7 @@ class Staging:
         throttle: int | None,
     ) -> BatchScript:
         options = dict(kind.options.items)
-        suffix = run.name.rpartition("-")[2]
+        suffix = run.path.name.rpartition("-")[2]
         name = str(options.pop("job_name", f"{label}-{suffix}-{submission.path.name}"))
         array = size > 1
         return BatchScript(
@@ -281,7 +281,7 @@ def _is_empty(run: RunDirectory) -> bool:
 
 
 def check_keep(keep: object) -> None:
-    """See that `keep` is one of its words.
+    """Check that `keep` is one of its words.
 
     Raises:
         OptionError: it is not.
@@ -293,12 +293,19 @@ def check_keep(keep: object) -> None:
 
 
 def check_directory(directory: Path) -> None:
-    """See that runs can be kept in a directory; make it if it is not there.
+    """Make the directory of runs, and check that jobs can use it.
 
     Raises:
         OptionError: they cannot.
     """
-    RunDirectory.check_path(directory)
+    text = str(directory)
+    # slurmd does not create an output file whose path holds a backslash.
+    bad = next((char for char in "\\\n\r\0" if char in text), None)
+    if bad is not None:
+        raise OptionError(
+            f"The directory {text!r} holds the character {bad!r}, with which Slurm "
+            'cannot create files. Choose another one: SlurmExecutor(directory="...").'
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

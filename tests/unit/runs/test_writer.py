@@ -14,7 +14,7 @@ from slurm_futures.calls.call import PickledCall, dump_arguments
 from slurm_futures.calls.pickler import dump
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate
-from slurm_futures.runs.writer import Staged, Staging
+from slurm_futures.runs.writer import Staged, Staging, check_directory
 from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
 from tests.unit.fakes import FakeScheduler
 
@@ -106,3 +106,17 @@ def test_template_that_is_spoilt_later_fails_its_calls(
 
     assert isinstance(error, OptionError)
     assert f"The template {template} cannot be used" in str(error)
+
+
+@pytest.mark.parametrize("char", ["\\", "\n", "\r", "\0"])
+def test_path_with_which_slurm_cannot_deal_is_refused(
+    tmp_path: Path, char: str
+) -> None:
+    """By the constructor of the executor, before any job vanishes."""
+    with pytest.raises(OptionError, match="cannot create files"):
+        check_directory(tmp_path / f"a{char}b")
+
+
+def test_ordinary_path_is_accepted(tmp_path: Path) -> None:
+    """Blanks, percent signs and quotes are ordinary."""
+    check_directory(tmp_path / "mé" / "my runs" / "100%" / "it's")
