@@ -151,11 +151,11 @@ class SlurmFuture(Future[T], Generic[T]):
         return any(track.started for track in self.open_tracks())
 
     def wait_again(self) -> None:
-        """Note that the call waits for a job, though the one that ran it lives on."""
+        """Record that the call waits for a job, though the one that ran it goes on."""
         self._waits_again = True
 
     def add_track(self, track: Job) -> None:
-        """Note that calls of this future have become a job; the submitter's part."""
+        """Record that calls of this future have become a job; the submitter's part."""
         earlier = self.track
         if earlier is not None and earlier is not track and not earlier.closed:
             self._other_tracks = (*self._other_tracks, earlier)
@@ -243,7 +243,7 @@ class ChunkFuture(SlurmFuture["list[Outcome]"]):
         self._missing = size
 
     def settle(self, position: int, outcome: Outcome) -> None:
-        """Record the outcome of one call; a second one of the same call is dropped."""
+        """Record the outcome of a call; a second one of the same call is dropped."""
         if not self._missing or self._outcomes[position] is not None:
             return
         self._outcomes[position] = outcome

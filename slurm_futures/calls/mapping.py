@@ -93,7 +93,7 @@ def _unwrap(outcome: Outcome) -> Any:
 
 
 def check_buffersize(buffersize: object) -> None:
-    """See that a map can read ahead so far, with the errors of Python 3.14.
+    """Check that a map can read ahead so far, with the errors of Python 3.14.
 
     Raises:
         ValueError, TypeError: as there.

@@ -106,7 +106,7 @@ class CallsFile:
         return CALL_ENTRY.iter_unpack(table)
 
     def is_pool_worker(self, entry: tuple[int, ...]) -> bool:
-        """Whether the job is no call, but a worker of a pool."""
+        """Whether the job is a worker of a pool."""
         offset, length = entry[:2]
         return length == len(SERVE_POOL) and self.read(offset, length) == SERVE_POOL
 

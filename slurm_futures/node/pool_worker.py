@@ -1,4 +1,4 @@
-"""Takes calls from a queue of files, one after another: a job that lives on.
+"""A worker of a pool: takes calls from a queue of files, one after another.
 
 It also defines the names of the files in a pool's directory:
 
@@ -150,7 +150,7 @@ class PoolWorker:
         self._root = root
         attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
         self._was_requeued = attempt != "0"
-        # The attempt before may live on, where Slurm cannot see it, and claim calls.
+        # The attempt before may still run, where Slurm cannot see it, and claim calls.
         self._name = f"{name}.{attempt}" if self._was_requeued else name
         self._me = me
         self._workers = workers

@@ -198,7 +198,7 @@ class Kept:
         main: dict[str, Any],
         classes: Sequence[tuple[type, dict[str, Any]]],
     ) -> None:
-        """Take what there is after the initializer has run.
+        """Keep what there is after the initializer has run.
 
         Args:
             sent: the global variables as they were before it ran.
@@ -211,13 +211,13 @@ class Kept:
         ]
 
     def in_function(self, _: Any, state: Any) -> None:
-        """Take what is kept out of the state of a function."""
+        """Remove what is kept from the state of a function."""
         names = state[1]["__globals__"]
         for name in names.keys() & self.names.keys():
             names[name] = self.names[name]
 
     def in_class(self, cls: type, state: Any) -> None:
-        """Take what is kept out of the state of a class."""
+        """Remove what is kept from the state of a class."""
         for known, attributes in self._classes:
             if known is cls:
                 for name in state[0].keys() & attributes.keys():

@@ -42,7 +42,7 @@ class JobDirectory:
                     yield read_own(self.path / name)
 
     def give_up(self) -> None:
-        """Tell a job that may live on to begin no more calls.
+        """Tell a job that may still run to begin no more calls.
 
         Raises:
             OSError: the file cannot be made now.

@@ -22,7 +22,7 @@ _CLIENT = "client"
 
 
 class PoolDirectory:
-    """A queue of calls for workers that live on."""
+    """The queue of a pool."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class PoolDirectory:
             (self.path / "queue" / CLOSED).touch()
 
     def reopen(self) -> None:
-        """Take `close` back; workers that have seen it end all the same."""
+        """Undo `close`; workers that have seen it end all the same."""
         (self.path / "queue" / CLOSED).unlink(missing_ok=True)
 
     def list_finished(self, blocks: Iterable[str]) -> set[int]:
@@ -80,7 +80,7 @@ class PoolDirectory:
                     yield int(name)
 
     def claim(self, number: int) -> bool:
-        """Take a call away from the workers; return False if one has it already."""
+        """Claim a call for the client; return False if a worker has it already."""
         try:
             self._claim(number).symlink_to(_CLIENT)
         except FileExistsError:

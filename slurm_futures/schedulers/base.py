@@ -84,7 +84,7 @@ class JobId:
 class Row:
     """One line of a snapshot: a job, an array task, or many pending array tasks.
 
-    `indices` is None for a job that is no array, and for the one line that is left
+    `indices` is None for a job that is not an array, and for the one line that is left
     of an array that was cancelled before any of its tasks started.
     """
 
@@ -141,7 +141,7 @@ class BatchScript:
         directory: where the job starts. Different for each submission, so that a job
             can be recognised by it.
         log: file for what the scheduler itself prints; `%A` and `%a` (`%j` for a job
-            that is no array) stand for the ids, and a percent sign is doubled.
+            that is not an array) stand for the ids, and a percent sign is doubled.
         arguments: of the script.
         array_size: number of array tasks, counted from 0; None for a plain job.
         throttle: at most so many tasks at the same time; None for no limit.

@@ -34,7 +34,7 @@ def choose_scheduler(
         )
     if not hasattr(scheduler, "identity"):
         raise OptionError(
-            f'{scheduler!r} is no scheduler. Write scheduler="slurm" or "local".'
+            f'{scheduler!r} is not a scheduler. Write scheduler="slurm" or "local".'
         )
     return scheduler
 

@@ -66,7 +66,7 @@ class SbatchOptions:
 
         Raises:
             OptionError: an option is unknown, belongs to the library, or has a value
-                that is no text, number or True.
+                that is not text, a number or True.
         """
         items = []
         for name, value in sorted(options.items()):

@@ -79,8 +79,8 @@ class SlurmScheduler:
     def __init__(self, poll_interval: float = 5.0) -> None:
         if shutil.which("sbatch") is None:
             raise OptionError(
-                "The command sbatch is not on the PATH, so this is no machine from "
-                "which Slurm jobs can be submitted. Run the program on a login node, "
+                "The command sbatch is not on the PATH, so Slurm jobs cannot be "
+                "submitted from this machine. Run the program on a login node, "
                 'or run the calls on this machine: SlurmExecutor(scheduler="local").'
             )
         check_seconds("poll_interval", poll_interval, positive=True)
@@ -167,8 +167,8 @@ class SlurmScheduler:
             # so with exit code 0. All jobs it is, then: ours are known by their ids.
             logger.debug("user %d has no name; squeue lists all jobs", os.geteuid())
         answer = self._run(command)
-        # An empty list is no news where squeue could not make one: it may say so with
-        # exit code 0.
+        # An empty list says nothing where squeue could not make one: it may complain of
+        # that with exit code 0.
         if not answer.stdout.strip() and _complaints(answer) - _usual_complaints:
             raise _failed(command, answer.returncode, answer.stderr)
         return answer.stdout

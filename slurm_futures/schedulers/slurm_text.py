@@ -47,7 +47,7 @@ def parse_state(text: str) -> JobState:
 
 
 def parse_indices(text: str) -> tuple[range, ...] | None:
-    """Read `7`, `0-99%4` or `[1-99:7,200]`; `N/A` is a job that is no array.
+    """Read `7`, `0-99%4` or `[1-99:7,200]`; `N/A` is a job, not an array.
 
     Raises:
         ValueError: the text is none of these.

@@ -76,7 +76,7 @@ class LocalQueue:
             self._waiting.pop(submission.number, None)
 
     def stop(self, job: LocalJob, state: JobState) -> bool:
-        """Note that a job shall end in this state; False if it ends already."""
+        """Record that a job is to end in this state; False if it ends already."""
         if job.stopping is not None:
             return False
         job.stopping = state
@@ -84,7 +84,7 @@ class LocalQueue:
         return True
 
     def finish(self, job: LocalJob, exit_code: int, signal: int | None) -> None:
-        """Note how a job ended, and take its CPUs back."""
+        """Record how a job ended, and free its CPUs."""
         state = job.verdict(exit_code, signal)
         del job.submission.running[job.index]
         self._free_cpus += job.submission.cpus

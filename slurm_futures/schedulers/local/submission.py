@@ -34,7 +34,7 @@ _SLURM_VARIABLE = re.compile(
 class LocalSubmission:
     """A job or a job array: what is pending of it, what runs, what has ended.
 
-    A job that is no array has the one index None. In an array, None stands for the
+    A job that is not an array has the one index None. In an array, None stands for the
     tasks that were cancelled before they started, if a record is left of them.
 
     Args:
