@@ -3,8 +3,8 @@
 To import cloudpickle takes a job longer than everything else in its start together
 (`benchmarks/worker_start.py`). What lambdas, closures and functions of `__main__` need
 of it is little: the functions below, which do what those of the same names in
-cloudpickle 3.0 and 3.1 do (`tests/unit/test_unpickler.py` compares them). For all else
-that is pickled by value, classes above all, cloudpickle itself is imported.
+cloudpickle 3.0 and 3.1 do (compared in `tests/unit/node/test_unpickler.py`). For all
+else that is pickled by value, classes above all, cloudpickle itself is imported.
 """
 
 from __future__ import annotations

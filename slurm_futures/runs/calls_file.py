@@ -23,7 +23,7 @@ from slurm_futures.node.formats import (
 def write_calls(
     path: Path, jobs: Sequence[Sequence[PickledCall]], context: Mapping[str, Any]
 ) -> None:
-    """Write the calls of all jobs of a submission; py describes the file."""
+    """Write the calls of all jobs of a submission."""
     temporary = path.with_name(f".{path.name}")
     with temporary.open("wb", buffering=1 << 20) as file:
         file.write(CALLS_MAGIC)
