@@ -125,23 +125,19 @@ class QueueCache:
 
     def _query(self) -> Snapshot | None:
         try:
-            snapshot = self._ask_scheduler()
+            snapshot = self._scheduler.query()
         except Exception as error:  # noqa: BLE001  (a failed query is no news)
             self._failures += 1
             self._tell(error)
             return None
+        finally:
+            # A slurmctld that takes a minute to answer is given a rest, too.
+            self._asked_at = time.monotonic()
         self._failures = 0
         if snapshot.silent and self._may_warn():
             names = ", ".join(sorted(map(str, snapshot.silent)))
             logger.warning("no answer from cluster %s; its jobs are left alone", names)
         return snapshot
-
-    def _ask_scheduler(self) -> Snapshot:
-        try:
-            return self._scheduler.query()
-        finally:
-            # A slurmctld that takes a minute to answer is given a rest, too.
-            self._asked_at = time.monotonic()
 
     def _may_warn(self) -> bool:
         now = time.monotonic()

@@ -151,21 +151,18 @@ class Staging:
 
     def _run(self, label: str) -> RunDirectory:
         with self._lock:
-            return self._make_run(label)
-
-    def _make_run(self, label: str) -> RunDirectory:
-        if self.run is not None and not self.run.is_complete():
-            logger.warning(
-                "%s was deleted; later calls get a new run directory", self.run.path
-            )
-            if _is_empty(self.run):
-                self.run.remove()
-            self.run = None
-        if self.run is None:
-            run = RunDirectory.create(self.directory, label)
-            run.describe(self._describe_run())
-            self.run = run
-        return self.run
+            if self.run is not None and not self.run.is_complete():
+                logger.warning(
+                    "%s was deleted; later calls get a new run directory", self.run.path
+                )
+                if _is_empty(self.run):
+                    self.run.remove()
+                self.run = None
+            if self.run is None:
+                run = RunDirectory.create(self.directory, label)
+                run.describe(self._describe_run())
+                self.run = run
+            return self.run
 
     def _describe_run(self) -> dict[str, Any]:
         return {
