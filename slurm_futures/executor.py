@@ -89,8 +89,8 @@ class SlurmExecutor(Executor):
         mp_context: accepted for compatibility, not used.
         initializer: called with `initargs` in each job before its calls.
         max_tasks_per_child: calls for each job: 1, a job of its own for each call;
-            None, `max_workers` jobs live on and take call after call; n, the same, but
-            a job ends after n calls and another one takes its place.
+            None, `max_workers` long-lived workers take call after call; n, the same,
+            but a worker ends after n calls and another one takes its place.
         directory: where runs keep their files; must be shared with the nodes.
         scheduler: "slurm", "local" (run the jobs on this machine) or a `Scheduler`;
             None: the environment variable SLURM_FUTURES_SCHEDULER, else Slurm.
@@ -100,7 +100,7 @@ class SlurmExecutor(Executor):
         srun: start the calls as a job step with srun, not in the batch step.
         keep: which files stay after shutdown: those of submissions in which a call
             "failed", "always" all, or "never" any.
-        idle_timeout: seconds without a call after which a job that lives on ends.
+        idle_timeout: seconds without a call after which a worker ends.
         progress: show a line on stderr that counts the calls.
         poll_interval: seconds between two calls of squeue by this process; None: 5.
         grace: seconds to wait for the files of a job that is over, as Slurm says.
@@ -168,7 +168,7 @@ class SlurmExecutor(Executor):
         self._session = Session(chosen, staging, settings, pool, progress=progress)
         self._max_workers = max_workers or _MANY
         # Shared by all that options() makes; when the last one is dropped no more
-        # calls can come, and workers that live on need not wait for any.
+        # calls can come, and long-lived workers need not wait for any.
         self._owner = _Owner()
         weakref.finalize(self._owner, self._session.release)
 

@@ -210,7 +210,7 @@ def _initializer_failed(exception: BaseException) -> InitializerFailed:
     error = InitializerFailed(
         "The initializer failed in a job, so no call of this executor can run.\n"
         f"It raised {type(exception).__name__}: {words_of(exception)}.\nThe traceback "
-        "is above; mend the initializer and make a new SlurmExecutor."
+        "is above; fix the initializer and make a new SlurmExecutor."
     )
     error.__cause__ = exception
     return error

@@ -28,11 +28,11 @@ class Places:
         return bool(self._open)
 
     def add(self, opened: OpenSubmission) -> None:
-        """Take that the jobs of a submission may run."""
+        """Count the jobs of a submission, which may run."""
         self._open.append(opened)
 
     def note_over(self, opened: OpenSubmission) -> None:
-        """Take that a job of a submission is over."""
+        """Count a submission no more once its jobs are over."""
         if not opened.tracks and opened in self._open:
             self._open.remove(opened)
 

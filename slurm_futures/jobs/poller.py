@@ -349,7 +349,7 @@ class Poller:
             _run_guarded(partial(watched.stop, _internal_error(error)))
 
     def _abandon(self, opened: OpenSubmission, error: BaseException) -> None:
-        """Fail the calls of a submission for an error of ours, come what may.
+        """Fail the calls of a submission for an error of ours, whatever else fails.
 
         Its jobs are left alone: what they do is not lost, if somebody reads the error.
         """

@@ -95,7 +95,7 @@ class Submitter:
         self._wake()
 
     def note_over(self, opened: OpenSubmission) -> None:
-        """Take that a job is over, which may let others run; called by the poller."""
+        """Note that a job is over, which may let others run; called by the poller."""
         with self._changed:
             self._places.note_over(opened)
             has_work = bool(self._outbox or self._places.to_raise())

@@ -33,7 +33,7 @@ def check_workers(
 
     Raises:
         ValueError, TypeError: as there.
-        OptionError: jobs that live on, and nobody says how many.
+        OptionError: long-lived workers, and nobody says how many.
     """
     if max_workers is not None:
         if not isinstance(max_workers, SupportsIndex):
@@ -49,7 +49,7 @@ def check_workers(
             raise ValueError("max_tasks_per_child must be >= 1")
     if max_tasks_per_child != 1 and max_workers is None:
         raise OptionError(
-            "Jobs that live on need to know how many they are. Write "
+            "Long-lived workers need a number of them. Write "
             "SlurmExecutor(max_workers=16, max_tasks_per_child=None), or leave out "
             "max_tasks_per_child: then each call is a job of its own."
         )
@@ -58,7 +58,7 @@ def check_workers(
 def pool_settings(
     max_workers: int | None, max_tasks_per_child: int | None, idle_timeout: float
 ) -> PoolSettings | None:
-    """Return how jobs live that live on; None: each call is a job of its own."""
+    """Return how workers live; None: each call is a job of its own."""
     if max_tasks_per_child == 1 or max_workers is None:
         return None
     return PoolSettings(max_workers, max_tasks_per_child, idle_timeout)
