@@ -69,10 +69,11 @@ def test_value_of_a_finished_job_is_the_result(
     assert watched.failures.failed == []
 
 
-def test_files_win_over_squeue(
-    watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
-) -> None:
+def test_files_win_over_squeue(jobs: FakeJobs, scheduler: FakeScheduler) -> None:
     """A job that Slurm calls failed has a result all the same."""
+    watched = WatchedPoller(scheduler, grace=60)
+    jobs.begin(0)
+    jobs.begin(1)
     scheduler.show(jobs, jobs.row(JobState.NODE_FAIL))
     watched.watch(jobs)
     assert_more_queries(scheduler, 1)

@@ -356,9 +356,14 @@ def test_worker_that_hears_of_its_end_before_the_script(tmp_path: Path) -> None:
 def waits_for_a_sleep(pid: int) -> bool:
     """Whether a child of a process runs the command sleep."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return any(
-        Path(f"/proc/{child}/comm").read_text() == "sleep\n" for child in children
-    )
+    return any(_runs_sleep(child) for child in children)
+
+
+def _runs_sleep(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+    except OSError:
+        return False  # it has ended meanwhile
 
 
 def test_worker_that_sends_itself_sigterm_has_died(tmp_path: Path) -> None:
