@@ -8,7 +8,7 @@
                            Track ---> inbox                              worker.py
                                         |                                  |
                                poller thread                               |
-                                 look   <---- finished/, outcomes <--------+
+                                 look   <---- finished/ <------------------+
                                  judge        snapshot (one squeue for all)
                                  act   ---> set_result / set_exception / scancel
 

@@ -16,9 +16,10 @@ from slurm_futures.errors import (
 from slurm_futures.jobs.above import Above
 from slurm_futures.jobs.diagnosis import Remains, diagnose
 from slurm_futures.jobs.open_submission import OpenSubmission
-from slurm_futures.jobs.settler import first_line, is_complete
+from slurm_futures.jobs.settler import first_line
 from slurm_futures.jobs.track import Track
 from slurm_futures.runs.files import ForeignFileError
+from slurm_futures.runs.finished import are_complete
 from slurm_futures.schedulers.base import Ending
 
 logger = logging.getLogger("slurm_futures")
@@ -36,30 +37,27 @@ class JobEndings:
         self._grace = grace
         self._above = above
 
-    def give_up(self, track: Track) -> None:
+    def withdraw(self, track: Track) -> None:
         """See that a job that lives on where Slurm cannot see it begins no more calls.
 
         When it is buried, GIVE_UP_PAUSE later, it can have begun none of those that it
         had not begun now but the first one, which fails.
 
         Raises:
-            OSError: nobody can tell now whether it lives.
+            OSError: that cannot be done now.
         """
-        if may_live_on(track) and track.directory.exists():
+        if may_live_on(track):
             track.given_up = True
-            try:
-                track.directory.give_up()
-            except OSError as error:
-                logger.info("job %s cannot be told to stop: %s", track.job_id, error)
+            track.submission.finished.withdraw(track.index)
 
-    def take_back(self, track: Track) -> None:
-        """Let a job go on that was given up, and is alive all the same.
+    def restore(self, track: Track) -> None:
+        """Let a job go on that was withdrawn, and is alive all the same.
 
         It may have noticed. Then its outcomes say which calls it did not begin.
         """
         if track.given_up:
             try:
-                track.directory.take_back()
+                track.submission.finished.restore(track.index)
                 track.given_up = False
             except OSError as error:
                 logger.info("job %s cannot be told to go on: %s", track.job_id, error)
@@ -70,8 +68,9 @@ class JobEndings:
         Raises:
             OSError: the outcomes cannot be read now.
         """
+        outcomes = track.submission.finished
         try:
-            content = track.directory.read_outcomes()
+            records = outcomes.read(track.index)
         except ForeignFileError as error:
             refused = OutcomeNotReadable(f"The outcome is refused: {error}.")
             self.fail(opened, track, refused)
@@ -79,10 +78,10 @@ class JobEndings:
         waiter = track.waiter
         if waiter is None:
             return
-        if not is_complete(content, waiter.size):
-            track.problem = f"{track.directory.path}/outcomes is cut short or damaged"
+        if not are_complete(records, waiter.size):
+            track.problem = f"{outcomes.file(track.index)} is cut short or damaged"
             return
-        _, failed = waiter.deliver([content])
+        _, failed = waiter.deliver(records)
         track.state = JobState.FAILED if failed else JobState.COMPLETED
         logger.debug("job %s: %s", track.job_id, track.state.name)
         self.close(opened, track)
@@ -93,7 +92,10 @@ class JobEndings:
         Raises:
             OSError: the directory cannot be read now; nothing has been done.
         """
-        left = list(track.directory.read_partial_outcomes())
+        outcomes = track.submission.finished
+        if may_live_on(track) and outcomes.withdraw(track.index):
+            raise OSError(f"an attempt at job {track.job_id} has just begun")
+        left = outcomes.read_left(track.index)
         remains = self._remains(opened, track, ending)
         waiter = track.waiter
         if waiter is None:

@@ -80,7 +80,7 @@ class Inspector:
                 self._decide(opened, opened.tracks[index])
 
     def _list(self, opened: OpenSubmission, look_at_started: bool) -> Ends | None:
-        """List the directories of a submission, and note what that costs.
+        """List the outcomes of a submission, and note what that costs.
 
         Returns:
             None if it is not there, or cannot be listed now.
@@ -89,9 +89,8 @@ class Inspector:
         try:
             found = opened.submission.list_ends(opened.open_blocks)
             opened.gone_since = None
-            if look_at_started and opened.unstarted:
-                started = opened.submission.list_started(opened.unstarted_blocks)
-                opened.note_start(started)
+            if look_at_started:
+                opened.note_start(found.begun)
         except FileNotFoundError:
             self._note_gone(opened, began)
             return None
@@ -180,11 +179,11 @@ class Inspector:
         elif verdict is Verdict.FAIL:
             self._give_up(opened, track)
         else:
-            self._endings.take_back(track)
+            self._endings.restore(track)
 
     def _give_up(self, opened: OpenSubmission, track: Track) -> None:
         try:
-            self._endings.give_up(track)
+            self._endings.withdraw(track)
         except OSError as error:
             self._put_off(opened, track, error)
             return
@@ -242,7 +241,7 @@ class Inspector:
         elif verdict is Verdict.FAIL:
             self._endings.bury(opened, track, ending)
         else:
-            self._endings.take_back(track)
+            self._endings.restore(track)
 
 
 def _find_alive(track: Track, ending: Ending) -> JobState | None:

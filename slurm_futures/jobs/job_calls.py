@@ -9,6 +9,7 @@ from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.jobs.open_calls import OpenCalls
 from slurm_futures.jobs.settler import Settler
 from slurm_futures.jobs.track import Track
+from slurm_futures.runs.finished import Record
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -45,9 +46,9 @@ class JobCalls(OpenCalls):
         if self.track is not None:
             self.track.closed = True
 
-    def deliver(self, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+    def deliver(self, records: Iterable[Record]) -> tuple[list[int], bool]:
         """Settle what these outcomes tell."""
-        return self.settler.deliver(self, contents)
+        return self.settler.deliver(self, records)
 
     def break_off(
         self, missing: list[int], error: SlurmFuturesError, *, began: bool

@@ -35,8 +35,7 @@ class OpenSubmission:
         throttle_due: monotonic seconds when it is to be set again, if that has failed.
             Owned by the submitter, too.
         open_blocks: the number of open jobs in each directory of `finished`.
-        unstarted: jobs whose directory has not been seen yet.
-        unstarted_blocks: their number in each directory of `jobs`.
+        unstarted: jobs that have not been seen to begin yet.
         notable: jobs of which more is known than that they are pending.
         suspects: jobs that may be over, about which something is to be decided.
         told_to_end: jobs whose script has told that Slurm is ending them.
@@ -59,7 +58,6 @@ class OpenSubmission:
     throttle_due: float | None = None
     open_blocks: dict[str, int] = field(default_factory=dict)
     unstarted: set[int] = field(default_factory=set)
-    unstarted_blocks: dict[str, int] = field(default_factory=dict)
     notable: set[int] = field(default_factory=set)
     suspects: set[int] = field(default_factory=set)
     told_to_end: set[int] = field(default_factory=set)
@@ -76,7 +74,6 @@ class OpenSubmission:
         for index in self.tracks:
             block = block_of(index)
             self.open_blocks[block] = self.open_blocks.get(block, 0) + 1
-        self.unstarted_blocks = dict(self.open_blocks)
 
     def close(self, index: int) -> None:
         """Forget a job whose calls are all settled, and its block with the last one."""
@@ -86,21 +83,19 @@ class OpenSubmission:
         track.closed = True
         # A future knows its job: in a cycle its result would wait for the collector.
         track.waiter = None
-        self._forget_unstarted(index)
+        self.unstarted.discard(index)
         self.notable.discard(index)
         self.suspects.discard(index)
-        _count_down(self.open_blocks, block_of(index))
-
-    def _forget_unstarted(self, index: int) -> None:
-        if index in self.unstarted:
-            self.unstarted.discard(index)
-            _count_down(self.unstarted_blocks, block_of(index))
+        block = block_of(index)
+        self.open_blocks[block] -= 1
+        if not self.open_blocks[block]:
+            del self.open_blocks[block]
 
     def note_start(self, indices: set[int]) -> None:
-        """Note that these jobs have made their directories."""
+        """Record that these jobs have begun."""
         for index in indices & self.unstarted:
             self.tracks[index].note_start()
-            self._forget_unstarted(index)
+            self.unstarted.discard(index)
             self.notable.add(index)
 
     def compare(self, rows: Iterable[Row], at: float) -> bool:
@@ -186,9 +181,3 @@ def begin_tracking(
     return OpenSubmission(
         submission, job_id, kind, label, tracks, staged.batch.throttle
     )
-
-
-def _count_down(counts: dict[str, int], name: str) -> None:
-    counts[name] -= 1
-    if not counts[name]:
-        del counts[name]

@@ -17,9 +17,10 @@ from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError, words
 from slurm_futures.jobs.above import Above
 from slurm_futures.jobs.open_calls import OpenCalls
 from slurm_futures.jobs.retries import Retries
-from slurm_futures.node.formats import INITIALIZER_FAILED, NOT_BEGUN, read_outcomes
+from slurm_futures.node.formats import NOT_BEGUN
 from slurm_futures.node.values import add_note
 from slurm_futures.runs.calls_file import read_calls
+from slurm_futures.runs.finished import Record
 from slurm_futures.runs.writer import Staging
 from slurm_futures.schedulers.sbatch_options import Kind
 
@@ -46,13 +47,13 @@ class Settler:
     def deliver(
         self,
         work: OpenCalls,
-        contents: Iterable[bytes],
+        records: Iterable[Record],
     ) -> tuple[list[int], bool]:
         """Settle what these outcomes tell; what was never begun runs in another job.
 
         Args:
             work: the calls of a job.
-            contents: what it has written.
+            records: what it has written.
 
         Returns:
             The numbers of the calls of which they tell nothing, and whether any of the
@@ -61,24 +62,21 @@ class Settler:
         failed = False
         missing = dict.fromkeys(range(len(work.positions)))
         again: _Again = {}
-        for content in contents:
-            for number, kind, payload in read_outcomes(content):
-                if kind == NOT_BEGUN:
-                    others = [each for each in missing if each >= number]
-                    again.setdefault(work.kind, []).extend(others)
-                    missing = {each: None for each in missing if each < number}
-                if number not in missing:
-                    continue
-                outcome = load_outcome(kind, payload)
-                if outcome.initializer_failed and outcome.exception is not None:
-                    error = self._above.note_initializer(outcome.exception)
-                    self.fail(
-                        work, [*missing, *itertools.chain(*again.values())], error
-                    )
-                    return [], True
-                del missing[number]
-                failed |= outcome.exception is not None
-                self._settle(work, number, outcome, again)
+        for number, kind, payload in records:
+            if kind == NOT_BEGUN:
+                others = [each for each in missing if each >= number]
+                again.setdefault(work.kind, []).extend(others)
+                missing = {each: None for each in missing if each < number}
+            if number not in missing:
+                continue
+            outcome = load_outcome(kind, payload)
+            if outcome.initializer_failed and outcome.exception is not None:
+                error = self._above.note_initializer(outcome.exception)
+                self.fail(work, [*missing, *itertools.chain(*again.values())], error)
+                return [], True
+            del missing[number]
+            failed |= outcome.exception is not None
+            self._settle(work, number, outcome, again)
         self._submit_again(work, again)
         return list(missing), failed
 
@@ -185,16 +183,6 @@ class Settler:
             work.release()
             request = JobRequest(work.future, positions, calls)
             self._above.resubmit(kind, work.label, request)
-
-
-def is_complete(content: bytes, size: int) -> bool:
-    """Whether published outcomes tell of all calls of a job."""
-    told = set()
-    for number, kind, _ in read_outcomes(content):
-        if kind in {NOT_BEGUN, INITIALIZER_FAILED}:
-            return True
-        told.add(number)
-    return len(told) == size
 
 
 def first_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from slurm_futures.calls.call import PickledCall
 from slurm_futures.errors import JobState, SlurmFuturesError
+from slurm_futures.runs.finished import Record
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.submission import Death, Submission
 from slurm_futures.schedulers.base import JobId
@@ -34,7 +35,7 @@ class Waiter(Protocol):
     def note_job(self, track: Track) -> None:
         """Hear that there is a job; the submitter's part."""
 
-    def deliver(self, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+    def deliver(self, records: Iterable[Record]) -> tuple[list[int], bool]:
         """Settle what these outcomes tell.
 
         Returns:

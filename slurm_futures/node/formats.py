@@ -13,20 +13,27 @@ tables that say where they are, then a footer of fixed size.
     context       pickled dict: path, cwd, argv, prefix, version, cloudpickle (its
                   version), initializer, uses
 
-Outcomes file (`outcomes` in the job directory): one record for each call that ended,
-in the order in which they ended. A record whose length or checksum is wrong is not
-there yet. While the job runs the file has a name of its own attempt, `outcomes.*`.
+Outcomes file (`finished/0-999/7`, of job 7 or of entry 7 of a queue): one record for
+each call that ended, in the order in which they ended. A record whose length or
+checksum is wrong is not there yet.
 
     magic | position in the job | kind | length | CRC-32 | payload
 
-Marks (`started`, `finished/0-999/7`): symbolic links, whose target is their text. They
-appear with it in a single operation, which on a parallel file system makes no file.
+While the calls run the file is called 7.NAME, where NAME is that of the attempt: a job
+that was requeued may live on where Slurm cannot see it, and have others. The worker
+gives it the final name when the calls are over. With that name it is complete.
 
-A file `given-up` in the job directory is the client's word that it does not wait for
-this job any more: a job of several calls looks for it between them, at most every
-LOOK_INTERVAL seconds. Then it begins no more of them, and its last record is one of the
-kind NOT_BEGUN with the position of the first of these: the client may have taken its
-word back in the meantime.
+Where the client does not wait for an attempt any more it withdraws it, by a rename to
+7.NAME.withdrawn. The worker looks between calls, at most every LOOK_INTERVAL seconds,
+whether its file has its name still. If not, it begins no more calls; a job leaves a
+last record of the kind NOT_BEGUN then, with the position of the first of these. When
+the calls are over the rename of the worker fails: client and worker cannot both have it
+their way. A job that is alive all the same gets the name back, and what it has left by
+then tells what it did not begin.
+
+Marks (`jobs/0-999/7/started`, `finished/0-999/7.died`): symbolic links, whose target is
+their text. They appear with it in a single operation, which on a parallel file system
+makes no file.
 """
 
 from __future__ import annotations
@@ -56,8 +63,8 @@ BLOCK_SIZE = 1000
 #: pickle of the dict that `exceptions.describe` returns. NOT_BEGUN has none: the calls
 #: from this position on did not run.
 VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN = range(4)
-#: The client has given the job up; see above.
-GIVEN_UP = "given-up"
+#: The end of the name of outcomes that the client does not wait for; see above.
+WITHDRAWN = ".withdrawn"
 #: Seconds between two looks for it; and after how many the client can be sure that a
 #: job that still runs has seen it, or will see it before its next call.
 LOOK_INTERVAL, GIVE_UP_PAUSE = 0.2, 0.5

@@ -5,11 +5,11 @@ It also defines the names of the files in a pool's directory:
     queue/0-64              a batch of 64 calls (a calls file) that starts with call 0
     queue/closed            there will be no more calls
     claims/0-999/7          a symbolic link whose text is the worker that took call 7
-    finished/0-999/7        the outcomes of call 7
+    finished/0-999/7        the outcomes of call 7 (see formats.py)
     finished/0-999/7.NAME   the same while worker NAME still runs the call; the client
-                            renames it to cancel the call, unless it is over already;
-                            so it does with a call whose worker is lost; where it is not
-                            there yet, the client makes a directory in its place
+                            withdraws it to cancel the call, and where the worker is
+                            lost; where it is not there yet, the client makes a
+                            directory in its place
 
 NAME is that of the worker's job; from its first restart on, with the number of that.
 
@@ -24,8 +24,9 @@ import os
 import time
 
 from .calls_file import CallsFile
-from .formats import BLOCK_SIZE, block_of, pack_outcome, write_all
-from .runner import Look, run_call
+from .formats import BLOCK_SIZE, block_of
+from .outcomes import OutcomesFile
+from .runner import run_call
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
@@ -74,54 +75,6 @@ class Batch:
             # Each worker begins at another place, so that they seldom meet.
             turn = self._me * 7919 % len(rest) if rest else 0
             yield from rest[turn:] + rest[:turn]
-
-
-class Outcomes:
-    """Where the outcomes of one call go; `run_call` appends to it."""
-
-    def __init__(self, root: str, number: int, name: str) -> None:
-        self._final = f"{root}/finished/{block_of(number)}/{number}"
-        self._own = f"{self._final}.{name}"
-        self._look = Look()
-        self._pid = os.getpid()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._descriptor = os.open(self._own, flags, 0o600)
-
-    def append(self, position: int, kind: int, payload: bytes) -> None:
-        """Write the outcome of one call."""
-        if os.getpid() != self._pid:
-            os._exit(0)  # the call forked, and its child came back here as well
-        record = pack_outcome(position, kind, payload)
-        write_all(self._descriptor, record)
-
-    def are_wanted(self) -> bool:
-        """Whether the client has not taken the calls back."""
-        directory, name = os.path.split(self._own)
-        if not self._look.is_due():
-            return True
-        try:
-            return name in os.listdir(directory)
-        except FileNotFoundError:
-            return False
-        except OSError:  # the next look will tell
-            return True
-
-    def publish(self) -> bool:
-        """Let the client see the outcomes; return False if it does not want them."""
-        os.close(self._descriptor)
-        try:
-            os.rename(self._own, self._final)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def drop(self) -> None:
-        """Leave nothing."""
-        os.close(self._descriptor)
-        try:
-            os.unlink(self._own)
-        except FileNotFoundError:
-            pass
 
 
 class PoolWorker:
@@ -305,7 +258,7 @@ class PoolWorker:
         began = time.monotonic()
         name = owner or self._name
         try:
-            outcomes = Outcomes(self._root, number, name)
+            outcomes = OutcomesFile(self._root, number, name)
         except FileNotFoundError:  # all calls of the block are over
             return True
         except IsADirectoryError:  # cancelled before it began
@@ -323,7 +276,7 @@ class PoolWorker:
         self._longest = max(self._longest, time.monotonic() - began)
         if self._left is not None:
             self._left -= 1
-        return outcomes.publish()
+        return outcomes.publish(sync=False)
 
     def _open(self, batch: str) -> Any:
         """Return the calls file of a batch; the last one stays open."""

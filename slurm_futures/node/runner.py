@@ -4,49 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 from . import streams
-from .formats import EXCEPTION, LOOK_INTERVAL, VALUE
+from .formats import EXCEPTION, VALUE
 from .values import add_note, dump
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any
 
     from .calls_file import CallsFile
-else:
-    Protocol = object
-
-
-class Look:
-    """Tells when it is time to look again whether calls are still wanted."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def is_due(self) -> bool:
-        """Whether the last look was LOOK_INTERVAL ago."""
-        now = time.monotonic()
-        due = now - self._last >= LOOK_INTERVAL
-        if due:
-            self._last = now
-        return due
-
-
-class Outcomes(Protocol):
-    """Where outcomes go, one after another."""
-
-    def append(self, position: int, kind: int, payload: bytes) -> None:
-        """Write the outcome of one call.
-
-        Raises:
-            OSError: it does not fit.
-        """
+    from .outcomes import OutcomesFile
 
 
 def run_call(
-    calls: CallsFile, entry: tuple[int, ...], position: int, outcomes: Outcomes
+    calls: CallsFile, entry: tuple[int, ...], position: int, outcomes: OutcomesFile
 ) -> bool:
     """Run one call and append its outcome; return whether it failed."""
     try:
@@ -99,7 +71,7 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
 
 
 def append_exception(
-    outcomes: Outcomes, position: int, kind: int, error: BaseException
+    outcomes: OutcomesFile, position: int, kind: int, error: BaseException
 ) -> None:
     """Append the exception of a call as its outcome."""
     from . import exceptions  # read only where a call raises

@@ -17,17 +17,15 @@ from . import streams
 from .calls_file import CallsFile
 from .formats import (
     EXCEPTION,
-    GIVEN_UP,
     INITIALIZER_FAILED,
     NOT_BEGUN,
     VALUE,
     block_of,
     leave_mark,
-    pack_outcome,
-    write_all,
 )
 from .modules import enter_context, give_calls_a_main
-from .runner import Look, append_exception, run_call
+from .outcomes import OutcomesFile
+from .runner import append_exception, run_call
 from .values import dump
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
@@ -35,75 +33,42 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-class OutcomesFile:
-    """Where the outcomes of one attempt at a job go, one after another."""
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._final = f"{directory}/outcomes"
-        self._look = Look()
-        attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
-        host = os.uname().nodename
-        self._own = f"{self._final}.{attempt}-{host}-{os.getpid()}"
-        self._pid = os.getpid()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._descriptor = os.open(self._own, flags, 0o600)
-
-    def append(self, position: int, kind: int, payload: bytes) -> None:
-        """Write the outcome of one call."""
-        if os.getpid() != self._pid:
-            os._exit(0)  # the call forked, and its child came back here as well
-        write_all(self._descriptor, pack_outcome(position, kind, payload))
-
-    def are_wanted(self) -> bool:
-        """Whether the client still waits for this job; Slurm may have lost its node."""
-        # Listed: NFS may go on for long to say of a name that it is not there.
-        if not self._look.is_due():
-            return True
-        try:
-            return GIVEN_UP not in os.listdir(self._directory)
-        except FileNotFoundError:
-            return False
-        except OSError:  # the next look will tell
-            return True
-
-    def publish(self) -> None:
-        """Give the complete file its final name; the later of two attempts stays."""
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
-        os.rename(self._own, self._final)
-
-
 def main(submission: str, index: str) -> int:
     """Run all calls of the job; return the exit code of the job."""
     streams.restore_interrupts()
-    block = block_of(int(index))
-    directory = f"{submission}/jobs/{block}/{index}"
-    _enter_job_directory(directory)
-    outcomes = OutcomesFile(directory)
+    place = f"{block_of(int(index))}/{index}"
+    if not _make_directory(f"{submission}/jobs/{place}") and os.path.exists(
+        f"{submission}/finished/{place}"
+    ):
+        return 0  # all has been done
+    attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
+    _enter_job_directory(f"{submission}/jobs/{place}", attempt)
+    name_of_attempt = f"{attempt}-{os.uname().nodename}-{os.getpid()}"
+    outcomes = OutcomesFile(submission, int(index), name_of_attempt)
     calls = CallsFile(f"{submission}/calls.pkl")
     enter_context(calls.context)
     give_calls_a_main()
     name = f"{os.path.basename(submission)}-{index}"
     failed = _run_calls(calls, int(index), outcomes, name)
     calls.close()
-    outcomes.publish()
-    exit_code = 1 if failed else 0
-    leave_mark(f"{submission}/finished/{block}/{index}", str(exit_code))
-    return exit_code
+    return 0 if outcomes.publish(sync=True) and not failed else 1
 
 
-def _enter_job_directory(directory: str) -> None:
-    """Make the job directory, and let what is printed from now on go there."""
+def _make_directory(path: str) -> bool:
+    """Make the job directory; return False if an earlier attempt has made it."""
     try:
-        os.mkdir(directory)
-    except FileExistsError:  # an earlier attempt has made it
-        pass
+        os.mkdir(path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _enter_job_directory(directory: str, attempt: str) -> None:
+    """Let what is printed from now on go to the job directory."""
     streams.enter(directory)
     host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
     job_id = os.environ.get("SLURM_JOB_ID", "0")
-    started = f"{host} {job_id} {os.environ.get('SLURM_RESTART_COUNT', '0')}"
-    leave_mark(f"{directory}/started", started)
+    leave_mark(f"{directory}/started", f"{host} {job_id} {attempt}")
 
 
 def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile, name: str) -> bool:

@@ -18,11 +18,12 @@ from slurm_futures.errors import (
     words_of,
 )
 from slurm_futures.jobs.outage import Outage
-from slurm_futures.jobs.settler import Settler, is_complete
+from slurm_futures.jobs.settler import Settler
 from slurm_futures.jobs.timing import Timing
 from slurm_futures.pool.open_entries import Entry, OpenEntries
 from slurm_futures.pool.workers import Workers
 from slurm_futures.runs.files import ForeignFileError
+from slurm_futures.runs.finished import Record, are_complete
 from slurm_futures.runs.queue import PoolDirectory
 
 logger = logging.getLogger("slurm_futures")
@@ -126,23 +127,23 @@ class PoolInspector:
     def _settle(self, directory: PoolDirectory, number: int, entry: Entry) -> bool:
         if entry.owner is None:
             self._note_owner(directory, number, entry)
-        path = directory.outcomes(number)
-        content = b""
+        path = directory.finished.file(number)
+        records: list[Record] = []
         failure: SlurmFuturesError = _lost(entry, f"{path} is cut short or damaged")
         refused = False
         try:
-            content = directory.read_outcomes(number)
+            records = directory.finished.read(number)
         except ForeignFileError as error:
             refused = True
             failure = OutcomeNotReadable(f"The outcome is refused: {error}.")
         except OSError as error:
             failure = _lost(entry, f"{path}: {error}")
-        if not refused and not is_complete(content, len(entry.positions)):
+        if not refused and not are_complete(records, len(entry.positions)):
             now = time.monotonic()
             entry.finished_at = entry.finished_at or now
             if now - entry.finished_at < self._timing.grace:
                 return False
-        missing, _ = self._settler.deliver(entry, [content])
+        missing, _ = self._settler.deliver(entry, records)
         if missing:
             self._settler.fail(entry, missing, failure)
         self._entries.forget(number)
@@ -195,11 +196,10 @@ class PoolInspector:
 
     def _read_left(
         self, directory: PoolDirectory, number: int, entry: Entry
-    ) -> list[bytes] | None:
+    ) -> list[Record] | None:
         """Return what there is of a call; None if that is to be asked again later."""
-        assert entry.owner is not None
         try:
-            return list(directory.read_partial_outcomes(number, entry.owner))
+            return directory.finished.read_left(number)
         except OSError as error:
             logger.debug("call %d is settled later: %s", number, error)
         now = time.monotonic()

@@ -23,9 +23,10 @@ from slurm_futures.errors import (
 )
 from slurm_futures.jobs.jobs import Jobs
 from slurm_futures.jobs.track import JobOrder, Track
-from slurm_futures.node.formats import SERVE_POOL, read_outcomes
+from slurm_futures.node.formats import SERVE_POOL
 from slurm_futures.node.pool_worker import worker_of
 from slurm_futures.pool.settings import PoolSettings
+from slurm_futures.runs.finished import Record
 from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.schedulers.quantities import parse_time
 from slurm_futures.schedulers.sbatch_options import Kind
@@ -96,16 +97,15 @@ class Worker:
         """Hear that there is a job."""
         self.track = track
 
-    def deliver(self, contents: Iterable[bytes]) -> tuple[list[int], bool]:
+    def deliver(self, records: Iterable[Record]) -> tuple[list[int], bool]:
         """End with what the job has left: the number of its calls, or an error."""
-        for content in contents:
-            for _, kind, payload in read_outcomes(content):
-                outcome = load_outcome(kind, payload)
-                error = outcome.exception
-                if outcome.initializer_failed and error is not None:
-                    error = self._jobs.above.note_initializer(error)
-                self._end(error)
-                return [], error is not None
+        for _, kind, payload in records:
+            outcome = load_outcome(kind, payload)
+            error = outcome.exception
+            if outcome.initializer_failed and error is not None:
+                error = self._jobs.above.note_initializer(error)
+            self._end(error)
+            return [], error is not None
         return [0], False
 
     def break_off(

@@ -12,10 +12,15 @@
                 attempt-1               which sbatch of this submission is the valid one
                 adopted-4211            instead: which job, where sbatch had failed
                 jobs/0-999/7/           a job directory, made by the job itself:
-                    started stdout stderr outcomes
-                finished/0-999/7        the exit code; appears when the calls are done
-                finished/0-999/7.died   the same, if the worker did not live to do that,
-                                        and the number of the attempt
+                    started stdout stderr
+                finished/0-999/7        the outcomes; appear when the calls are done
+                finished/0-999/7.NAME   the same while attempt NAME runs the calls, and
+                                        if it is cut short
+                    7.NAME.withdrawn    if the client does not wait for it any more
+                finished/0-999/7.died   exit code and number of the attempt whose worker
+                                        ended without that
+                finished/0-999/7.ending exit code of one that Slurm told to end
+            pool-1/                     one queue: see node/pool_worker.py
 
 Whatever the nodes write is found by listing directories, never by asking for a name
 that may not exist yet: NFS may go on to say "not there" for minutes.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from slurm_futures.node.formats import GIVEN_UP, read_mark
-from slurm_futures.runs.files import ForeignFileError, read_own, read_tail, read_text
+from slurm_futures.node.formats import read_mark
+from slurm_futures.runs.files import read_tail, read_text
 
 #: What a job leaves in its directory.
-_JOB_FILES = ("started", "stdout", "stderr", "outcomes")
+_JOB_FILES = ("started", "stdout", "stderr")
 
 
 class JobDirectory:
@@ -19,43 +18,6 @@ class JobDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    def read_outcomes(self) -> bytes:
-        """Return the outcomes of a job that has finished.
-
-        Raises:
-            OSError: they are not there, or belong to somebody else.
-        """
-        return read_own(self.path / "outcomes")
-
-    def read_partial_outcomes(self) -> Iterator[bytes]:
-        """Yield what each attempt at a job that was cut short has left.
-
-        Raises:
-            OSError: it cannot be read now, or has just got another name.
-        """
-        if not self.exists():
-            return
-        for name in sorted(os.listdir(self.path)):
-            if name.startswith("outcomes"):
-                with contextlib.suppress(ForeignFileError):
-                    yield read_own(self.path / name)
-
-    def give_up(self) -> None:
-        """Tell a job that may still run to begin no more calls.
-
-        Raises:
-            OSError: the file cannot be made now.
-        """
-        (self.path / GIVEN_UP).touch()
-
-    def take_back(self) -> None:
-        """Let a job go on that was told to begin no more calls.
-
-        Raises:
-            OSError: the file cannot be removed now.
-        """
-        (self.path / GIVEN_UP).unlink(missing_ok=True)
 
     def exists(self) -> bool:
         """Whether the job has begun, found by listing.

@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from slurm_futures.node.formats import BLOCK_SIZE, block_of
+from slurm_futures.node.formats import BLOCK_SIZE, WITHDRAWN, block_of
 from slurm_futures.node.pool_worker import CLOSED
-from slurm_futures.runs.files import ForeignFileError, read_own
+from slurm_futures.runs.finished import FinishedDirectory
 
-#: The suffix of outcomes that were taken back from their worker.
-_CANCELLED = "cancelled"
 #: Who takes calls away from the workers.
 _CLIENT = "client"
 
@@ -26,6 +24,7 @@ class PoolDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.finished = FinishedDirectory(path / "finished")
 
     def create(self) -> None:
         """Make an empty queue."""
@@ -63,7 +62,7 @@ class PoolDirectory:
         Raises:
             OSError: a directory cannot be listed now.
         """
-        return set(self._list("finished", blocks))
+        return {number for number, rest in self.finished.entries(blocks) if not rest}
 
     def list_claims(self, blocks: Iterable[str]) -> set[int]:
         """Return the calls in these blocks that somebody has taken.
@@ -71,13 +70,12 @@ class PoolDirectory:
         Raises:
             OSError: a directory cannot be listed now.
         """
-        return set(self._list("claims", blocks))
-
-    def _list(self, kind: str, blocks: Iterable[str]) -> Iterator[int]:
-        for block in blocks:
-            for name in os.listdir(self.path / kind / block):
-                if name.isdigit():
-                    yield int(name)
+        return {
+            int(name)
+            for block in blocks
+            for name in os.listdir(self.path / "claims" / block)
+            if name.isdigit()
+        }
 
     def claim(self, number: int) -> bool:
         """Claim a call for the client; return False if a worker has it already."""
@@ -111,15 +109,14 @@ class PoolDirectory:
     def take_back(self, number: int, owner: str) -> bool:
         """Cancel a call that a worker runs; return False if it is over already.
 
-        Either the outcomes get their final name or the name of cancelled ones: worker
-        and client cannot both have it their way. A worker that is just about to begin
-        finds a directory in the place of its outcomes.
+        A worker that is just about to begin finds a directory in the place of its
+        outcomes.
         """
-        own = self.outcomes(number).with_name(f"{number}.{owner}")
-        cancelled = own.with_name(f"{number}.{_CANCELLED}")
+        own = Path(f"{self.finished.file(number)}.{owner}")
+        withdrawn = Path(f"{own}{WITHDRAWN}")
         for _ in range(2):
             try:
-                own.rename(cancelled)
+                own.rename(withdrawn)
             except NotADirectoryError:  # that directory is there, and stays
                 return True
             except FileNotFoundError:  # over, or just about to begin
@@ -128,7 +125,7 @@ class PoolDirectory:
             else:
                 return True
             try:
-                cancelled.touch()  # so that the directory cannot be renamed
+                withdrawn.touch()  # so that the directory cannot be renamed
                 own.mkdir()
             except FileExistsError:  # it has begun
                 continue
@@ -143,32 +140,6 @@ class PoolDirectory:
     def _claim(self, number: int) -> Path:
         return self.path / "claims" / block_of(number) / str(number)
 
-    def read_outcomes(self, number: int) -> bytes:
-        """Return the outcomes of a call that is listed as finished.
-
-        Raises:
-            OSError: they cannot be read now, or belong to somebody else.
-        """
-        return read_own(self.outcomes(number))
-
-    def read_partial_outcomes(self, number: int, owner: str) -> Iterator[bytes]:
-        """Yield what a worker has left of a call that it did not finish.
-
-        Raises:
-            OSError: it cannot be read now.
-        """
-        path = self.outcomes(number)
-        # The last one where it has ended well, and is listed late.
-        for name in (f"{number}.{owner}", f"{number}.{_CANCELLED}", str(number)):
-            with contextlib.suppress(
-                FileNotFoundError, IsADirectoryError, ForeignFileError
-            ):
-                yield read_own(path.with_name(name))
-
-    def outcomes(self, number: int) -> Path:
-        """Return the file that holds the outcomes of a call that is over."""
-        return self.path / "finished" / block_of(number) / str(number)
-
     def remove_batch(self, numbers: range) -> None:
         """Delete a calls file that nobody needs any more."""
         self.batch(numbers).unlink(missing_ok=True)
@@ -180,7 +151,7 @@ class PoolDirectory:
         not run it where there is no place for its outcomes any more. So the claims come
         last, and stay until the end of the pool where that place could not be deleted.
         """
-        finished = self.path / "finished" / block
+        finished = self.finished.path / block
         shutil.rmtree(finished, ignore_errors=True)
         with contextlib.suppress(OSError):
             if block not in os.listdir(finished.parent):
@@ -188,5 +159,5 @@ class PoolDirectory:
 
     def remove(self) -> None:
         """Delete the pool, in the same order."""
-        shutil.rmtree(self.path / "finished", ignore_errors=True)
+        shutil.rmtree(self.finished.path, ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)

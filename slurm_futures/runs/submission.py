@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from slurm_futures.node.formats import BLOCK_SIZE, block_of, read_mark
 from slurm_futures.runs.files import read_tail, write_json
+from slurm_futures.runs.finished import DIED, ENDING, FinishedDirectory
 from slurm_futures.runs.job import JobDirectory, remove_job
 
 
@@ -28,14 +29,16 @@ class Death:
 
 
 class Ends(NamedTuple):
-    """Jobs of a submission that have left a mark at their end.
+    """What a listing tells of the jobs of a submission.
 
     Attributes:
+        begun: their worker has begun with their calls.
         finished: they have published all their outcomes.
         died: their worker ended without that.
         ending: Slurm sent them SIGTERM: squeue will say why.
     """
 
+    begun: set[int]
     finished: set[int]
     died: set[int]
     ending: set[int]
@@ -52,6 +55,7 @@ class Submission:
     def __init__(self, path: Path, logs: Path) -> None:
         self.path = path
         self.logs = logs
+        self.finished = FinishedDirectory(path / "finished")
 
     @property
     def script(self) -> Path:
@@ -102,27 +106,21 @@ class Submission:
         return JobDirectory(self.path / f"jobs/{block_of(index)}/{index}")
 
     def list_ends(self, open_blocks: Iterable[str]) -> Ends:
-        """Return the jobs in these blocks that are over, or will be soon.
+        """Return the jobs in these blocks that have begun, are over, or will be soon.
 
         Raises:
             OSError: the directory cannot be listed now.
         """
-        found: dict[str, set[int]] = {"": set(), "died": set(), "ending": set()}
-        for name in self._list("finished", open_blocks):
-            index, _, kind = name.partition(".")
-            if index.isdigit() and kind in found:
-                found[kind].add(int(index))
-        return Ends(found[""], found["died"], found["ending"])
-
-    def list_started(self, open_blocks: Iterable[str]) -> set[int]:
-        """Return the jobs in these blocks that have begun."""
-        names = self._list("jobs", open_blocks)
-        return {int(name) for name in names if name.isdigit()}
-
-    def _list(self, kind: str, open_blocks: Iterable[str]) -> Iterator[str]:
-        directory = self.path / kind
-        for block in set(os.listdir(directory)).intersection(open_blocks):
-            yield from os.listdir(directory / block)
+        begun: set[int] = set()
+        marks: dict[str, set[int]] = {"": set(), DIED: set(), ENDING: set()}
+        for block in open_blocks:
+            try:
+                for index, kind in self.finished.entries([block]):
+                    marks.get(kind, begun).add(index)
+            except FileNotFoundError:
+                if not self.finished.path.is_dir():
+                    raise
+        return Ends(begun, marks[""], marks[DIED], marks[ENDING])
 
     def read_death(self, index: int) -> Death | None:
         """Read what the script of a job wrote that `list_ends` says has died.
@@ -130,7 +128,7 @@ class Submission:
         Returns:
             None if it is not readable yet.
         """
-        path = self.path / "finished" / block_of(index) / f"{index}.died"
+        path = f"{self.finished.file(index)}.{DIED}"
         with contextlib.suppress(OSError, ValueError, TypeError):
             return Death(*map(int, read_mark(path).split()))
         return None

@@ -91,8 +91,8 @@ def test_a_program_that_is_killed(
     assert len(slurm.open_jobs()) == 4
     gate.open()
     assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
-    outcomes = list((tmp_path / "runs").glob("*/0001/jobs/0-999/*/outcomes"))
-    assert len(outcomes) == 4
+    outcomes = list((tmp_path / "runs").glob("*/0001/finished/0-999/*"))
+    assert {path.name for path in outcomes} == {"0", "1", "2", "3"}
 
 
 def test_ctrl_c(slurm: SlurmCluster, start_program: StartProgram, gate: Gate) -> None:

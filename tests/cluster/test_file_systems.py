@@ -211,13 +211,22 @@ def hide(directory: Path) -> Path:
 # Damaged outcomes.
 
 
-@pytest.mark.parametrize("damage", ["truncated", "corrupt", "empty", "missing"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("truncated", "its result is not readable"),
+        ("corrupt", "its result is not readable"),
+        ("empty", "its result is not readable"),
+        ("dangling", "its files cannot be read"),
+    ],
+)
 def test_damaged_outcomes(
     slurm: SlurmCluster,
     make_executor: MakeExecutor,
     gate: Gate,
     noticed: Noticed,
     damage: str,
+    words: str,
 ) -> None:
     """JobLost after the grace, with the name of the file; other calls are well."""
     executor = make_executor(grace=2)
@@ -227,8 +236,8 @@ def test_damaged_outcomes(
 
     error = noticed(future, JobLost, within=20)
 
-    assert "its result is not readable" in str(error)
-    assert f"{future.directory}/outcomes" in str(error)
+    assert words in str(error)
+    assert str(finished_of(future) / "0-999" / "0") in str(error)
     assert executor.submit(identity, 5).result(PATIENCE) == 5
 
 
@@ -254,7 +263,7 @@ def damage_own_outcomes(gate: Gate, damage: str) -> str:
     outcomes_file = outcomes_file_of_this_job()
     publish = outcomes_file.publish
 
-    def publish_damaged(outcomes: Any) -> None:
+    def publish_damaged(outcomes: Any, **options: Any) -> bool:
         own = Path(outcomes._own)
         content = own.read_bytes()
         if damage == "truncated":
@@ -263,9 +272,11 @@ def damage_own_outcomes(gate: Gate, damage: str) -> str:
             os.truncate(own, 0)
         elif damage == "corrupt":
             own.write_bytes(content[:-3] + b"abc")
-        publish(outcomes)
-        if damage == "missing":
+        published = bool(publish(outcomes, **options))
+        if damage == "dangling":
             Path(outcomes._final).unlink()
+            Path(outcomes._final).symlink_to("nowhere")
+        return published
 
     outcomes_file.publish = publish_damaged
     return gate.hold("a")

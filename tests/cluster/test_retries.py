@@ -391,7 +391,7 @@ def test_a_chunk_that_is_given_up_although_it_lives(
     )
 
     shims.put("squeue", f'"$real" "$@" | sed "/^{job}|/d"')
-    assert_soon(lambda: list(executor.directory.rglob("given-up")), PATIENCE)
+    assert_soon(lambda: list(executor.directory.rglob("*.withdrawn")), PATIENCE)
     gate.open()
     assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
     answer.touch()

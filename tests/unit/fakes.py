@@ -31,7 +31,8 @@ from slurm_futures.jobs.settler import Settler
 from slurm_futures.jobs.threads import ThreadGroup
 from slurm_futures.jobs.timing import Timing
 from slurm_futures.jobs.track import JobOrder, Track
-from slurm_futures.node import exceptions, formats, worker
+from slurm_futures.node import exceptions, formats
+from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.submission import Submission
@@ -353,18 +354,21 @@ class FakeJobs:
         formats.leave_mark(f"{path}/started", f"c17 {self.job_id.task(index)} 0")
         return path
 
+    def begin_calls(self, index: int = 0) -> OutcomesFile:
+        """Do what the worker does first; return where its outcomes go."""
+        self.begin(index)
+        return OutcomesFile(str(self.submission.path), index, "0-c17-99")
+
     def write_outcome(self, index: int, value: object, position: int = 0) -> None:
         """Leave the value of a call, as the attempt at a job that is cut short does."""
-        outcomes = worker.OutcomesFile(str(self.begin(index)))
-        outcomes.append(position, formats.VALUE, dump(value))
+        self.begin_calls(index).append(position, formats.VALUE, dump(value))
 
     def publish(self, index: int, *records: tuple[int, int, bytes]) -> None:
         """Let a job end with these outcomes: position, kind, and payload of each."""
-        outcomes = worker.OutcomesFile(str(self.begin(index)))
+        outcomes = self.begin_calls(index)
         for record in records:
             outcomes.append(*record)
-        outcomes.publish()
-        formats.leave_mark(str(self._mark(index)), "0")
+        outcomes.publish(sync=True)
 
     def finish(self, index: int = 0, value: object = None) -> None:
         """Let a job end well, with the value of its only call."""
@@ -482,5 +486,5 @@ class FakeCanceller:
 
 
 def finished_path(submission: Submission, index: int) -> Path:
-    """Return where the mark of a job appears."""
-    return submission.path / "finished" / formats.block_of(index) / str(index)
+    """Return where the outcomes of a job appear."""
+    return submission.finished.file(index)

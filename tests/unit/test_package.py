@@ -167,7 +167,7 @@ def test_start_of_a_job_loads_little(tmp_path: Path) -> None:
     ours = {name.partition(".")[2] for name in loaded if name.startswith("node_copy.")}
     assert not {"typing", "pathlib", "cloudpickle", "pickle", "contextlib"} & loaded
     assert ours == set(
-        "worker formats calls_file modules runner streams values".split()
+        "worker formats calls_file modules outcomes runner streams values".split()
     )
 
 

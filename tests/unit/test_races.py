@@ -23,7 +23,8 @@ from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import JobCancelled, Refusal
 from slurm_futures.jobs.track import Track
-from slurm_futures.node import formats, worker
+from slurm_futures.node import formats
+from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.pool.pool import Pool
 from slurm_futures.pool.pools import Pools
 from slurm_futures.schedulers.base import JobId
@@ -32,7 +33,6 @@ from tests.unit.fakes import (
     FakeScheduler,
     accept_and_fail,
     error_of,
-    finished_path,
     refusal,
     value_of,
 )
@@ -91,10 +91,9 @@ def publish(future: SlurmFuture[Any], record: tuple[int, int, bytes]) -> None:
     assert isinstance(track, Track)
     path = track.submission.job(track.index).path
     path.mkdir()
-    outcomes = worker.OutcomesFile(str(path))
+    outcomes = OutcomesFile(str(track.submission.path), track.index, "0-c17-99")
     outcomes.append(*record)
-    outcomes.publish()
-    formats.leave_mark(str(finished_path(track.submission, track.index)), "0")
+    outcomes.publish(sync=True)
 
 
 def in_thread(function: Callable[[], object]) -> threading.Thread:

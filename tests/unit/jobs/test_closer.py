@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.errors import InitializerFailed, JobFailed, JobLost, JobState
 from slurm_futures.node import formats
 from slurm_futures.runs.job import JobDirectory
-from slurm_futures.schedulers.base import Ending
+from slurm_futures.schedulers.base import Ending, JobId
 from tests.unit.fakes import (
     FakeJobs,
     FakeScheduler,
@@ -35,10 +36,11 @@ def end(watched: WatchedPoller, array: FakeJobs) -> None:
     watched.poller.join()
 
 
-def given_up(array: FakeJobs) -> bool:
+def withdrawn(array: FakeJobs) -> bool:
     """Whether the first job was told to begin no more calls."""
-    path = array.submission.job(0).path
-    return path.joinpath(formats.GIVEN_UP).exists()
+    return os.listdir(array.submission.finished.path / "0-999") == [
+        "0.0-c17-99.withdrawn"
+    ]
 
 
 def outcomes_of(future: SlurmFuture[Any]) -> list[object]:
@@ -57,7 +59,7 @@ def test_job_that_lives_where_slurm_cannot_see_it_begins_no_more_calls(
 
     assert_soon(lambda: watched.above.resubmitted)
     assert watched.above.resubmitted == [[2, 3]]
-    assert given_up(chunk)
+    assert withdrawn(chunk)
     assert not chunk.futures[0].done()
     watched.poller.join()
 
@@ -65,8 +67,8 @@ def test_job_that_lives_where_slurm_cannot_see_it_begins_no_more_calls(
 def test_job_that_is_alive_after_all_may_go_on(
     watched: WatchedPoller, chunk: FakeJobs, scheduler: FakeScheduler
 ) -> None:
-    """It was given up since squeue did not list it; scontrol shows that it is there."""
-    chunk.begin()
+    """Withdrawn since squeue did not list it; scontrol shows that it is there."""
+    chunk.begin_calls()
     scheduler.endings[chunk.job_id.task(0)] = Ending(JobState.STOPPED)
     scheduler.show(chunk)
     watched.watch(chunk)
@@ -74,14 +76,14 @@ def test_job_that_is_alive_after_all_may_go_on(
     scheduler.show(chunk, chunk.row(JobState.RUNNING))
 
     assert_soon(lambda: chunk.futures[0].state is JobState.RUNNING)
-    assert_soon(lambda: not given_up(chunk))
+    assert_soon(lambda: not withdrawn(chunk))
 
     chunk.publish(0, *(value_of(at, f"{at}") for at in range(4)))
     assert outcomes_of(chunk.futures[0]) == ["0", "1", "2", "3"]
     watched.poller.join()
 
 
-def test_word_that_cannot_be_taken_back_now_is_taken_back_later(
+def test_job_that_cannot_be_restored_now_is_restored_later(
     watched: WatchedPoller,
     chunk: FakeJobs,
     scheduler: FakeScheduler,
@@ -89,16 +91,16 @@ def test_word_that_cannot_be_taken_back_now_is_taken_back_later(
 ) -> None:
     """Also where the job is listed again in the meantime."""
     failures: list[object] = []
-    unlink = Path.unlink
+    rename = Path.rename
 
-    def fail_at_first(path: Path, missing_ok: bool = False) -> None:
-        if len(failures) < 3:
+    def fail_at_first(path: Path, target: Path) -> None:
+        if path.suffix == formats.WITHDRAWN and len(failures) < 3:
             failures.append(path)
             raise OSError(116, "Stale file handle")
-        unlink(path, missing_ok)
+        rename(path, target)
 
-    monkeypatch.setattr(Path, "unlink", fail_at_first)
-    chunk.begin()
+    monkeypatch.setattr(Path, "rename", fail_at_first)
+    chunk.begin_calls()
     scheduler.endings[chunk.job_id.task(0)] = Ending(JobState.STOPPED)
     scheduler.show(chunk)
     watched.watch(chunk)
@@ -107,7 +109,7 @@ def test_word_that_cannot_be_taken_back_now_is_taken_back_later(
     scheduler.show(chunk, chunk.row(JobState.RUNNING))
 
     assert_soon(lambda: chunk.futures[0].state is JobState.RUNNING)
-    assert_soon(lambda: not given_up(chunk))
+    assert_soon(lambda: not withdrawn(chunk))
     assert len(failures) == 3
     end(watched, chunk)
 
@@ -115,7 +117,7 @@ def test_word_that_cannot_be_taken_back_now_is_taken_back_later(
 def test_calls_that_a_job_did_not_begin_run_in_another_one(
     watched: WatchedPoller, chunk: FakeJobs
 ) -> None:
-    """It had seen that it was given up, before that was taken back."""
+    """It had seen that it was withdrawn, before it was restored."""
     watched.watch(chunk)
 
     chunk.publish(0, value_of(0, "0"), (1, formats.NOT_BEGUN, b""))
@@ -124,6 +126,58 @@ def test_calls_that_a_job_did_not_begin_run_in_another_one(
     assert watched.above.resubmitted == [[1, 2, 3]]
     watched.poller.join()
     assert watched.failures.failed == []
+
+
+def test_what_a_job_has_left_that_was_withdrawn_counts(
+    watched: WatchedPoller,
+    chunk: FakeJobs,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was alive, has noticed, and ended before it was restored."""
+    file = chunk.begin_calls()
+    file.append(*value_of(0, "zero"))
+
+    def notice_and_end(_: object) -> dict[JobId, Ending]:
+        assert withdrawn(chunk)
+        file.append(1, formats.NOT_BEGUN, b"")
+        assert not file.publish(sync=True)
+        chunk.die(0)
+        return {chunk.job_id.task(0): Ending(JobState.STOPPED)}
+
+    monkeypatch.setattr(scheduler, "explain", notice_and_end)
+    scheduler.show(chunk)
+    watched.watch(chunk)
+
+    assert_soon(lambda: watched.above.resubmitted)
+    assert watched.above.resubmitted == [[1, 2, 3]]
+    watched.poller.join()
+    assert watched.failures.failed == []
+
+
+def test_attempt_that_begins_as_its_job_is_buried_is_withdrawn(
+    watched: WatchedPoller,
+    chunk: FakeJobs,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has made its directory when the job is given up, and its file later."""
+
+    def begin_calls(_: object) -> dict[JobId, Ending]:
+        if not withdrawn(chunk):
+            chunk.write_outcome(0, "zero")
+        return {}
+
+    chunk.begin()
+    monkeypatch.setattr(scheduler, "explain", begin_calls)
+    scheduler.show(chunk, chunk.row(JobState.NODE_FAIL))
+
+    watched.watch(chunk)
+
+    assert_soon(lambda: watched.above.resubmitted)
+    assert watched.above.resubmitted == [[2, 3]]
+    assert withdrawn(chunk)
+    watched.poller.join()
 
 
 def test_done_calls_survive_an_error_that_passes(

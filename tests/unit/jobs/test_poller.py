@@ -977,9 +977,9 @@ def test_result_is_noticed_soon(watched: WatchedPoller, jobs: FakeJobs) -> None:
 def test_outcomes_that_stay_incomplete_fail_the_job(
     watched: WatchedPoller, jobs: FakeJobs, content: bytes
 ) -> None:
-    """After the grace; the mark alone is no result."""
+    """After the grace; the file alone is no result."""
     jobs.finish(0)
-    jobs.begin(0).joinpath("outcomes").write_bytes(content)
+    finished_path(jobs.submission, 0).write_bytes(content)
 
     watched.watch(jobs)
 

@@ -18,7 +18,8 @@ from slurm_futures.calls.call import PickledCall, dump_arguments
 from slurm_futures.calls.outcome import load_outcome
 from slurm_futures.calls.pickler import dump
 from slurm_futures.node import formats, pool_worker, runner
-from slurm_futures.node.pool_worker import Batch, Outcomes, PoolWorker
+from slurm_futures.node.outcomes import OutcomesFile
+from slurm_futures.node.pool_worker import Batch, PoolWorker
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.queue import PoolDirectory
 from tests.unit.fakes import CONTEXT
@@ -77,9 +78,7 @@ class Queue:
         return {
             number: [
                 load_outcome(kind, payload).value
-                for _, kind, payload in formats.read_outcomes(
-                    self.directory.read_outcomes(number)
-                )
+                for _, kind, payload in self.directory.finished.read(number)
             ]
             for number in sorted(self.directory.list_finished(self.blocks()))
         }
@@ -330,15 +329,14 @@ def test_waits_grow(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_outcomes_appear_when_all_are_there(queue: Queue) -> None:
     """Before that they have a name of their worker's own."""
     queue.put(int)
-    outcomes = Outcomes(str(queue.directory.path), 0, "0001-0")
+    outcomes = OutcomesFile(str(queue.directory.path), 0, "0001-0")
     outcomes.append(0, formats.VALUE, dump(5))
 
     assert queue.names("finished") == {"0.0001-0"}
-    left = list(queue.directory.read_partial_outcomes(0, "0001-0"))
-    assert [each[2] for each in formats.read_outcomes(left[0])] == [dump(5)]
+    assert queue.directory.finished.read_left(0) == [(0, formats.VALUE, dump(5))]
     assert queue.directory.list_finished(["0-999"]) == set()
 
-    assert outcomes.publish()
+    assert outcomes.publish(sync=False)
     assert queue.names("finished") == {"0"}
 
 

@@ -22,13 +22,14 @@ from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import JobFailed, JobState, NodeFailed
 from slurm_futures.jobs.retries import Retries
-from slurm_futures.node import formats, pool_worker, runner, worker
+from slurm_futures.node import formats, outcomes, pool_worker
+from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.queue import PoolDirectory
 from tests.unit.fakes import FakeJobs, FakeScheduler, WatchedPoller, finished_path
 from tests.unit.node.test_pool_worker import Queue
 from tests.unit.pool.test_pool import Harness
-from tests.unit.runs.test_script import SUCCEED, Script
+from tests.unit.runs.test_script import Script
 from tests.waiting import assert_soon
 
 #: How often each call ran, and what it does there.
@@ -102,14 +103,13 @@ def lost() -> NodeFailed:
 
 def test_a_requeued_job_leaves_no_mark_of_another_one(tmp_path: Path) -> None:
     """Its own mark is there already: a link whose text is the name of job 1."""
-    script = Script(tmp_path, SUCCEED, array=True)
-    assert script.run() == 0
-    script.mark.unlink()
-    formats.leave_mark(str(script.mark), "1")  # a call of it has failed
+    script = Script(tmp_path, "raise SystemExit(1)", array=True, requeue=True)
+    mark = f"{script.final}.died"
+    formats.leave_mark(mark, "1")
 
-    assert script.run(SLURM_RESTART_COUNT="1") == 0
+    assert script.run() == 1
 
-    assert sorted(os.listdir(script.mark.parent)) == [script.mark.name]
+    assert os.listdir(script.final.parent) == [Path(mark).name]
 
 
 def test_a_mark_whose_answer_was_lost_is_none_of_another_job(
@@ -204,8 +204,8 @@ class Pause:
         self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
     ) -> None:
         self._act: Callable[[], object] | None = act
-        self._original = pool_worker.Outcomes
-        monkeypatch.setattr(pool_worker, "Outcomes", self)
+        self._original = OutcomesFile
+        monkeypatch.setattr(pool_worker, "OutcomesFile", self)
 
     def __call__(self, *arguments: Any) -> object:
         """Open it, once that has happened."""
@@ -278,7 +278,7 @@ def test_a_cancel_after_that_does_not_let_it_begin(queue: Queue) -> None:
 
     assert here._run("0-1", 0) is False
     assert not RAN
-    assert list(queue.directory.read_partial_outcomes(0, "0001-0")) in ([], [b""])
+    assert queue.directory.finished.read_left(0) == []
 
 
 # A look that fails once.
@@ -289,17 +289,14 @@ def test_a_look_that_fails_ends_no_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Whether calls are still wanted can be asked again later."""
-    monkeypatch.setattr(runner, "LOOK_INTERVAL", 0)
-    (tmp_path / "pool/finished/0-999").mkdir(parents=True)
-    in_pool = pool_worker.Outcomes(str(tmp_path / "pool"), 0, "0001-0")
-    in_job = worker.OutcomesFile(str(tmp_path))
-    listdir = os.listdir
-    for each in (in_pool, in_job):
-        fail = once(number)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "listdir", lambda path, f=fail: f() or listdir(path))
-            assert each.are_wanted()
-        assert each.are_wanted()
+    monkeypatch.setattr(outcomes, "LOOK_INTERVAL", 0)
+    (tmp_path / "finished/0-999").mkdir(parents=True)
+    file = OutcomesFile(str(tmp_path), 0, "0001-0")
+    listdir, fail = os.listdir, once(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", lambda path: fail() or listdir(path))
+        assert file.are_wanted()
+    assert file.are_wanted()
 
 
 # The mark of an earlier attempt that comes late.

@@ -17,9 +17,9 @@ from slurm_futures.calls.call import PickledCall, dump_arguments
 from slurm_futures.calls.outcome import Outcome, load_outcome
 from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION, dump
 from slurm_futures.errors import OutcomeNotReadable
-from slurm_futures.node import formats, modules, runner, values, worker
+from slurm_futures.node import formats, modules, outcomes, values, worker
+from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.runs.calls_file import write_calls
-from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.run import RunDirectory
 from tests.unit.fakes import finished_path
 from tests.waiting import assert_soon
@@ -39,7 +39,8 @@ class Job:
         submission.create(1)
         self.submission = submission.path
         self.directory = submission.job(0).path
-        self.mark = finished_path(submission, 0)
+        self.finished = submission.finished
+        self.final = finished_path(submission, 0)
         self.context: dict[str, Any] = {  # Any: what the client wants to tell
             "path": list(sys.path),
             "cwd": str(submission.path),
@@ -79,13 +80,13 @@ class Job:
             self.directory.joinpath(name).read_text() for name in ("stdout", "stderr")
         )
 
-    def outcomes(self, name: str = "outcomes") -> list[Outcome]:
-        """Return what the calls have left."""
-        content = self.directory.joinpath(name).read_bytes()
-        return [
-            load_outcome(kind, payload)
-            for _, kind, payload in formats.read_outcomes(content)
-        ]
+    def outcomes(self) -> list[Outcome]:
+        """Return what the calls have left when they were over."""
+        return [load_outcome(*each[1:]) for each in self.finished.read(0)]
+
+    def names(self) -> list[str]:
+        """Return the names of the files with outcomes."""
+        return os.listdir(self.final.parent)
 
 
 @pytest.fixture
@@ -116,21 +117,15 @@ def as_on_a_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("as_on_a_node")
-def test_worker_leaves_outcomes_and_mark(job: Job) -> None:
-    """In the order of the calls; the mark says that all is there."""
+def test_worker_leaves_outcomes(job: Job) -> None:
+    """In the order of the calls; the name says that all is there."""
     job.write(lambda: 1, lambda: "two")
 
     exit_code = worker.main(*job.words)
 
     assert exit_code == 0
     assert [outcome.value for outcome in job.outcomes()] == [1, "two"]
-    assert formats.read_mark(job.mark) == "0"
-    assert list_outcomes(job) == ["outcomes"]
-
-
-def list_outcomes(job: Job) -> list[str]:
-    """Return the names of the files with outcomes."""
-    return [path.name for path in job.directory.glob("outcomes*")]
+    assert job.names() == ["0"]
 
 
 @pytest.mark.usefixtures("as_on_a_node")
@@ -159,7 +154,6 @@ def test_call_that_raises_does_not_stop_the_others(job: Job) -> None:
     assert exit_code == 1
     assert isinstance(first.exception, ZeroDivisionError)
     assert second.value == 2
-    assert formats.read_mark(job.mark) == "1"
 
 
 @pytest.mark.parametrize("cls", [SystemExit, KeyboardInterrupt, GeneratorExit])
@@ -365,56 +359,107 @@ def test_failed_initializer_is_the_only_outcome(
 
 
 def test_killed_worker_leaves_the_outcomes_of_the_calls_before(job: Job) -> None:
-    """Under the name of its attempt, and without a mark."""
+    """Under the name of its attempt."""
     job.write(lambda: "kept", lambda: os.kill(os.getpid(), signal.SIGKILL))
 
     with job.start() as process:
         process.wait(30)
 
-    (partial,) = list_outcomes(job)
+    (name,) = job.names()
+    ((_, kind, payload),) = job.finished.read_left(0)
     assert process.returncode == -signal.SIGKILL
-    assert partial.startswith("outcomes.")
-    assert [outcome.value for outcome in job.outcomes(partial)] == ["kept"]
-    assert not job.mark.is_symlink()
+    assert name == f"0.0-{os.uname().nodename}-{process.pid}"
+    assert load_outcome(kind, payload).value == "kept"
 
 
-def test_later_of_two_attempts_stays(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_of_two_attempts_stays(job: Job) -> None:
     """A job that was requeued may run while its first attempt lives on."""
-    job.directory.mkdir()
-    first = worker.OutcomesFile(str(job.directory))
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    second = worker.OutcomesFile(str(job.directory))
+    first, second = (OutcomesFile(str(job.submission), 0, each) for each in "ab")
     first.append(0, formats.VALUE, dump("first"))
     second.append(0, formats.VALUE, dump("second"))
 
-    first.publish()
+    first.publish(sync=True)
     assert [outcome.value for outcome in job.outcomes()] == ["first"]
-    second.publish()
+    second.publish(sync=True)
 
     assert [outcome.value for outcome in job.outcomes()] == ["second"]
-    assert list_outcomes(job) == ["outcomes"]
+    assert job.names() == ["0"]
 
 
 @pytest.mark.usefixtures("as_on_a_node")
-def test_job_that_is_given_up_begins_no_more_calls(
-    job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The client has left its word, and lets the rest run elsewhere."""
-    monkeypatch.setattr(runner, "LOOK_INTERVAL", 0)
+def test_requeued_job_whose_calls_are_done_runs_none(job: Job) -> None:
+    """Also where Slurm does not say that it has run before."""
+    job.write(lambda: "once")
+    assert worker.main(*job.words) == 0
+    before = job.final.stat()
 
-    def give_up() -> str:
-        JobDirectory(job.directory).give_up()
+    assert worker.main(*job.words) == 0
+
+    assert job.final.stat() == before
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+@pytest.mark.parametrize("restored", [False, True])
+def test_job_that_is_withdrawn_begins_no_more_calls(
+    job: Job, monkeypatch: pytest.MonkeyPatch, restored: bool
+) -> None:
+    """The rest runs elsewhere, also if the client takes the job back a bit late."""
+    monkeypatch.setattr(outcomes, "LOOK_INTERVAL", 0)
+    append = OutcomesFile.append
+
+    def restore_and_append(file: OutcomesFile, *record: Any) -> None:
+        if record[1] == formats.NOT_BEGUN and restored:
+            job.finished.restore(0)
+        append(file, *record)
+
+    def withdraw() -> str:
+        assert job.finished.withdraw(0)
         return "last"
 
-    job.write(lambda: "first", give_up, lambda: "never")
+    monkeypatch.setattr(OutcomesFile, "append", restore_and_append)
+    job.write(lambda: "first", withdraw, lambda: "never")
 
-    worker.main(*job.words)
+    assert worker.main(*job.words) == 1
 
-    *ended, rest = formats.read_outcomes(
-        job.directory.joinpath("outcomes").read_bytes()
-    )
+    *ended, rest = job.finished.read_left(0)
     assert [load_outcome(*each[1:]).value for each in ended] == ["first", "last"]
     assert rest == (2, formats.NOT_BEGUN, b"")
+    assert job.final.exists() == restored
+
+
+def test_job_that_is_withdrawn_in_its_last_call_publishes_nothing(job: Job) -> None:
+    """Its calls may run elsewhere by then; what it has left can still be read."""
+    file = OutcomesFile(str(job.submission), 0, "0-c17-99")
+    file.append(0, formats.VALUE, dump("late"))
+    job.finished.withdraw(0)
+
+    assert not file.publish(sync=True)
+
+    assert job.names() == ["0.0-c17-99.withdrawn"]
+    assert [each[2] for each in job.finished.read_left(0)] == [dump("late")]
+
+
+def test_outcomes_whose_rename_was_sent_twice_are_published(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS says that the file is not there, when it lost the first answer."""
+    rename = os.rename
+
+    def send_twice(source: str, target: str) -> None:
+        rename(source, target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", send_twice)
+    assert OutcomesFile(str(job.submission), 0, "0-c17-99").publish(sync=True)
+
+
+def test_outcomes_of_another_attempt_are_not_taken_for_published(job: Job) -> None:
+    """The one before the requeue was withdrawn, the one after it has ended."""
+    first, second = (OutcomesFile(str(job.submission), 0, each) for each in "ab")
+    Path(f"{job.final}.a").rename(f"{job.final}.a.withdrawn")
+    assert second.publish(sync=True)
+
+    assert not first.publish(sync=True)
 
 
 def test_note_is_added_whatever_the_class_of_the_exception() -> None:
@@ -498,7 +543,7 @@ def test_child_that_a_call_forks_leaves_no_outcomes(job: Job) -> None:
 
 
 def test_calls_file_that_is_incomplete_ends_the_job(job: Job) -> None:
-    """With a traceback in its stderr; the script writes the mark."""
+    """With a traceback in its stderr; the script leaves a mark."""
     job.write(lambda: 1)
     path = job.submission / "calls.pkl"
     path.write_bytes(path.read_bytes()[:-3])
@@ -506,7 +551,7 @@ def test_calls_file_that_is_incomplete_ends_the_job(job: Job) -> None:
     printed = job.run()
 
     assert "calls.pkl is incomplete" in printed
-    assert not job.mark.is_symlink()
+    assert not job.final.exists()
 
 
 def test_what_calls_print_comes_before_their_outcome(job: Job) -> None:

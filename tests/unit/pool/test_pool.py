@@ -44,7 +44,7 @@ from slurm_futures.pool import inspector, workers
 from slurm_futures.pool.pools import Pools
 from slurm_futures.pool.settings import PoolSettings
 from slurm_futures.pool.workers import Worker
-from slurm_futures.runs import queue
+from slurm_futures.runs import finished
 from slurm_futures.runs.calls_file import read_calls, write_calls
 from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.runs.run import RunDirectory
@@ -1861,7 +1861,7 @@ def test_what_cannot_be_read_for_a_moment_is_not_lost(
     record = formats.pack_outcome(0, formats.VALUE, dump(1))
     worker_here.outcomes(0).write_bytes(record)
     with monkeypatch.context() as patch:
-        patch.setattr(queue, "read_own", _stale)
+        patch.setattr(finished, "read_own", _stale)
         worker_here.end(failed())
         harness.poll()
         assert not chunk.done()

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from slurm_futures.node import worker
-from slurm_futures.node.formats import leave_mark
+from slurm_futures.node.formats import VALUE, leave_mark, pack_outcome
 from slurm_futures.runs.files import ForeignFileError
+from slurm_futures.runs.finished import Record
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.run import RunDirectory
-from slurm_futures.runs.submission import Death, Submission
+from slurm_futures.runs.submission import Death, Ends, Submission
 from tests.unit.fakes import finished_path
 
 #: What a job that ends well leaves in its directory.
-JOB_FILES = ["started", "stdout", "stderr", "outcomes"]
+JOB_FILES = ["started", "stdout", "stderr"]
 
 
 @pytest.fixture
@@ -107,22 +108,26 @@ def test_only_one_attempt_is_allowed(submission: Submission) -> None:
 
 
 def test_finished_jobs_are_found_by_listing(submission: Submission) -> None:
-    """Temporary names are passed over, and blocks in which no job is open."""
+    """And those that have begun; blocks in which no job is open are passed over."""
     for index in (3, 1001):
-        leave_mark(str(finished_path(submission, index)), "0")
-    for name in ("4.c17-99", "5.ending", "x.ending", "6.died"):
-        leave_mark(f"{finished_path(submission, 0).parent}/{name}", "0")
+        finished_path(submission, index).touch()
+    for name in ("4.0-c17.site.org-99", "5.ending", "x.ending", "6.died"):
+        finished_path(submission, 0).with_name(name).touch()
 
-    assert submission.list_ends(["0-999"]) == ({3}, {6}, {5})
-    assert submission.list_ends(["0-999", "1000-1999"]) == ({3, 1001}, {6}, {5})
-    assert submission.list_ends([]) == (set(), set(), set())
+    assert submission.list_ends(["0-999"]) == Ends({4}, {3}, {6}, {5})
+    both = submission.list_ends(["0-999", "1000-1999"])
+    assert both == Ends({4}, {3, 1001}, {6}, {5})
+    assert submission.list_ends([]) == Ends(set(), set(), set(), set())
 
 
-def test_started_jobs_are_found_by_listing(submission: Submission) -> None:
-    """By their directories."""
-    submission.job(1042).path.mkdir()
+def test_block_that_is_gone_hides_no_other_one(submission: Submission) -> None:
+    """Whoever deletes old directories may begin with an empty one."""
+    finished_path(submission, 3).touch()
+    finished_path(submission, 1000).parent.rmdir()
 
-    assert submission.list_started(["0-999", "1000-1999"]) == {1042}
+    ends = submission.list_ends(["1000-1999", "0-999"])
+
+    assert ends.finished == {3}
 
 
 def test_listing_a_submission_that_is_gone_is_an_error(submission: Submission) -> None:
@@ -161,12 +166,12 @@ def test_mark_that_is_not_there_is_none(submission: Submission) -> None:
 
 def test_removed_submission_leaves_nothing(submission: Submission) -> None:
     """Whatever its jobs have left, complete or not."""
-    for index, files in ((3, JOB_FILES), (1001, ["outcomes", "core.17"]), (5, [])):
+    for index, files in ((3, JOB_FILES), (1001, ["stdout", "core.17"]), (5, [])):
         submission.job(index).path.mkdir()
         for name in files:
             (submission.job(index).path / name).touch()
     (submission.job(5).path / "folder").mkdir()
-    leave_mark(str(finished_path(submission, 3)), "0")
+    finished_path(submission, 3).touch()
     leave_mark(str(finished_path(submission, 1001)) + ".died", "1")
 
     submission.remove()
@@ -260,7 +265,10 @@ def test_job_directory_exists_once_the_job_has_begun(
 
 
 def test_error_of_a_listing_is_not_taken_for_an_answer(
-    run: RunDirectory, job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+    run: RunDirectory,
+    submission: Submission,
+    job: JobDirectory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What cannot be listed now may hold something all the same."""
 
@@ -273,19 +281,22 @@ def test_error_of_a_listing_is_not_taken_for_an_answer(
     with pytest.raises(OSError, match="Stale"):
         job.exists()
     with pytest.raises(OSError, match="Stale"):
-        list(job.read_partial_outcomes())
+        submission.finished.read_left(7)
+    with pytest.raises(OSError, match="Stale"):
+        submission.finished.withdraw(7)
     with pytest.raises(OSError, match="Stale"):
         list(run.entries())
 
 
 def test_outcomes_that_get_another_name_meanwhile_are_not_overlooked(
-    job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+    submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that lives on has published them after the listing."""
-    monkeypatch.setattr(os, "listdir", lambda _: ["0-999", "7", "outcomes.0-c17-99"])
+    monkeypatch.setattr(os, "listdir", lambda _: ["7.0-c17-99"])
 
     with pytest.raises(FileNotFoundError):
-        list(job.read_partial_outcomes())
+        submission.finished.read_left(7)
+    assert not submission.finished.withdraw(7)
 
 
 def test_job_directory_knows_its_node(job: JobDirectory) -> None:
@@ -298,28 +309,61 @@ def test_job_directory_knows_its_node(job: JobDirectory) -> None:
     assert (before, empty, job.node()) == (None, None, "c17")
 
 
-def test_partial_outcomes_of_all_attempts_are_read(
-    submission: Submission, job: JobDirectory
-) -> None:
-    """Each counts."""
-    (job.path / "outcomes.0-c17-99").write_bytes(b"first")
-    (job.path / "outcomes.1-c18-5").write_bytes(b"second")
-    (job.path / "stdout").write_bytes(b"printed")
+def write_records(submission: Submission, *names: str) -> list[Record]:
+    """Write files with a record each; return these, in this order."""
+    records = [(at, VALUE, name.encode()) for at, name in enumerate(names)]
+    for name, record in zip(names, records, strict=True):
+        path = finished_path(submission, 0).with_name(name)
+        path.write_bytes(pack_outcome(*record))
+    return records
 
-    assert list(job.read_partial_outcomes()) == [b"first", b"second"]
-    assert list(submission.job(8).read_partial_outcomes()) == []
+
+def test_what_all_attempts_have_left_is_read(submission: Submission) -> None:
+    """Each counts, also one that was withdrawn."""
+    names = "7", "7.0-c17.site.org-99", "7.1-c18-5.withdrawn"
+    records = write_records(submission, *names)
+    leave_mark(f"{finished_path(submission, 7)}.died", "1 0")
+
+    assert submission.finished.read_left(7) == records
+    assert submission.finished.read_left(8) == []
+
+
+def test_attempts_are_withdrawn_and_restored(submission: Submission) -> None:
+    """Whatever is not over yet of this job, and nothing else."""
+    names = {"7", "7.0-c17.site.org-99", "7.1-c18-5", "7.died", "8.0-c17-98"}
+    write_records(submission, *names)
+    block = finished_path(submission, 0).parent
+
+    assert submission.finished.withdraw(7)
+    assert not submission.finished.withdraw(7)
+    left = {"7", "7.died", "8.0-c17-98"}
+    gone = {"7.0-c17.site.org-99.withdrawn", "7.1-c18-5.withdrawn"}
+    assert set(os.listdir(block)) == left | gone
+    submission.finished.restore(7)
+    assert set(os.listdir(block)) == names
 
 
 def test_file_of_another_user_is_never_read(
-    job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+    submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be unpickled."""
-    (job.path / "outcomes").write_bytes(b"evil")
+    write_records(submission, "7", "7.0-c17-99")
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
 
     with pytest.raises(ForeignFileError, match="only your own files are unpickled"):
-        job.read_outcomes()
-    assert list(job.read_partial_outcomes()) == []
+        submission.finished.read(7)
+    assert submission.finished.read_left(7) == []
+
+
+def test_large_file_is_read_in_parts(
+    submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux reads at most 2 GiB at a time."""
+    records = write_records(submission, "7")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 3)))
+
+    assert submission.finished.read(7) == records
 
 
 def test_output_is_text_whatever_was_printed(job: JobDirectory) -> None:

@@ -14,6 +14,7 @@ from slurm_futures.errors import OptionError
 from slurm_futures.node import formats
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate, python_words, setup_lines
+from slurm_futures.runs.submission import Ends
 from slurm_futures.schedulers.sbatch_options import OptionValue, SbatchOptions
 from tests.unit.fakes import finished_path
 from tests.waiting import assert_soon
@@ -185,8 +186,8 @@ class Script:
         return self.submission.job(self.index).path
 
     @property
-    def mark(self) -> Path:
-        """Where the mark of the job appears."""
+    def final(self) -> Path:
+        """Where the outcomes of the job appear."""
         return finished_path(self.submission, self.index)
 
 
@@ -195,10 +196,8 @@ import pathlib, sys
 submission, index = sys.argv[1:]
 block = {"0": "0-999", "1042": "1000-1999"}[index]
 print("running", index, flush=True)
-job = pathlib.Path(submission, "jobs", block, index)
-job.mkdir()
-(job / "outcomes").touch()
-pathlib.Path(submission, "finished", block, index).symlink_to("0")
+pathlib.Path(submission, "jobs", block, index).mkdir()
+pathlib.Path(submission, "finished", block, index).touch()
 """
 
 
@@ -211,9 +210,8 @@ def test_script_runs_setup_and_worker(tmp_path: Path, array: bool) -> None:
 
     assert exit_code == 0
     assert script.log.read_text() == f"set up\nrunning {script.index}\n"
-    assert script.job.joinpath("outcomes").exists()
-    assert formats.read_mark(script.mark) == "0"
-    assert [path.name for path in script.mark.parent.iterdir()] == [str(script.index)]
+    assert script.job.exists()
+    assert [path.name for path in script.final.parent.iterdir()] == [str(script.index)]
 
 
 def test_worker_that_exits_without_outcomes_has_died(tmp_path: Path) -> None:
@@ -226,7 +224,7 @@ def test_worker_that_exits_without_outcomes_has_died(tmp_path: Path) -> None:
     assert exit_code == 3
     assert death is not None
     assert death.exit_code == 3
-    assert [path.name for path in script.mark.parent.iterdir()] == ["0.died"]
+    assert [path.name for path in script.final.parent.iterdir()] == ["0.died"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
@@ -236,7 +234,7 @@ def test_worker_that_is_killed_has_died(tmp_path: Path, number: int) -> None:
 
     script.run()
 
-    assert formats.read_mark(f"{script.mark}.died") == f"{128 + number} 0"
+    assert formats.read_mark(f"{script.final}.died") == f"{128 + number} 0"
 
 
 #: Names that people give to variables of their own.
@@ -253,7 +251,7 @@ def test_setup_lines_may_use_any_names(tmp_path: Path) -> None:
 
     assert script.run() == 0
     assert script.log.read_text() == "running 1042\n"
-    assert formats.read_mark(script.mark) == "0"
+    assert script.final.exists()
 
 
 SAY_ENVIRONMENT = "import os; print(*os.environ.items(), sep='\\n')"
@@ -338,7 +336,9 @@ def test_job_that_slurm_ends_is_told_apart(tmp_path: Path) -> None:
     with process:
         process.wait(30)
     assert process.returncode != 0
-    assert script.submission.list_ends([formats.block_of(0)]) == (set(), set(), {0})
+    assert script.submission.list_ends([formats.block_of(0)]) == Ends(
+        set(), set(), set(), {0}
+    )
 
 
 def test_worker_that_hears_of_its_end_before_the_script(tmp_path: Path) -> None:
@@ -350,7 +350,9 @@ def test_worker_that_hears_of_its_end_before_the_script(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
 
         process.wait(30)
-    assert script.submission.list_ends([formats.block_of(0)]) == (set(), set(), {0})
+    assert script.submission.list_ends([formats.block_of(0)]) == Ends(
+        set(), set(), set(), {0}
+    )
 
 
 def waits_for_a_sleep(pid: int) -> bool:
@@ -372,32 +374,32 @@ def test_worker_that_sends_itself_sigterm_has_died(tmp_path: Path) -> None:
 
     script.run()
 
-    assert formats.read_mark(f"{script.mark}.died") == "143 0"
+    assert formats.read_mark(f"{script.final}.died") == "143 0"
 
 
 def test_requeued_job_forgets_how_it_ended_before(tmp_path: Path) -> None:
     """What the client sees from now on is the new attempt."""
     script = Script(tmp_path, SUCCEED, requeue=True)
     for name in ("died", "ending"):
-        formats.leave_mark(f"{script.mark}.{name}", "143")
+        formats.leave_mark(f"{script.final}.{name}", "143")
 
     assert script.run(SLURM_RESTART_COUNT="1") == 0
 
-    assert [path.name for path in script.mark.parent.iterdir()] == ["0"]
+    assert [path.name for path in script.final.parent.iterdir()] == ["0"]
 
 
 def test_job_that_died_and_may_run_once_is_not_run_again(tmp_path: Path) -> None:
     """Slurm requeues it all the same if its exit code says so (RequeueExit)."""
     script = Script(tmp_path, SUCCEED)
-    formats.leave_mark(f"{script.mark}.died", "3 0")
+    formats.leave_mark(f"{script.final}.died", "3 0")
 
     assert script.run(SLURM_RESTART_COUNT="1") == 0
 
-    assert [path.name for path in script.mark.parent.iterdir()] == ["0.died"]
+    assert [path.name for path in script.final.parent.iterdir()] == ["0.died"]
 
 
 def test_worker_that_finishes_after_sigterm_has_finished(tmp_path: Path) -> None:
-    """Its own mark counts."""
+    """Its outcomes count."""
     wait = "signal.pthread_sigmask(signal.SIG_BLOCK, [15]); {}; signal.sigwait([15])"
     waiting = wait.format("print('waiting', flush=True)")
     script = Script(tmp_path, f"import signal\n{waiting}\n{SUCCEED}")
@@ -408,7 +410,9 @@ def test_worker_that_finishes_after_sigterm_has_finished(tmp_path: Path) -> None
     with process:
         process.wait(30)
     assert process.returncode == 0
-    assert script.submission.list_ends([formats.block_of(0)]) == ({0}, set(), set())
+    assert script.submission.list_ends([formats.block_of(0)]) == Ends(
+        set(), {0}, set(), set()
+    )
 
 
 @pytest.mark.parametrize("name", ["HUP", "INT", "USR1", "USR2", "ALRM", "XCPU"])
@@ -428,13 +432,11 @@ def test_requeued_job_whose_calls_are_done_does_nothing(tmp_path: Path) -> None:
     """Slurm may requeue a job at its very end; it must not run twice."""
     script = Script(tmp_path, SUCCEED)
     script.run()
-    script.mark.unlink()
 
-    exit_code = script.run()
+    exit_code = script.run(SLURM_RESTART_COUNT="1")
 
     assert exit_code == 0
-    assert script.log.read_text().count("running") == 1
-    assert formats.read_mark(script.mark) == "0"
+    assert script.log.read_text() == "set up\nrunning 0\n"
 
 
 def test_attempt_that_was_given_up_ends_at_once(tmp_path: Path) -> None:
@@ -447,7 +449,7 @@ def test_attempt_that_was_given_up_ends_at_once(tmp_path: Path) -> None:
     assert exit_code == 0
     assert not script.job.exists()
     assert script.run(attempt="2") == 0
-    assert script.mark.is_symlink()
+    assert script.final.exists()
 
 
 @pytest.mark.parametrize("array", [False, True])
@@ -461,7 +463,7 @@ def test_adopted_job_runs_whichever_attempt_it_is(tmp_path: Path, array: bool) -
     assert script.run("2", **{name: "101"}) == 0
     assert not script.job.exists()
     assert script.run("1", **{name: "100"}) == 0
-    assert script.mark.is_symlink()
+    assert script.final.exists()
 
 
 HOSTILE = 'it\'s $(touch pwned) `touch pwned` "a" %j {{ 7 * 7 }} é\t;&|<>*?'
@@ -476,7 +478,7 @@ def test_script_survives_hostile_names(
     script = Script(directory, SUCCEED)
 
     assert script.run() == 0
-    assert script.mark.is_symlink()
+    assert script.final.exists()
     assert not list(tmp_path.rglob("pwned"))
 
 

@@ -1,0 +1,112 @@
+"""The outcomes of calls: the directory `finished` of a submission or of a pool.
+
+`node/formats.py` says what lies there. All of it is found by listing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from slurm_futures.node.formats import (
+    INITIALIZER_FAILED,
+    NOT_BEGUN,
+    WITHDRAWN,
+    block_of,
+    read_outcomes,
+)
+from slurm_futures.runs.files import ForeignFileError, read_own
+
+#: Position of a call in its job, kind and payload of its outcome.
+Record = tuple[int, int, bytes]
+
+#: Marks of the job script, which are no outcomes.
+DIED, ENDING = "died", "ending"
+
+
+class FinishedDirectory:
+    """What the calls of jobs, or of the entries of a queue, have left."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def entries(self, blocks: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """Yield what lies in these blocks: a number, and what follows its dot.
+
+        Raises:
+            OSError: a block cannot be listed now.
+        """
+        for block in blocks:
+            for name in os.listdir(self.path / block):
+                number, _, rest = name.partition(".")
+                if number.isdigit():
+                    yield int(number), rest
+
+    def file(self, number: int) -> Path:
+        """Return where the outcomes are when the calls are over."""
+        return self.path / block_of(number) / str(number)
+
+    def read(self, number: int) -> list[Record]:
+        """Return the outcomes that are listed as complete.
+
+        Raises:
+            OSError: they cannot be read now, or belong to somebody else.
+        """
+        return list(read_outcomes(read_own(self.file(number))))
+
+    def read_left(self, number: int) -> list[Record]:
+        """Return all that attempts have left which did not come to their end.
+
+        Raises:
+            OSError: it cannot be read now, or has just got another name.
+        """
+        records: list[Record] = []
+        for path in sorted(self._attempts(number)):
+            # A directory stands for an attempt that may not begin.
+            with contextlib.suppress(ForeignFileError, IsADirectoryError):
+                records += read_outcomes(read_own(path))
+        return records
+
+    def withdraw(self, number: int) -> bool:
+        """Let no attempt begin any more calls; return whether there were any.
+
+        Raises:
+            OSError: they cannot be withdrawn now.
+        """
+        found = False
+        for path in self._attempts(number):
+            if path.suffix not in {"", WITHDRAWN}:
+                with contextlib.suppress(FileNotFoundError):  # it is over
+                    path.rename(f"{path}{WITHDRAWN}")
+                    found = True
+        return found
+
+    def restore(self, number: int) -> None:
+        """Let the attempts go on that were withdrawn.
+
+        Raises:
+            OSError: they cannot be given back now.
+        """
+        for path in self._attempts(number):
+            if path.suffix == WITHDRAWN:
+                path.rename(path.with_suffix(""))
+
+    def _attempts(self, number: int) -> Iterator[Path]:
+        """Yield the files with outcomes: those of each attempt, and the final one."""
+        block = block_of(number)
+        for each, rest in self.entries([block]):
+            if each == number and rest not in {DIED, ENDING}:
+                name = f"{number}.{rest}" if rest else str(number)
+                yield self.path / block / name
+
+
+def are_complete(records: Iterable[Record], size: int) -> bool:
+    """Whether published outcomes tell of all calls of a job, so many."""
+    told = set()
+    for number, kind, _ in records:
+        if kind in {NOT_BEGUN, INITIALIZER_FAILED}:
+            return True
+        told.add(number)
+    return len(told) == size
