@@ -3,8 +3,8 @@
 For a map of N calls, N calls of `submit`, and N calls that come one after another:
 how often sbatch, squeue, scancel, scontrol and sacct are started. With strace, also
 the operations on files that are shared: of the client (a map of N calls in a process
-of its own) and of each job on its node (its script run as Slurm runs it), counted
-where their path lies in the run directory, and all of them.
+of its own) and of each job on its node (its script run as Slurm runs it: a copy that
+slurmd has made), counted where their path lies in the run directory, and all of them.
 
 No seconds are published here, so that slurmctld ticks faster, as in the tests.
 """
@@ -123,8 +123,10 @@ def trace_job() -> tuple[dict[str, float], dict[str, int]]:
         outcomes = submission / "finished/0-999/2"
         outcomes.unlink()
         variables = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_ID": "7"}
-        command = ["bash", str(script), "1"]
-        counted = _trace(command, str(submission.parent), 1, variables)
+        with tempfile.TemporaryDirectory(prefix="spool-") as spool:
+            copy = shutil.copy(script, spool)
+            command = ["bash", copy, "1"]
+            counted = _trace(command, str(submission.parent), 1, variables)
         assert outcomes.exists(), "it has not finished"
         return counted
 
