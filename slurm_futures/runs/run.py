@@ -33,9 +33,10 @@ class RunDirectory:
         Raises:
             OSError: it cannot be made.
         """
-        # First what fails without a trace where this process has no descriptor left.
         programs = _programs()
         directory.mkdir(parents=True, exist_ok=True)
+        # First what fails without a trace where this process has no descriptor left.
+        os.close(os.open(directory, os.O_RDONLY))
         run = cls(_make_unique(directory, label))
         try:
             for name, content in programs.items():
