@@ -5,7 +5,7 @@
       pickle, outbox ----> group into one
       return future        submission  ----------> script.sh, calls.pkl
                            sbatch -------------------------------------> jobs start
-                           Track ---> inbox                              worker.py
+                           Job -----> inbox                              worker.py
                                         |                                  |
                                poller thread                               |
                                  look   <---- finished/ <------------------+
@@ -14,7 +14,7 @@
 
 Who does what: `SlurmExecutor` pickles calls and hands them on. `Submitter` makes
 submissions out of what waits. `Poller` alone settles futures, by the rules of
-`jobs.judge`. `Staging` owns the files, a `Scheduler` all commands, and `Session`
+`jobs/judge.py`. `Writer` owns the files, a `Scheduler` all commands, and `Session`
 holds these together. Threads exist only while there is work for them.
 """
 
@@ -53,7 +53,7 @@ from slurm_futures.pool.settings import check_workers, pool_settings
 from slurm_futures.runs.script import ScriptTemplate, python_words, setup_lines
 from slurm_futures.runs.writer import (
     Keep,
-    Staging,
+    Writer,
     check_directory,
     check_keep,
     clean_name,
@@ -158,14 +158,14 @@ class SlurmExecutor(Executor):
         chosen = choose_scheduler(scheduler, poll_interval)
         where = Path(os.path.abspath(directory))  # noqa: PTH100  (no symlinks resolved)
         check_directory(where)
-        staging = Staging(where, script, pickled, keep)
+        writer = Writer(where, script, pickled, keep)
         settings = JobSettings(
             max_workers=max_workers,
             retries=policy,
             timing=Timing(grace=grace, pending_timeout=pending_timeout),
         )
         pool = pool_settings(max_workers, max_tasks_per_child, idle_timeout)
-        self._session = Session(chosen, staging, settings, pool, progress=progress)
+        self._session = Session(chosen, writer, settings, pool, progress=progress)
         self._max_workers = max_workers or _MANY
         # Shared by all that options() makes; when the last one is dropped no more
         # calls can come, and long-lived workers need not wait for any.
@@ -319,8 +319,8 @@ class SlurmExecutor(Executor):
     @property
     def directory(self) -> Path:
         """The run directory; before the first submission the one that will hold it."""
-        run = self._session.staging.run
-        return self._session.staging.directory if run is None else run.path
+        run = self._session.writer.run
+        return self._session.writer.directory if run is None else run.path
 
     def __repr__(self) -> str:
         return (

@@ -23,7 +23,7 @@ from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.threads import ThreadGroup
 from slurm_futures.pool.pools import Pools
 from slurm_futures.pool.settings import PoolSettings
-from slurm_futures.runs.writer import Staging
+from slurm_futures.runs.writer import Writer
 from slurm_futures.schedulers.base import Scheduler
 from slurm_futures.schedulers.sbatch_options import Kind
 
@@ -35,7 +35,7 @@ class Session:
 
     Args:
         scheduler: where the jobs run.
-        staging: has the files.
+        writer: has the files.
         settings: what all jobs have in common.
         pool: how workers live; None: each call is a job of its own.
         progress: whether to show a line that counts the calls.
@@ -47,14 +47,14 @@ class Session:
     def __init__(
         self,
         scheduler: Scheduler,
-        staging: Staging,
+        writer: Writer,
         settings: JobSettings,
         pool: PoolSettings | None,
         *,
         progress: bool,
     ) -> None:
         self.scheduler = scheduler
-        self.staging = staging
+        self.writer = writer
         self.broken: SlurmFuturesError | None = None
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -63,10 +63,10 @@ class Session:
         self._lifecycle = Lifecycle()
         self._group = ThreadGroup()
         self._jobs = Jobs(
-            scheduler, staging, settings, self._lifecycle, self._group, self
+            scheduler, writer, settings, self._lifecycle, self._group, self
         )
         self._machine = self._jobs if pool is None else Pools(self._jobs, pool)
-        self._finalizer = weakref.finalize(self, staging.finish)
+        self._finalizer = weakref.finalize(self, writer.finish)
 
     def check_usable(self) -> None:
         """See that calls are accepted.
@@ -97,7 +97,7 @@ class Session:
         try:
             if self._progress is not None:
                 for request in requests:
-                    self._progress.watch(request.future, request.future.size)
+                    self._progress.watch(request.future, request.future._size)
             self._machine.put(kind, label, requests)
         finally:
             self._group.leave(me, ends=False)
@@ -137,9 +137,9 @@ class Session:
         self._fail_all(self.broken)
         return self.broken
 
-    def note_over(self, opened: OpenSubmission) -> None:
+    def note_over(self, submission: OpenSubmission) -> None:
         """Let others have the place of a job that is over."""
-        self._jobs.note_over(opened)
+        self._jobs.note_over(submission)
 
     def note_full(self) -> None:
         """Let jobs without work end soon, since other ones wait for their places."""
@@ -192,7 +192,7 @@ class Session:
         """
         if not self._is_foreign():
             self._group.join()
-            self.staging.clean()
+            self.writer.clean()
 
     def stop(self, error: SlurmFuturesError) -> None:
         """End all jobs now; every open future fails with the error."""

@@ -43,9 +43,9 @@ def mix(items: list[pytest.Item]) -> list[pytest.Item]:
     """Spread the tests that wait over those that calculate."""
     waiting = [item for item in items if item.nodeid.startswith(_ONE_BY_ONE)]
     others = [item for item in items if not item.nodeid.startswith(_ONE_BY_ONE)]
-    places = {
+    capacity = {
         item: index / len(part) * end
         for part, end in ((waiting, _LONG_TESTS_END_AT), (others, 1))
         for index, item in enumerate(part)
     }
-    return sorted(items, key=places.__getitem__)
+    return sorted(items, key=capacity.__getitem__)

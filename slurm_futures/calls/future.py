@@ -45,8 +45,8 @@ class JobFiles(Protocol):
         """Return what the job has printed to stderr."""
 
 
-class Job(Protocol):
-    """What a future shows of the job that runs its call; `jobs/track.py` is one."""
+class JobView(Protocol):
+    """What a future shows of the job that runs its call; `jobs/job.py` is one."""
 
     @property
     def job_id(self) -> object:
@@ -77,17 +77,17 @@ class SlurmFuture(Future[T], Generic[T]):
     """
 
     #: How many outcomes the future waits for.
-    size = 1
+    _size = 1
 
     def __init__(self, hearer: CancelHearer | None = None) -> None:
         super().__init__()
         self._hearer = hearer
         #: What is known of the job; set by the submitter once the job exists.
-        self.track: Job | None = None
-        self._other_tracks: tuple[Job, ...] = ()
+        self._job: JobView | None = None
+        self._other_jobs: tuple[JobView, ...] = ()
         self._waits_again = False
         #: The errors of earlier attempts, by the position of the call (`Retries`).
-        self.failures: dict[int, list[BaseException]] = {}
+        self._failures: dict[int, list[BaseException]] = {}
 
     def cancel(self) -> bool:
         """Cancel the call, even if it runs already: its job is sent an scancel.
@@ -148,29 +148,29 @@ class SlurmFuture(Future[T], Generic[T]):
         """
         if self.done() or self._waits_again:
             return False
-        return any(track.started for track in self.open_tracks())
+        return any(job.started for job in self._open_jobs())
 
-    def wait_again(self) -> None:
+    def _wait_again(self) -> None:
         """Record that the call waits for a job, though the one that ran it goes on."""
         self._waits_again = True
 
-    def add_track(self, track: Job) -> None:
+    def _add_job(self, job: JobView) -> None:
         """Record that calls of this future have become a job; the submitter's part."""
-        earlier = self.track
-        if earlier is not None and earlier is not track and not earlier.closed:
-            self._other_tracks = (*self._other_tracks, earlier)
-        self.track = track
+        earlier = self._job
+        if earlier is not None and earlier is not job and not earlier.closed:
+            self._other_jobs = (*self._other_jobs, earlier)
+        self._job = job
         self._waits_again = False
 
-    def open_tracks(self) -> list[Job]:
+    def _open_jobs(self) -> list[JobView]:
         """Return the jobs that still run or wait for this future."""
-        tracks = (*self._other_tracks, self.track)
-        return [each for each in tracks if each is not None and not each.closed]
+        jobs = (*self._other_jobs, self._job)
+        return [each for each in jobs if each is not None and not each.closed]
 
     @property
     def job_id(self) -> str | None:
         """The id as squeue prints it, such as "4211_7"; None before there is a job."""
-        return None if self.track is None else str(self.track.job_id)
+        return None if self._job is None else str(self._job.job_id)
 
     @property
     def state(self) -> JobState | None:
@@ -178,22 +178,22 @@ class SlurmFuture(Future[T], Generic[T]):
 
         It is as old as the last squeue, up to a minute while nothing changes.
         """
-        return None if self.track is None else self.track.state
+        return None if self._job is None else self._job.state
 
     @property
     def attempts(self) -> int:
         """How many jobs the call has had, or will have once the next one exists."""
-        return 1 + len(self.failures.get(0, ()))
+        return 1 + len(self._failures.get(0, ()))
 
     @property
     def earlier_errors(self) -> tuple[BaseException, ...]:
         """Why the earlier attempts failed, if the executor has `retries`."""
-        return tuple(self.failures.get(0, ()))
+        return tuple(self._failures.get(0, ()))
 
     @property
     def directory(self) -> Path | None:
         """The job directory; None before there is a job, made when the job starts."""
-        return None if self.track is None else self.track.directory.path
+        return None if self._job is None else self._job.directory.path
 
     def stdout(self) -> str:
         """Return what the job has printed so far; "" before it has started.
@@ -201,13 +201,13 @@ class SlurmFuture(Future[T], Generic[T]):
         With `keep="failed"` the files of calls that went well are removed when the
         executor shuts down; the text is empty from then on.
         """
-        return "" if self.track is None else self.track.directory.stdout()
+        return "" if self._job is None else self._job.directory.stdout()
 
     def stderr(self) -> str:
         """Return what the job has printed to stderr so far, like `stdout`."""
-        return "" if self.track is None else self.track.directory.stderr()
+        return "" if self._job is None else self._job.directory.stderr()
 
-    def settle(self, position: int, outcome: Outcome) -> None:  # noqa: ARG002  (the only one)
+    def _settle(self, position: int, outcome: Outcome) -> None:  # noqa: ARG002  (the only one)
         """Record the outcome of a call; called by the poller and the submitter.
 
         A future that has been cancelled in the meantime stays cancelled.
@@ -226,7 +226,7 @@ class SlurmFuture(Future[T], Generic[T]):
             word = "cancelled" if self.cancelled() else "finished"
         else:
             word = "running" if self.running() else "pending"
-        job = "" if self.track is None else f" job={self.job_id}"
+        job = "" if self._job is None else f" job={self.job_id}"
         return f"<{type(self).__name__} at {id(self):#x} state={word}{job}>"
 
 
@@ -238,11 +238,11 @@ class ChunkFuture(SlurmFuture["list[Outcome]"]):
 
     def __init__(self, hearer: CancelHearer | None, size: int) -> None:
         super().__init__(hearer)
-        self.size = size
+        self._size = size
         self._outcomes: list[Outcome | None] = [None] * size
         self._missing = size
 
-    def settle(self, position: int, outcome: Outcome) -> None:
+    def _settle(self, position: int, outcome: Outcome) -> None:
         """Record the outcome of a call; a second one of the same call is dropped."""
         if not self._missing or self._outcomes[position] is not None:
             return

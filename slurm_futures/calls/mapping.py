@@ -43,7 +43,7 @@ def make_request(
                 raise function
             calls.append(pickler.pickle(function, args, {}))
         except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
-            future.settle(position, Outcome(exception=error))
+            future._settle(position, Outcome(exception=error))
         else:
             positions.append(position)
     return JobRequest(future, positions, calls)

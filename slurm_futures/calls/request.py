@@ -32,6 +32,6 @@ def fail_requests(requests: Iterable[JobRequest], error: SlurmFuturesError) -> N
     for request in requests:
         try:
             for position in request.positions:
-                request.future.settle(position, Outcome(exception=error.copy()))
+                request.future._settle(position, Outcome(exception=error.copy()))
         except BaseException:
             logger.exception("%r: a callback raised", request.future)

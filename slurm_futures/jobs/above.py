@@ -20,7 +20,7 @@ class Above(CancelHearer, Protocol):
     def note_initializer(self, exception: BaseException) -> SlurmFuturesError:
         """Fail all futures, since the initializer raised; return the error for them."""
 
-    def note_over(self, opened: OpenSubmission) -> None:
+    def note_over(self, submission: OpenSubmission) -> None:
         """Hear that a job of a submission is over, which may let others run."""
 
     def note_full(self) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from slurm_futures.errors import SchedulerError
+from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.threads import Courier, ThreadGroup
 from slurm_futures.jobs.timing import Timing
-from slurm_futures.jobs.track import Track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,9 +53,9 @@ class Canceller:
             self._send, "slurm_futures-canceller", group, timing.cancel_pause
         )
 
-    def cancel(self, tracks: Iterable[Track]) -> None:
+    def cancel(self, jobs: Iterable[Job]) -> None:
         """Let these jobs be cancelled soon, if Slurm may know them."""
-        self.put(track.job_id for track in tracks if track.may_exist)
+        self.put(job.job_id for job in jobs if job.may_exist)
 
     def put(self, job_ids: Iterable[JobId]) -> None:
         """Let these jobs be cancelled soon; called from any thread."""

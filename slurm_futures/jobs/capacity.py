@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slurm_futures.jobs.open_submission import OpenSubmission
 
 
-class Places:
+class Capacity:
     """The open submissions and the places that they take.
 
     No lock of its own: all methods are called under the submitter's.
@@ -27,14 +27,14 @@ class Places:
         """Whether any submission is open."""
         return bool(self._open)
 
-    def add(self, opened: OpenSubmission) -> None:
+    def add(self, submission: OpenSubmission) -> None:
         """Count the jobs of a submission, which may run."""
-        self._open.append(opened)
+        self._open.append(submission)
 
-    def note_over(self, opened: OpenSubmission) -> None:
+    def note_over(self, submission: OpenSubmission) -> None:
         """Count a submission no more once its jobs are over."""
-        if not opened.tracks and opened in self._open:
-            self._open.remove(opened)
+        if not submission.jobs and submission in self._open:
+            self._open.remove(submission)
 
     def free(self) -> int | None:
         """Return how many more jobs may run at the same time; None: any number."""
@@ -47,7 +47,7 @@ class Places:
         free = self.free() or 0
         changes = []
         for each in self._open:
-            extra = min(free, len(each.tracks) - _workers(each))
+            extra = min(free, len(each.jobs) - _workers(each))
             if extra > 0 and each.throttle is not None:
                 free -= extra
                 changes.append((each, each.throttle + extra))
@@ -56,13 +56,13 @@ class Places:
         return changes
 
 
-def _is_due(opened: OpenSubmission) -> bool:
+def _is_due(submission: OpenSubmission) -> bool:
     """Whether the throttle is to be set again, which failed."""
-    due = opened.throttle_due
+    due = submission.throttle_due
     return due is not None and time.monotonic() >= due
 
 
-def _workers(opened: OpenSubmission) -> int:
+def _workers(submission: OpenSubmission) -> int:
     """Return how many jobs of a submission may run at the same time."""
-    size = len(opened.tracks)
-    return size if opened.throttle is None else min(size, opened.throttle)
+    size = len(submission.jobs)
+    return size if submission.throttle is None else min(size, submission.throttle)

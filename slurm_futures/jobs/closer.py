@@ -15,9 +15,9 @@ from slurm_futures.errors import (
 )
 from slurm_futures.jobs.above import Above
 from slurm_futures.jobs.diagnosis import Remains, diagnose
+from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.settler import first_line
-from slurm_futures.jobs.track import Track
 from slurm_futures.runs.files import ForeignFileError
 from slurm_futures.runs.finished import are_complete
 from slurm_futures.schedulers.base import Ending
@@ -25,7 +25,7 @@ from slurm_futures.schedulers.base import Ending
 logger = logging.getLogger("slurm_futures")
 
 
-class JobEndings:
+class Closer:
     """Ends jobs, one way or the other.
 
     Args:
@@ -37,7 +37,7 @@ class JobEndings:
         self._grace = grace
         self._above = above
 
-    def withdraw(self, track: Track) -> None:
+    def withdraw(self, job: Job) -> None:
         """See that a job that lives on where Slurm cannot see it begins no more calls.
 
         When it is buried, GIVE_UP_PAUSE later, it can have begun none of those that it
@@ -46,118 +46,118 @@ class JobEndings:
         Raises:
             OSError: that cannot be done now.
         """
-        if may_live_on(track):
-            track.given_up = True
-            track.submission.finished.withdraw(track.index)
+        if may_live_on(job):
+            job.given_up = True
+            job.submission.finished.withdraw(job.index)
 
-    def restore(self, track: Track) -> None:
+    def restore(self, job: Job) -> None:
         """Let a job go on that was withdrawn, and is alive all the same.
 
         It may have noticed. Then its outcomes say which calls it did not begin.
         """
-        if track.given_up:
+        if job.given_up:
             try:
-                track.submission.finished.restore(track.index)
-                track.given_up = False
+                job.submission.finished.restore(job.index)
+                job.given_up = False
             except OSError as error:
-                logger.info("job %s cannot be told to go on: %s", track.job_id, error)
+                logger.info("job %s cannot be told to go on: %s", job.job_id, error)
 
-    def deliver(self, opened: OpenSubmission, track: Track) -> None:
+    def deliver(self, submission: OpenSubmission, job: Job) -> None:
         """Settle the calls of a job, if it has published all their outcomes.
 
         Raises:
             OSError: the outcomes cannot be read now.
         """
-        outcomes = track.submission.finished
+        outcomes = job.submission.finished
         try:
-            records = outcomes.read(track.index)
+            records = outcomes.read(job.index)
         except ForeignFileError as error:
             refused = OutcomeNotReadable(f"The outcome is refused: {error}.")
-            self.fail(opened, track, refused)
+            self.fail(submission, job, refused)
             return
-        waiter = track.waiter
+        waiter = job.waiter
         if waiter is None:
             return
         if not are_complete(records, waiter.size):
-            track.problem = f"{outcomes.file(track.index)} is cut short or damaged"
+            job.problem = f"{outcomes.file(job.index)} is cut short or damaged"
             return
         _, failed = waiter.deliver(records)
-        track.state = JobState.FAILED if failed else JobState.COMPLETED
-        logger.debug("job %s: %s", track.job_id, track.state.name)
-        self.close(opened, track)
+        job.state = JobState.FAILED if failed else JobState.COMPLETED
+        logger.debug("job %s: %s", job.job_id, job.state.name)
+        self.close(submission, job)
 
-    def bury(self, opened: OpenSubmission, track: Track, ending: Ending) -> None:
+    def bury(self, submission: OpenSubmission, job: Job, ending: Ending) -> None:
         """End a job that is over: what it has left counts, what is missing fails.
 
         Raises:
             OSError: the directory cannot be read now; nothing has been done.
         """
-        outcomes = track.submission.finished
-        if may_live_on(track) and outcomes.withdraw(track.index):
-            raise OSError(f"an attempt at job {track.job_id} has just begun")
-        left = outcomes.read_left(track.index)
-        remains = self._remains(opened, track, ending)
-        waiter = track.waiter
+        outcomes = job.submission.finished
+        if may_live_on(job) and outcomes.withdraw(job.index):
+            raise OSError(f"an attempt at job {job.job_id} has just begun")
+        left = outcomes.read_left(job.index)
+        remains = self._remains(submission, job, ending)
+        waiter = job.waiter
         if waiter is None:
             return
         missing, _ = waiter.deliver(left)
         if missing:
             error = diagnose(remains)
-            self._note(track, error)
+            self._note(job, error)
             waiter.break_off(missing, error, began=remains.started)
-        self.close(opened, track)
+        self.close(submission, job)
 
     def fail(
-        self, opened: OpenSubmission, track: Track, error: SlurmFuturesError
+        self, submission: OpenSubmission, job: Job, error: SlurmFuturesError
     ) -> None:
         """Fail all calls of a job that have no outcome."""
-        if track.index not in opened.tracks or track.waiter is None:
+        if job.index not in submission.jobs or job.waiter is None:
             return
-        self._note(track, error)
-        track.waiter.fail(error)
-        self.close(opened, track)
+        self._note(job, error)
+        job.waiter.fail(error)
+        self.close(submission, job)
 
-    def fail_all(self, opened: OpenSubmission, error: SlurmFuturesError) -> None:
+    def fail_all(self, submission: OpenSubmission, error: SlurmFuturesError) -> None:
         """Fail all calls of a submission that are open."""
-        for track in list(opened.tracks.values()):
-            self.fail(opened, track, error)
+        for job in list(submission.jobs.values()):
+            self.fail(submission, job, error)
 
-    def close(self, opened: OpenSubmission, track: Track) -> None:
+    def close(self, submission: OpenSubmission, job: Job) -> None:
         """Forget a job."""
-        opened.close(track.index)
-        self._above.note_over(opened)
+        submission.close(job.index)
+        self._above.note_over(submission)
 
-    def _note(self, track: Track, error: SlurmFuturesError) -> None:
+    def _note(self, job: Job, error: SlurmFuturesError) -> None:
         if isinstance(error, JobFailed) and error.state is not None:
-            track.state = error.state
-        logger.info("job %s: %s", track.job_id, first_line(error))
+            job.state = error.state
+        logger.info("job %s: %s", job.job_id, first_line(error))
 
-    def _remains(self, opened: OpenSubmission, track: Track, ending: Ending) -> Remains:
-        exists = track.directory.exists()
-        options = opened.kind.options
-        log = opened.submission.read_log(str(track.job_id))
+    def _remains(self, submission: OpenSubmission, job: Job, ending: Ending) -> Remains:
+        exists = job.directory.exists()
+        options = submission.kind.options
+        log = submission.directory.read_log(str(job.job_id))
         return Remains(
-            job_id=str(track.job_id),
+            job_id=str(job.job_id),
             # Of a job that is not listed any more, only how it ended is still true.
-            state=track.state if track.absences == 0 or track.state.ended else None,
-            published=track.published_at is not None,
-            death=track.death,
+            state=job.state if job.absences == 0 or job.state.ended else None,
+            published=job.published_at is not None,
+            death=job.death,
             ending=ending,
-            started=exists or track.left_mark,
+            started=exists or job.left_mark,
             worker_started=exists,
-            array_listed=opened.listed,
-            node=track.directory.node() if exists else None,
+            array_listed=submission.listed,
+            node=job.directory.node() if exists else None,
             log=log,
-            stderr_tail=track.directory.stderr_tail() if exists else "",
-            directory=track.directory.path,
+            stderr_tail=job.directory.stderr_tail() if exists else "",
+            directory=job.directory.path,
             time_limit=options.get("time"),
             memory=options.get("mem"),
             grace=self._grace,
-            problem=track.problem,
+            problem=job.problem,
         )
 
 
-def may_live_on(track: Track) -> bool:
+def may_live_on(job: Job) -> bool:
     """Whether a job that is given up has calls that it could still begin."""
-    size = 0 if track.waiter is None else track.waiter.size
-    return size > 1 and not track.left_mark
+    size = 0 if job.waiter is None else job.waiter.size
+    return size > 1 and not job.left_mark

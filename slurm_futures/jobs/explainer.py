@@ -9,10 +9,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from slurm_futures.jobs.closer import may_live_on
+from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.threads import Courier, ThreadGroup
 from slurm_futures.jobs.timing import Timing
-from slurm_futures.jobs.track import Track
 from slurm_futures.schedulers.base import Ending, JobId, Scheduler
 
 logger = logging.getLogger("slurm_futures")
@@ -23,7 +23,7 @@ class Explained:
     """What the scheduler still knew about jobs that are over."""
 
     endings: dict[JobId, Ending]
-    tracks: list[tuple[OpenSubmission, Track]]
+    jobs: list[tuple[OpenSubmission, Job]]
 
 
 class Explainer:
@@ -48,28 +48,28 @@ class Explainer:
         self._timing = timing
         self._courier = Courier(self._explain, "slurm_futures-explainer", group)
 
-    def put(self, opened: OpenSubmission, track: Track) -> None:
+    def put(self, submission: OpenSubmission, job: Job) -> None:
         """Let the end of a job be explained soon."""
-        track.being_explained = True
-        self._courier.put([(opened, track)])
+        job.being_explained = True
+        self._courier.put([(submission, job)])
 
     def join(self) -> None:
         """Wait until nothing is being explained."""
         self._courier.join()
 
-    def _explain(self, lost: list[tuple[OpenSubmission, Track]]) -> None:
-        unclear = [track.job_id for _, track in lost if not _is_clear(track)]
+    def _explain(self, lost: list[tuple[OpenSubmission, Job]]) -> None:
+        unclear = [job.job_id for _, job in lost if not _is_clear(job)]
         endings: dict[JobId, Ending] = {}
         if unclear:
             try:
                 endings = dict(self._scheduler.explain(unclear))
             except Exception as error:  # noqa: BLE001  (only fewer facts in the error)
                 logger.info("nothing more is known of %d jobs: %s", len(unclear), error)
-        if any(may_live_on(track) for _, track in lost):
+        if any(may_live_on(job) for _, job in lost):
             time.sleep(self._timing.withdrawal_pause)
         self._inbox.put(Explained(endings, lost))
 
 
-def _is_clear(track: Track) -> bool:
+def _is_clear(job: Job) -> bool:
     """Whether the job's own mark says all there is to say."""
-    return track.left_mark and track.over_since is None
+    return job.left_mark and job.over_since is None

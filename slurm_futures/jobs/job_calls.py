@@ -6,23 +6,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.open_calls import OpenCalls
 from slurm_futures.jobs.settler import Settler
-from slurm_futures.jobs.track import Track
 from slurm_futures.runs.finished import Record
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class JobCalls(OpenCalls):
-    """Open calls that a job runs; its waiter (`track.Waiter`).
+    """Open calls that a job runs; its waiter (`job.Waiter`).
 
     Attributes:
         settler: settles their future.
-        track: the job, once there is one.
+        job: which runs them, once there is one.
     """
 
     settler: Settler
-    track: Track | None = None
+    job: Job | None = None
 
     @property
     def size(self) -> int:
@@ -33,18 +33,18 @@ class JobCalls(OpenCalls):
         """Whether the future still waits."""
         return not self.future.done()
 
-    def note_job(self, track: Track) -> None:
+    def note_job(self, job: Job) -> None:
         """Let the future know its job."""
-        self.track = track
-        self.calls = track.submission.calls
-        self.index = track.index
-        self.home = track.submission.path
-        self.future.add_track(track)
+        self.job = job
+        self.calls = job.submission.calls
+        self.index = job.index
+        self.home = job.submission.path
+        self.future._add_job(job)
 
     def release(self) -> None:
         """Note that the job is over."""
-        if self.track is not None:
-            self.track.closed = True
+        if self.job is not None:
+            self.job.closed = True
 
     def deliver(self, records: Iterable[Record]) -> tuple[list[int], bool]:
         """Settle what these outcomes tell."""

@@ -19,6 +19,7 @@ from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.jobs.above import Above
 from slurm_futures.jobs.canceller import Canceller
+from slurm_futures.jobs.job import Job, JobOrder
 from slurm_futures.jobs.job_calls import JobCalls
 from slurm_futures.jobs.lifecycle import Lifecycle
 from slurm_futures.jobs.open_submission import OpenSubmission
@@ -28,8 +29,7 @@ from slurm_futures.jobs.settler import Settler
 from slurm_futures.jobs.submitter import Submitter
 from slurm_futures.jobs.threads import ThreadGroup
 from slurm_futures.jobs.timing import Timing
-from slurm_futures.jobs.track import JobOrder, Track
-from slurm_futures.runs.writer import Staging
+from slurm_futures.runs.writer import Writer
 from slurm_futures.schedulers.base import Scheduler
 from slurm_futures.schedulers.sbatch_options import Kind
 
@@ -50,7 +50,7 @@ class Jobs:
 
     Args:
         scheduler: where the jobs run.
-        staging: has the files.
+        writer: has the files.
         settings: what all jobs have in common.
         lifecycle: how far the end has come.
         group: counts all threads.
@@ -60,19 +60,19 @@ class Jobs:
     def __init__(
         self,
         scheduler: Scheduler,
-        staging: Staging,
+        writer: Writer,
         settings: JobSettings,
         lifecycle: Lifecycle,
         group: ThreadGroup,
         above: Above,
     ) -> None:
-        self.staging = staging
+        self.writer = writer
         self.lifecycle = lifecycle
         self.group = group
         self.timing = settings.timing
         self.above = above
         self.canceller = Canceller(scheduler, settings.timing, group)
-        self.settler = Settler(settings.retries, staging, above)
+        self.settler = Settler(settings.retries, writer, above)
         self.poller = Poller(
             scheduler,
             self.canceller,
@@ -83,7 +83,7 @@ class Jobs:
         )
         self.submitter = Submitter(
             scheduler,
-            staging,
+            writer,
             self.poller,
             above,
             group,
@@ -120,19 +120,19 @@ class Jobs:
 
     def cancel(self, future: SlurmFuture[Any]) -> None:
         """Cancel the jobs of a future that was cancelled."""
-        for track in future.open_tracks():
-            if isinstance(track, Track):
-                self.poller.cancel(track)
+        for job in future._open_jobs():
+            if isinstance(job, Job):
+                self.poller.cancel(job)
 
     def withdraw(self, future: SlurmFuture[Any]) -> bool:
         """Say whether a call of the future runs already."""
         return future.running()
 
-    def note_over(self, opened: OpenSubmission) -> None:
+    def note_over(self, submission: OpenSubmission) -> None:
         """Let others have the place of a job that is over."""
-        if not opened.tracks:
-            self.staging.note_over(opened.submission)
-        self.submitter.note_over(opened)
+        if not submission.jobs:
+            self.writer.note_over(submission.directory)
+        self.submitter.note_over(submission)
 
     def note_full(self) -> None:
         """Wait: a place is free when a job is over."""

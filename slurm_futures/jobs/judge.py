@@ -26,8 +26,8 @@ from __future__ import annotations
 import enum
 
 from slurm_futures.errors import JobState
+from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.timing import Timing
-from slurm_futures.jobs.track import Track
 from slurm_futures.runs.submission import Death
 
 #: States of living jobs that squeue 20.11 does not list, whatever its options
@@ -45,34 +45,34 @@ class Verdict(enum.Enum):
     FAIL = enum.auto()
 
 
-def judge(track: Track, now: float, snapshot_at: float, timing: Timing) -> Verdict:
+def judge(job: Job, now: float, snapshot_at: float, timing: Timing) -> Verdict:
     """Decide about a job whose outcomes are not all there.
 
     Args:
-        track: what is known of the job.
+        job: what is known of the job.
         now: monotonic seconds.
         snapshot_at: monotonic seconds of the last good snapshot.
         timing: how long to wait for what.
     """
     grace = timing.grace
-    if track.published_at is not None:
-        late = now - track.published_at > grace
+    if job.published_at is not None:
+        late = now - job.published_at > grace
         return Verdict.FAIL if late else Verdict.SETTLE
-    if track.death is not None:
-        return _judge_dead(track, track.death, now, timing)
-    if track.over_since is None:
+    if job.death is not None:
+        return _judge_dead(job, job.death, now, timing)
+    if job.over_since is None:
         return Verdict.WAIT
-    if track.absences > 0:
-        patience = grace if track.started else min(grace, timing.never_started_grace)
+    if job.absences > 0:
+        patience = grace if job.started else min(grace, timing.never_started_grace)
     else:
-        patience = min(grace, timing.state_graces.get(track.state, grace))
-    over = snapshot_at - track.over_since >= patience
+        patience = min(grace, timing.state_graces.get(job.state, grace))
+    over = snapshot_at - job.over_since >= patience
     return Verdict.FAIL if over else Verdict.WAIT
 
 
-def _judge_dead(track: Track, death: Death, now: float, timing: Timing) -> Verdict:
+def _judge_dead(job: Job, death: Death, now: float, timing: Timing) -> Verdict:
     """Decide about a job whose script has seen the worker die."""
-    if death.exit_code not in _SLURMS_EXIT_CODES or track.over_since is not None:
+    if death.exit_code not in _SLURMS_EXIT_CODES or job.over_since is not None:
         return Verdict.FAIL
-    waited = now - track.death_at >= timing.cause_wait
+    waited = now - job.death_at >= timing.cause_wait
     return Verdict.FAIL if waited else Verdict.WAIT

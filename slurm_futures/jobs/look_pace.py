@@ -12,7 +12,7 @@ from collections import deque
 from slurm_futures.jobs.timing import Timing
 
 
-class Pace:
+class LookPace:
     """When to look and to ask next; used by the poller's thread alone.
 
     Args:

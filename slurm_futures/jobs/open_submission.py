@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from slurm_futures.errors import JobState
+from slurm_futures.jobs.job import Job, JobOrder
 from slurm_futures.jobs.outage import Outage
-from slurm_futures.jobs.track import JobOrder, Track
 from slurm_futures.node.formats import block_of
-from slurm_futures.runs.submission import Submission
-from slurm_futures.runs.writer import Staged
+from slurm_futures.runs.submission import SubmissionDirectory
+from slurm_futures.runs.writer import WrittenSubmission
 from slurm_futures.schedulers.base import JobId, Row
 from slurm_futures.schedulers.sbatch_options import Kind
 
@@ -29,7 +29,7 @@ class OpenSubmission:
     Attributes:
         kind: what its jobs have in common.
         label: what the jobs are called.
-        tracks: the open jobs by their index.
+        jobs: the open ones by their index.
         throttle: how many of them may run at the same time; None for no limit. Owned
             by the submitter.
         throttle_due: monotonic seconds when it is to be set again, if that has failed.
@@ -49,11 +49,11 @@ class OpenSubmission:
         outage: since when its directory cannot be listed.
     """
 
-    submission: Submission
+    directory: SubmissionDirectory
     job_id: JobId
     kind: Kind
     label: str
-    tracks: dict[int, Track]
+    jobs: dict[int, Job]
     throttle: int | None = None
     throttle_due: float | None = None
     open_blocks: dict[str, int] = field(default_factory=dict)
@@ -70,19 +70,19 @@ class OpenSubmission:
     outage: Outage = field(default_factory=Outage)
 
     def __post_init__(self) -> None:
-        self.unstarted = set(self.tracks)
-        for index in self.tracks:
+        self.unstarted = set(self.jobs)
+        for index in self.jobs:
             block = block_of(index)
             self.open_blocks[block] = self.open_blocks.get(block, 0) + 1
 
     def close(self, index: int) -> None:
         """Forget a job whose calls are all settled, and its block with the last one."""
-        track = self.tracks.pop(index, None)
-        if track is None:
+        job = self.jobs.pop(index, None)
+        if job is None:
             return
-        track.closed = True
+        job.closed = True
         # A future knows its job: in a cycle its result would wait for the collector.
-        track.waiter = None
+        job.waiter = None
         self.unstarted.discard(index)
         self.notable.discard(index)
         self.suspects.discard(index)
@@ -94,7 +94,7 @@ class OpenSubmission:
     def note_start(self, indices: set[int]) -> None:
         """Record that these jobs have begun."""
         for index in indices & self.unstarted:
-            self.tracks[index].note_start()
+            self.jobs[index].note_start()
             self.unstarted.discard(index)
             self.notable.add(index)
 
@@ -110,10 +110,10 @@ class OpenSubmission:
         self.snapshot_at = at
         # After a loss of its state slurmctld counts from an old id again.
         rows = list(rows)
-        ours = [row for row in rows if row.directory in {"", str(self.submission.path)}]
+        ours = [row for row in rows if row.directory in {"", str(self.directory.path)}]
         self.listed = bool(ours)
         self.reasons = {}
-        unlisted = set(self.tracks)
+        unlisted = set(self.jobs)
         news = False
         for row in ours:
             for indices in row.indices or ():
@@ -124,11 +124,11 @@ class OpenSubmission:
         # A job that is no array; or all that is left of an array that was cancelled.
         whole = next((row for row in ours if row.indices is None), None)
         if whole is not None:
-            self._note_reason(whole, range(len(self.tracks)))
+            self._note_reason(whole, range(len(self.jobs)))
             return self._see(unlisted, whole, at) or news
         for index in unlisted:
             id_taken = bool(rows) and not ours
-            news |= self.tracks[index].miss(at, id_taken=id_taken)
+            news |= self.jobs[index].miss(at, id_taken=id_taken)
             self._note_suspect(index)
         self.notable |= unlisted
         return news
@@ -138,18 +138,18 @@ class OpenSubmission:
             indices = indices & self.notable
         news = False
         for index in indices:
-            track = self.tracks[index]
-            news |= track.see(row.state, at)
+            job = self.jobs[index]
+            news |= job.see(row.state, at)
             self._note_suspect(index)
-            if track.plainly_pending:
+            if job.plainly_pending:
                 self.notable.discard(index)
             else:
                 self.notable.add(index)
         return news
 
     def _note_suspect(self, index: int) -> None:
-        track = self.tracks[index]
-        if track.over_since is not None or track.left_mark or track.given_up:
+        job = self.jobs[index]
+        if job.over_since is not None or job.left_mark or job.given_up:
             self.suspects.add(index)
         else:
             self.suspects.discard(index)
@@ -159,25 +159,27 @@ class OpenSubmission:
             self.reasons.setdefault(row.reason, []).append(indices)
 
 
-def begin_tracking(
-    kind: Kind, label: str, staged: Staged, job_id: JobId, orders: list[JobOrder]
+def open_submission(
+    kind: Kind,
+    label: str,
+    written: WrittenSubmission,
+    job_id: JobId,
+    orders: list[JobOrder],
 ) -> OpenSubmission:
-    """Track the jobs of a submission that the scheduler has accepted."""
+    """Begin to keep the jobs of a submission that the scheduler has accepted."""
     submitted_at = time.monotonic()
-    array = staged.batch.array_size is not None
-    submission = staged.submission
-    tracks = {
-        index: Track(
+    array = written.batch.array_size is not None
+    directory = written.directory
+    jobs = {
+        index: Job(
             job_id=job_id.task(index) if array else job_id,
             index=index,
-            submission=submission,
+            submission=directory,
             waiter=order.waiter,
             submitted_at=submitted_at,
         )
         for index, order in enumerate(orders)
     }
-    for order, track in zip(orders, tracks.values(), strict=True):
-        order.waiter.note_job(track)
-    return OpenSubmission(
-        submission, job_id, kind, label, tracks, staged.batch.throttle
-    )
+    for order, job in zip(orders, jobs.values(), strict=True):
+        order.waiter.note_job(job)
+    return OpenSubmission(directory, job_id, kind, label, jobs, written.batch.throttle)

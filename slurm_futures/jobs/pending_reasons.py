@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from slurm_futures.errors import JobState, PendingTimeout
 
 if TYPE_CHECKING:
+    from slurm_futures.jobs.job import Job
     from slurm_futures.jobs.open_submission import OpenSubmission
-    from slurm_futures.jobs.track import Track
     from slurm_futures.schedulers.base import JobId
 
 logger = logging.getLogger("slurm_futures")
@@ -82,27 +82,27 @@ class PendingJobs:
         self._warned: set[tuple[JobId, str]] = set()  # with this advice
 
     def check(
-        self, opened: OpenSubmission, now: float
-    ) -> Iterator[tuple[Track, PendingTimeout]]:
+        self, submission: OpenSubmission, now: float
+    ) -> Iterator[tuple[Job, PendingTimeout]]:
         """Yield the jobs that have waited too long, with the error for their calls.
 
         Args:
-            opened: a submission that has been compared with a snapshot.
+            submission: a submission that has been compared with a snapshot.
             now: monotonic seconds of that snapshot.
         """
-        if _OWN_TURN in opened.reasons:
-            opened.throttled = opened.reasons[_OWN_TURN]
-            opened.throttled_at = now
-        for reason, ranges in opened.reasons.items():
-            if not _is_chosen(reason, opened):
-                self._warn(opened.job_id, reason)
+        if _OWN_TURN in submission.reasons:
+            submission.throttled = submission.reasons[_OWN_TURN]
+            submission.throttled_at = now
+        for reason, ranges in submission.reasons.items():
+            if not _is_chosen(reason, submission):
+                self._warn(submission.job_id, reason)
             if self._timeout is None or reason == _OWN_TURN:
                 continue
-            for index in opened.unstarted.intersection(itertools.chain(*ranges)):
-                track = opened.tracks[index]
-                if now - _waits_since(opened, track) > self._timeout:
-                    error = pending_error(str(track.job_id), self._timeout, reason)
-                    yield track, error
+            for index in submission.unstarted.intersection(itertools.chain(*ranges)):
+                job = submission.jobs[index]
+                if now - _waits_since(submission, job) > self._timeout:
+                    error = pending_error(str(job.job_id), self._timeout, reason)
+                    yield job, error
 
     def _warn(self, job_id: JobId, reason: str) -> None:
         advice = find_advice(reason, str(job_id))
@@ -125,16 +125,16 @@ def find_advice(reason: str, job: str) -> str | None:
     return None
 
 
-def _waits_since(opened: OpenSubmission, track: Track) -> float:
+def _waits_since(submission: OpenSubmission, job: Job) -> float:
     """Return since when a job waits for something else than its own array."""
-    if any(track.index in indices for indices in opened.throttled):
-        return max(track.submitted_at, opened.throttled_at)
-    return track.submitted_at
+    if any(job.index in indices for indices in submission.throttled):
+        return max(job.submitted_at, submission.throttled_at)
+    return job.submitted_at
 
 
-def _is_chosen(reason: str, opened: OpenSubmission) -> bool:
+def _is_chosen(reason: str, submission: OpenSubmission) -> bool:
     """Whether the options of a job let it wait until some time."""
-    options = dict(opened.kind.options.items)
+    options = dict(submission.kind.options.items)
     return reason.startswith("BeginTime") and not options.keys().isdisjoint(
         {"begin", "requeue"}
     )

@@ -30,17 +30,17 @@ from typing import Protocol
 from slurm_futures.errors import SlurmFuturesError, words_of
 from slurm_futures.jobs.above import Above
 from slurm_futures.jobs.canceller import Canceller
-from slurm_futures.jobs.closer import JobEndings
+from slurm_futures.jobs.closer import Closer
 from slurm_futures.jobs.explainer import Explained, Explainer
 from slurm_futures.jobs.inspector import Inspector
+from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.lifecycle import Lifecycle
-from slurm_futures.jobs.look_pace import Pace
+from slurm_futures.jobs.look_pace import LookPace
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.pending_reasons import PendingJobs
 from slurm_futures.jobs.queue_cache import Subscription
 from slurm_futures.jobs.threads import ThreadGroup, WorkThread
 from slurm_futures.jobs.timing import Timing
-from slurm_futures.jobs.track import Track
 from slurm_futures.schedulers.base import Ending, Scheduler, Snapshot
 
 logger = logging.getLogger("slurm_futures")
@@ -76,7 +76,7 @@ class _Call:
 
 
 _Message = (
-    OpenSubmission | Track | Snapshot | Explained | SlurmFuturesError | _Watch | _Call
+    OpenSubmission | Job | Snapshot | Explained | SlurmFuturesError | _Watch | _Call
 )
 
 
@@ -103,7 +103,7 @@ class Poller:
     ) -> None:
         self._canceller = canceller
         self._lifecycle = lifecycle
-        self._endings = JobEndings(timing.grace, above)
+        self._closer = Closer(timing.grace, above)
         self._pending = PendingJobs(timing.pending_timeout)
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._subscription = Subscription(scheduler, self._inbox, timing)
@@ -113,10 +113,10 @@ class Poller:
         # From here on: state of the thread.
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []
-        self._cancelled: list[Track] = []
-        self._pace = Pace(timing)
+        self._cancelled: list[Job] = []
+        self._pace = LookPace(timing)
         self._inspector = Inspector(
-            self._endings,
+            self._closer,
             self._pace,
             timing,
             self._canceller,
@@ -124,9 +124,9 @@ class Poller:
             self._explainer,
         )
 
-    def watch(self, opened: OpenSubmission) -> None:
+    def watch(self, submission: OpenSubmission) -> None:
         """Begin to watch a submission; called from the submitter's thread."""
-        if not self._put(opened):
+        if not self._put(submission):
             self._thread.work_here()
 
     def watch_queue(self, watched: Watched) -> None:
@@ -149,13 +149,13 @@ class Poller:
         self._inbox.put(message)
         return self._thread.start()
 
-    def cancel(self, track: Track) -> None:
+    def cancel(self, job: Job) -> None:
         """Cancel a job whose future was cancelled, and watch it no more.
 
         Called from any thread, whatever it is about: this takes no lock and starts
         nothing. A job that is open has the thread already, or `watch` will start it.
         """
-        self._inbox.put(track)
+        self._inbox.put(job)
 
     def stop(self, error: SlurmFuturesError) -> None:
         """Cancel all jobs and fail their futures; called from any thread."""
@@ -215,7 +215,7 @@ class Poller:
                 self._subscription.ask_later()
                 if self._lifecycle.stopped is not None:
                     self._stop(self._lifecycle.stopped)
-            case Track():
+            case Job():
                 self._cancelled.append(message)
             case Snapshot():
                 self._absorb(message)
@@ -237,18 +237,20 @@ class Poller:
         if not self._cancelled:
             return
         cancelled, self._cancelled = self._cancelled, []
-        submissions = {opened.submission.path: opened for opened in self._open}
+        submissions = {
+            submission.directory.path: submission for submission in self._open
+        }
         found = []
-        for track in cancelled:
-            opened = submissions.get(track.submission.path)
-            if opened is not None and opened.tracks.get(track.index) is track:
-                found.append(track)
-                self._endings.close(opened, track)
+        for job in cancelled:
+            submission = submissions.get(job.submission.path)
+            if submission is not None and submission.jobs.get(job.index) is job:
+                found.append(job)
+                self._closer.close(submission, job)
         self._canceller.cancel(found)
         self._sweep()
 
     def _sweep(self) -> None:
-        self._open = [opened for opened in self._open if opened.tracks]
+        self._open = [submission for submission in self._open if submission.jobs]
 
     # Look.
 
@@ -256,8 +258,8 @@ class Poller:
         look_at = partial(
             self._inspector.look_at, look_at_started=self._pace.begin_look()
         )
-        for opened in self._open:
-            self._guard(opened, look_at)
+        for submission in self._open:
+            self._guard(submission, look_at)
         self._pace.end_look()
         self._subscription.cache.revive()
         self._sweep()
@@ -275,59 +277,61 @@ class Poller:
             _run_guarded(partial(watched.stop, _internal_error(error)))
 
     def _guard(
-        self, opened: OpenSubmission, act: Callable[[OpenSubmission], None]
+        self, submission: OpenSubmission, act: Callable[[OpenSubmission], None]
     ) -> None:
         """Do something with a submission such that no other one suffers from it."""
         try:
-            act(opened)
+            act(submission)
         except OSError as error:
             # No news: the directory cannot be read now, or no file can be opened.
-            logger.debug("job %s: %s", opened.job_id, error)
+            logger.debug("job %s: %s", submission.job_id, error)
         except Exception as error:
-            logger.exception("job %s: an error that should not happen", opened.job_id)
-            self._abandon(opened, error)
+            logger.exception(
+                "job %s: an error that should not happen", submission.job_id
+            )
+            self._abandon(submission, error)
 
     def _absorb(self, snapshot: Snapshot) -> None:
         """Take in what a snapshot says about each open job."""
         news: list[bool] = []
 
-        def compare(opened: OpenSubmission) -> None:
-            rows = snapshot.jobs.get(opened.job_id, ())
-            news.append(opened.compare(rows, snapshot.started_at))
-            self._end_late(opened, snapshot.started_at)
+        def compare(submission: OpenSubmission) -> None:
+            rows = snapshot.jobs.get(submission.job_id, ())
+            news.append(submission.compare(rows, snapshot.started_at))
+            self._end_late(submission, snapshot.started_at)
 
-        for opened in self._open:
-            if opened.job_id.cluster not in snapshot.silent:
-                self._guard(opened, compare)
+        for submission in self._open:
+            if submission.job_id.cluster not in snapshot.silent:
+                self._guard(submission, compare)
         self._sweep()
         self._pace.note_answer(changed=any(news))
         self._subscription.ask_later(self._pace.query_factor)
 
-    def _end_late(self, opened: OpenSubmission, now: float) -> None:
+    def _end_late(self, submission: OpenSubmission, now: float) -> None:
         """Cancel jobs that have not started in time, and fail their calls."""
-        late = list(self._pending.check(opened, now))
+        late = list(self._pending.check(submission, now))
         if late:
-            self._canceller.cancel([track for track, _ in late])
-        for track, error in late:
-            self._endings.fail(opened, track, error)
+            self._canceller.cancel([job for job, _ in late])
+        for job, error in late:
+            self._closer.fail(submission, job, error)
 
     # Decide and act.
 
     def _fail_explained(self, explained: Explained) -> None:
         """Fail the calls of jobs that are over, unless news came in the meantime."""
-        for opened, track in explained.tracks:
-            track.being_explained = False
-            if track.index in opened.tracks:
-                ending = explained.endings.get(track.job_id, Ending())
-                bury = partial(self._inspector.bury, track=track, ending=ending)
-                self._guard(opened, bury)
+        for submission, job in explained.jobs:
+            job.being_explained = False
+            if job.index in submission.jobs:
+                ending = explained.endings.get(job.job_id, Ending())
+                bury = partial(self._inspector.bury, job=job, ending=ending)
+                self._guard(submission, bury)
         self._sweep()
 
     def _stop(self, error: SlurmFuturesError) -> None:
         """Fail every open future and cancel its job."""
-        for opened in self._open:
-            self._canceller.cancel(opened.tracks.values())
-            self._endings.fail_all(opened, error)
+        for submission in self._open:
+            self._canceller.cancel(submission.jobs.values())
+            self._closer.fail_all(submission, error)
         self._sweep()
         for watched in self._watched:
             watched.stop(error)
@@ -342,25 +346,25 @@ class Poller:
                     self._watched.append(message.watched)
                 case _Call():
                     message.run()
-        for opened in self._open:
-            self._abandon(opened, error)
+        for submission in self._open:
+            self._abandon(submission, error)
         self._open = []
         for watched in self._watched:
             _run_guarded(partial(watched.stop, _internal_error(error)))
 
-    def _abandon(self, opened: OpenSubmission, error: BaseException) -> None:
+    def _abandon(self, submission: OpenSubmission, error: BaseException) -> None:
         """Fail the calls of a submission for an error of ours, whatever else fails.
 
         Its jobs are left alone: what they do is not lost, if somebody reads the error.
         """
-        failure = _internal_error(error, opened)
+        failure = _internal_error(error, submission)
         try:
-            self._endings.fail_all(opened, failure)
+            self._closer.fail_all(submission, failure)
         except Exception:
-            logger.exception("job %s: its calls fail the plain way", opened.job_id)
-            for track in list(opened.tracks.values()):
-                waiter = track.waiter
-                opened.close(track.index)
+            logger.exception("job %s: its calls fail the plain way", submission.job_id)
+            for job in list(submission.jobs.values()):
+                waiter = job.waiter
+                submission.close(job.index)
                 if waiter is not None:
                     waiter.fail(failure)
 
@@ -374,13 +378,13 @@ def _run_guarded(function: Callable[[], None]) -> None:
 
 
 def _internal_error(
-    error: BaseException, opened: OpenSubmission | None = None
+    error: BaseException, submission: OpenSubmission | None = None
 ) -> SlurmFuturesError:
     jobs = "Its jobs may still run."
-    if opened is not None:
+    if submission is not None:
         jobs = (
-            f"The job may still run: 'scancel {opened.job_id}' ends it, and what it "
-            f"leaves is in {opened.submission.path}."
+            f"The job may still run: 'scancel {submission.job_id}' ends it, and what "
+            f"it leaves is in {submission.directory.path}."
         )
     failure = SlurmFuturesError(
         f"slurm_futures met an error that should not happen.\nIt was "

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from slurm_futures.errors import JobState, Refusal, SchedulerError, SubmitError
-from slurm_futures.jobs.capacity import Places
+from slurm_futures.jobs.capacity import Capacity
+from slurm_futures.jobs.job import JobOrder
 from slurm_futures.jobs.timing import Timing
-from slurm_futures.jobs.track import JobOrder
-from slurm_futures.runs.writer import Staged
+from slurm_futures.runs.writer import WrittenSubmission
 from slurm_futures.schedulers.base import JobId, Row, Scheduler
 
 logger = logging.getLogger("slurm_futures")
@@ -32,7 +32,7 @@ class Sender:
         scheduler: where the jobs will run.
         timing: how long a submission is tried.
         changed: notified when all futures have failed, which ends a wait.
-        places: tells whether jobs of this executor are open, whose ends make room.
+        capacity: tells whether jobs of this executor are open, whose ends make room.
 
     Attributes:
         largest: how many jobs the next submission may hold, as far as refusals have
@@ -44,21 +44,23 @@ class Sender:
         scheduler: Scheduler,
         timing: Timing,
         changed: threading.Condition,
-        places: Places,
+        capacity: Capacity,
     ) -> None:
         self._scheduler = scheduler
         self._timing = timing
-        self._places = places
+        self._capacity = capacity
         self._changed = changed
         self._backoff = self._timing.shortest_backoff
         self._refused_since: float | None = None
         self.largest: int | None = None
 
-    def send(self, staged: Staged, orders: Sequence[JobOrder]) -> JobId | None:
+    def send(
+        self, written: WrittenSubmission, orders: Sequence[JobOrder]
+    ) -> JobId | None:
         """Submit until it is known that there is a job.
 
         Args:
-            staged: the submission.
+            written: the submission.
             orders: what its jobs are for.
 
         Returns:
@@ -73,27 +75,27 @@ class Sender:
         attempt = 1
         size = len(orders)
         while _is_wanted(orders):
-            batch = replace(staged.batch, arguments=(str(attempt),))
+            batch = replace(written.batch, arguments=(str(attempt),))
             try:
                 job_id = self._scheduler.submit(batch)
             except SubmitError as error:
-                if error.refusal is Refusal.QUOTA and self._places:
+                if error.refusal is Refusal.QUOTA and self._capacity:
                     self._refused_since = None  # it clears as they end
                 if error.refusal is Refusal.PERMANENT or self._is_too_late():
                     raise
                 if self._shrink(error, size):
                     return None
                 if error.refusal is Refusal.AMBIGUOUS:
-                    found = self._search(staged, attempt, orders)
+                    found = self._search(written, attempt, orders)
                     if found is not None:
                         if attempt > 1:  # it may be the job of an earlier one
-                            staged.submission.adopt(attempt, found.number)
+                            written.directory.adopt(attempt, found.number)
                         self._forgive()
                         return found
                     if self._is_too_late():
                         raise  # nobody knows whether there is a job
                     attempt += 1
-                    staged.submission.allow_attempt(attempt)
+                    written.directory.allow_attempt(attempt)
                 self._wait(error, orders)
             else:
                 self._forgive()
@@ -143,7 +145,7 @@ class Sender:
                 self._changed.wait(min(left, self._timing.wanted_interval))
 
     def _search(
-        self, staged: Staged, attempt: int, orders: Sequence[JobOrder]
+        self, written: WrittenSubmission, attempt: int, orders: Sequence[JobOrder]
     ) -> JobId | None:
         """Look for a job that sbatch may have made although it failed.
 
@@ -167,15 +169,15 @@ class Sender:
             for job_id, rows in sorted(
                 snapshot.jobs.items(), key=lambda item: -item[0].number
             ):
-                ours = [row for row in rows if _is_ours(row, staged)]
-                if ours and not _was_turned_away(ours, attempt, staged):
+                ours = [row for row in rows if _is_ours(row, written)]
+                if ours and not _was_turned_away(ours, attempt, written):
                     logger.warning("job %s: found after sbatch had failed", job_id)
                     return job_id
             if not wanted:
                 return None
-            anywhere = staged.batch.options.get("clusters") == "all"
+            anywhere = written.batch.options.get("clusters") == "all"
             if snapshot.silent and (
-                anywhere or snapshot.silent & staged.batch.clusters
+                anywhere or snapshot.silent & written.batch.clusters
             ):
                 continue  # it may be there
             first_good = first_good or snapshot.started_at
@@ -189,13 +191,13 @@ def _is_wanted(orders: Sequence[JobOrder]) -> bool:
     return any(order.waiter.is_wanted() for order in orders)
 
 
-def _was_turned_away(rows: list[Row], attempt: int, staged: Staged) -> bool:
+def _was_turned_away(rows: list[Row], attempt: int, written: WrittenSubmission) -> bool:
     """Whether a job has ended at once, since a later attempt had taken its place."""
     ended = attempt > 1 and all(row.state.ended for row in rows)
-    return ended and not staged.submission.has_started()
+    return ended and not written.directory.has_started()
 
 
-def _is_ours(row: Row, staged: Staged) -> bool:
+def _is_ours(row: Row, written: WrittenSubmission) -> bool:
     # A request that was refused may leave a record that never started.
     refused = row.state is JobState.FAILED and row.reason == "BadConstraints"
-    return row.directory == str(staged.submission.path) and not refused
+    return row.directory == str(written.directory.path) and not refused

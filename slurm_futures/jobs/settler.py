@@ -21,7 +21,7 @@ from slurm_futures.node.formats import NOT_BEGUN
 from slurm_futures.node.values import add_note
 from slurm_futures.runs.calls_file import read_calls
 from slurm_futures.runs.finished import Record
-from slurm_futures.runs.writer import Staging
+from slurm_futures.runs.writer import Writer
 from slurm_futures.schedulers.sbatch_options import Kind
 
 logger = logging.getLogger("slurm_futures")
@@ -35,13 +35,13 @@ class Settler:
 
     Args:
         retries: which failures are tried again.
-        staging: hears whose files are to be kept.
+        writer: hears whose files are to be kept.
         above: gets calls that shall run in another job, and failed initializers.
     """
 
-    def __init__(self, retries: Retries, staging: Staging, above: Above) -> None:
+    def __init__(self, retries: Retries, writer: Writer, above: Above) -> None:
         self._retries = retries
-        self._staging = staging
+        self._writer = writer
         self._above = above
 
     def deliver(
@@ -133,9 +133,9 @@ class Settler:
 
     def _end(self, work: OpenCalls, number: int, outcome: Outcome) -> None:
         if outcome.exception is not None and work.home is not None:
-            self._staging.note_failure(work.home)
+            self._writer.note_failure(work.home)
         try:
-            work.future.settle(work.positions[number], outcome)
+            work.future._settle(work.positions[number], outcome)
         except BaseException:
             logger.exception("%r: a callback raised", work.future)
 
@@ -148,14 +148,14 @@ class Settler:
         """Return the kind of the next job of a call that failed; None: no more."""
         position = work.positions[number]
         future = work.future
-        earlier = future.failures.get(position, [])
+        earlier = future._failures.get(position, [])
         if future.done() or not self._retries.allow(error, earlier):
             if earlier:
                 add_note(error, _tell_attempts(earlier))
             return None
         options = self._retries.grow(work.kind.options, error)
         work.release()  # first: whoever sees the next attempt may cancel it
-        future.failures[position] = [*earlier, error]
+        future._failures[position] = [*earlier, error]
         logger.info(
             "job %s: attempt %d failed with %s; the call is submitted again",
             future.job_id,

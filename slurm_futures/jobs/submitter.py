@@ -26,14 +26,14 @@ from slurm_futures.errors import (
     words_of,
 )
 from slurm_futures.jobs.above import Above
-from slurm_futures.jobs.capacity import Places
-from slurm_futures.jobs.open_submission import OpenSubmission, begin_tracking
+from slurm_futures.jobs.capacity import Capacity
+from slurm_futures.jobs.job import JobOrder, fail_orders
+from slurm_futures.jobs.open_submission import OpenSubmission, open_submission
 from slurm_futures.jobs.poller import Poller
 from slurm_futures.jobs.sender import Sender
 from slurm_futures.jobs.threads import ThreadGroup, WorkThread
 from slurm_futures.jobs.timing import Timing
-from slurm_futures.jobs.track import JobOrder, fail_orders
-from slurm_futures.runs.writer import Staged, Staging, not_written
+from slurm_futures.runs.writer import Writer, WrittenSubmission, not_written
 from slurm_futures.schedulers.base import JobId, Limits, Scheduler
 from slurm_futures.schedulers.sbatch_options import Kind
 
@@ -48,7 +48,7 @@ class Submitter:
 
     Args:
         scheduler: where the jobs will run.
-        staging: writes the files of submissions.
+        writer: writes the files of submissions.
         poller: watches each submission that has been accepted.
         above: hears that jobs wait, since `max_workers` are open.
         group: counts its thread.
@@ -59,7 +59,7 @@ class Submitter:
     def __init__(
         self,
         scheduler: Scheduler,
-        staging: Staging,
+        writer: Writer,
         poller: Poller,
         above: Above,
         group: ThreadGroup,
@@ -67,9 +67,9 @@ class Submitter:
         max_workers: int | None,
     ) -> None:
         self._scheduler = scheduler
-        self._staging = staging
+        self._writer = writer
         self._timing = timing
-        self._places = Places(max_workers)
+        self._capacity = Capacity(max_workers)
         self._poller = poller
         self._above = above
         self._changed = threading.Condition()
@@ -83,7 +83,7 @@ class Submitter:
         self._limits = Limits()
         self._pause = timing.shortest_rest
         self._rest_until = 0.0
-        self._sender = Sender(scheduler, timing, self._changed, self._places)
+        self._sender = Sender(scheduler, timing, self._changed, self._capacity)
 
     def put(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
         """Let these orders become jobs soon; called from any thread."""
@@ -94,18 +94,18 @@ class Submitter:
                 self._outbox[kind] = (label, list(orders))
         self._wake()
 
-    def note_over(self, opened: OpenSubmission) -> None:
+    def note_over(self, submission: OpenSubmission) -> None:
         """Note that a job is over, which may let others run; called by the poller."""
         with self._changed:
-            self._places.note_over(opened)
-            has_work = bool(self._outbox or self._places.to_raise())
+            self._capacity.note_over(submission)
+            has_work = bool(self._outbox or self._capacity.to_raise())
         if has_work:
             self._wake()
 
     def is_room_wanted(self, kind: Kind) -> bool:
         """Whether other kinds of jobs wait since `max_workers` jobs are open."""
         with self._changed:
-            return self._places.free() == 0 and any(
+            return self._capacity.free() == 0 and any(
                 order.waiter.is_wanted()
                 for other, (_, orders) in self._outbox.items()
                 if other != kind
@@ -160,7 +160,9 @@ class Submitter:
         The next order, or the next job that is over, starts another one.
         """
         with self._changed:
-            if (self._outbox and self._places.free() != 0) or self._places.to_raise():
+            if (
+                self._outbox and self._capacity.free() != 0
+            ) or self._capacity.to_raise():
                 return True
             self._thread.end()
             is_full = bool(self._outbox)
@@ -175,7 +177,7 @@ class Submitter:
         """
         rested = False
         with self._changed:
-            while self._places and (left := self._rest_until - time.monotonic()) > 0:
+            while self._capacity and (left := self._rest_until - time.monotonic()) > 0:
                 rested = True
                 self._changed.wait(left)
         longer = min(2 * self._pause, self._timing.longest_rest)
@@ -187,7 +189,7 @@ class Submitter:
         size = self._size()
         while True:
             with self._changed:
-                free = self._places.free()
+                free = self._capacity.free()
                 if not self._outbox or free == 0:
                     return None
                 kind, label, orders = self._take(size)
@@ -208,7 +210,7 @@ class Submitter:
     def _raise_throttles(self) -> None:
         """Let arrays use the places of jobs that are over."""
         with self._changed:
-            changes = self._places.to_raise()
+            changes = self._capacity.to_raise()
         for each, limit in changes:
             # Whether it fails or not: a scontrol that failed may have done its work.
             each.throttle, each.throttle_due = limit, None
@@ -239,7 +241,7 @@ class Submitter:
     ) -> None:
         calls = [order.calls for order in orders]
         try:
-            staged = self._staging.write(kind, label, calls, free)
+            written = self._writer.write(kind, label, calls, free)
         except (OSError, SlurmFuturesError) as error:
             if is_passing(error):
                 logger.warning("a submission is written later: %s", error)
@@ -248,25 +250,25 @@ class Submitter:
                     self._changed.wait(self._timing.longest_rest)
                 return
             if not isinstance(error, OptionError):
-                error = not_written(self._staging.directory, error)
+                error = not_written(self._writer.directory, error)
             fail_orders(orders, error)
             return
         try:
-            job_id = self._sender.send(staged, orders)
+            job_id = self._sender.send(written, orders)
         except SubmitError as error:
             logger.info("%s", error)
-            staged.submission.remove()
+            written.directory.remove()
             fail_orders(orders, error)
             return
         except OSError as error:
-            staged.submission.remove()
-            fail_orders(orders, not_written(self._staging.directory, error))
+            written.directory.remove()
+            fail_orders(orders, not_written(self._writer.directory, error))
             return
         if job_id is None:
-            staged.submission.remove()
+            written.directory.remove()
             self._put_back(kind, label, orders)
             return
-        self._accept(kind, label, staged, job_id, orders)
+        self._accept(kind, label, written, job_id, orders)
 
     def _put_back(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
         with self._changed:
@@ -277,23 +279,23 @@ class Submitter:
         self,
         kind: Kind,
         label: str,
-        staged: Staged,
+        written: WrittenSubmission,
         job_id: JobId,
         orders: list[JobOrder],
     ) -> None:
         """Let the poller watch the jobs, and cancel those that nobody waits for."""
-        opened = begin_tracking(kind, label, staged, job_id, orders)
+        submission = open_submission(kind, label, written, job_id, orders)
         logger.info("job %s: submitted %d jobs", job_id, len(orders))
         with contextlib.suppress(OSError):  # for people and later programs only
-            staged.describe("submitted", job_id=str(job_id), cluster=job_id.cluster)
+            written.describe("submitted", job_id=str(job_id), cluster=job_id.cluster)
         with self._changed:
-            self._places.add(opened)
-        tracks = list(opened.tracks.values())
-        self._poller.watch(opened)
+            self._capacity.add(submission)
+        jobs = list(submission.jobs.values())
+        self._poller.watch(submission)
         # The poller forgets cancels of jobs that it does not know yet.
-        for track, order in zip(tracks, orders, strict=True):
+        for job, order in zip(jobs, orders, strict=True):
             if not order.waiter.is_wanted():
-                self._poller.cancel(track)
+                self._poller.cancel(job)
 
     def _size(self) -> int:
         """Return how many jobs the next submission may hold."""

@@ -74,7 +74,7 @@ class Feeder:
                 self._feed_later([(label, request) for request in left], error)
             else:
                 logger.exception("calls could not be put into the queue")
-                self.fail(left, not_written(self._jobs.staging.directory, error))
+                self.fail(left, not_written(self._jobs.writer.directory, error))
         finally:
             with self._queue.lock:
                 self._queue.fed -= len(items)
@@ -156,7 +156,7 @@ class Feeder:
                 queue.cancel(request.future)
         self._jobs.poller.watch_queue(self._watcher)
         calls = [request.calls for request in requests]
-        self._jobs.staging.write_batch(directory.batch(numbers), queue.kind, calls)
+        self._jobs.writer.write_batch(directory.batch(numbers), queue.kind, calls)
         if not any(queue.entries.get(number) for number in numbers):
             # All have failed, are cancelled, or run again: then the poller may just be
             # reading the batch.

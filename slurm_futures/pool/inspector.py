@@ -166,7 +166,7 @@ class PoolInspector:
             if entry is None:
                 continue
             # A job may begin before its id is known here.
-            if entry.owner is None or entry.future.track is None:
+            if entry.owner is None or entry.future._job is None:
                 self._note_owner(directory, number, entry)
             yield number, entry
 
@@ -175,9 +175,9 @@ class PoolInspector:
         if owner is None:
             return
         self._entries.note_begun(number)
-        track = self._workers.note_claim(owner)
-        if track is not None:
-            entry.future.add_track(track)
+        job = self._workers.note_claim(owner)
+        if job is not None:
+            entry.future._add_job(job)
 
     def _break_off(self, directory: PoolDirectory, number: int, entry: Entry) -> None:
         """End a call that its worker has not finished."""

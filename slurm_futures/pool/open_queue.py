@@ -67,7 +67,7 @@ class OpenQueue:
         Raises:
             OSError: it cannot be made.
         """
-        self.directory = directory = self.jobs.staging.new_pool(label)
+        self.directory = directory = self.jobs.writer.new_pool(label)
         self.label = label
         self.told_to_end = False
         self.inspector.begin()
@@ -174,7 +174,7 @@ class OpenQueue:
                 return
             self.workers.forget_all()
             self.directory = None
-        self.jobs.staging.note_over(directory)
+        self.jobs.writer.note_over(directory)
 
 
 def _withdraw(directory: PoolDirectory, number: int) -> str | None:

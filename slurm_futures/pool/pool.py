@@ -141,7 +141,7 @@ class Pool:
             queue.scale()
             return
         self._workers.note_end(worker, queue.next_number)
-        if worker.track is not None:
+        if worker.job is not None:
             queue.inspector.end_broken_off(directory)
         waits = queue.entries.any_waits(before=worker.first)
         hopeless = not queue.inspector.is_blind and self._workers.weigh_end(

@@ -37,7 +37,7 @@ class Pools:
     def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
         """Let workers run these calls."""
         for request in requests:
-            request.future.wait_again()
+            request.future._wait_again()
         self._pool(kind).put(label, requests)
         stopped = self._jobs.lifecycle.stopped
         if stopped is not None:  # maybe while these were on their way
@@ -96,4 +96,4 @@ def _settle_as_cancelled(entries: list[Entry]) -> None:
     """Settle calls that were withdrawn before they began."""
     for entry in entries:
         for position in entry.positions:
-            entry.future.settle(position, Outcome(exception=CancelledError()))
+            entry.future._settle(position, Outcome(exception=CancelledError()))

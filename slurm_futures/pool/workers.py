@@ -21,8 +21,8 @@ from slurm_futures.errors import (
     PendingTimeout,
     SlurmFuturesError,
 )
+from slurm_futures.jobs.job import Job, JobOrder
 from slurm_futures.jobs.jobs import Jobs
-from slurm_futures.jobs.track import JobOrder, Track
 from slurm_futures.node.formats import SERVE_POOL
 from slurm_futures.node.pool_worker import worker_of
 from slurm_futures.pool.settings import PoolSettings
@@ -48,7 +48,7 @@ class WorkerEnds(Protocol):
 
 
 class Worker:
-    """A job that takes calls from a queue; its waiter (`jobs.track.Waiter`).
+    """A job that takes calls from a queue; its waiter (`jobs.job.Waiter`).
 
     Args:
         queue: where it takes calls from.
@@ -57,7 +57,7 @@ class Worker:
         ends: hears of its end.
 
     Attributes:
-        track: its job, once there is one.
+        job: its job, once there is one.
         done: it has ended, or was cancelled.
         cancelled: it was cancelled before it had ended.
         error: why it ended, if not well.
@@ -73,7 +73,7 @@ class Worker:
         self._jobs = jobs
         self._ends = ends
         self._lock = threading.RLock()
-        self.track: Track | None = None
+        self.job: Job | None = None
         self.done = False
         self.cancelled = False
         self.error: BaseException | None = None
@@ -81,21 +81,21 @@ class Worker:
     @property
     def name(self) -> str:
         """What the worker calls itself in its claims."""
-        track = self.track
-        return "" if track is None else f"{track.submission.path.name}-{track.index}"
+        job = self.job
+        return "" if job is None else f"{job.submission.path.name}-{job.index}"
 
     @property
     def is_running(self) -> bool:
         """Whether its job is known to have begun, and it has not ended."""
-        return not self.done and self.track is not None and self.track.started
+        return not self.done and self.job is not None and self.job.started
 
     def is_wanted(self) -> bool:
         """Whether it has not been cancelled."""
         return not self.done
 
-    def note_job(self, track: Track) -> None:
+    def note_job(self, job: Job) -> None:
         """Hear that there is a job."""
-        self.track = track
+        self.job = job
 
     def deliver(self, records: Iterable[Record]) -> tuple[list[int], bool]:
         """End with what the job has left: the number of its calls, or an error."""
@@ -125,8 +125,8 @@ class Worker:
             if self.done:
                 return
             self.done = self.cancelled = True
-        if self.track is not None:
-            self._jobs.poller.cancel(self.track)
+        if self.job is not None:
+            self._jobs.poller.cancel(self.job)
         self._tell()
 
     def _end(self, error: BaseException | None) -> None:
@@ -134,8 +134,8 @@ class Worker:
             if self.done:
                 return
             self.done, self.error = True, error
-        if error is not None and self.track is not None:
-            self._jobs.staging.note_failure(self.track.submission.path)
+        if error is not None and self.job is not None:
+            self._jobs.writer.note_failure(self.job.submission.path)
         self._tell()
 
     def _tell(self) -> None:
@@ -147,13 +147,13 @@ class _Record:
     """What is known of a worker that may have taken calls.
 
     Attributes:
-        track: its job, if that is known.
+        job: its job, if that is known.
         proven: it has taken a call.
         ended: it has ended; then with what error.
         first: the first call that was not in the queue when it ended.
     """
 
-    track: Track | None = None
+    job: Job | None = None
     proven: bool = False
     ended: bool = False
     error: BaseException | None = None
@@ -266,20 +266,20 @@ class Workers:
         )
         return PickledCall(SERVE_POOL, dump_arguments(settings, {}))
 
-    def note_claim(self, owner: str) -> Track | None:
+    def note_claim(self, owner: str) -> Job | None:
         """Record that a worker has claimed a call; return its job, if it is known."""
         record = self._record(worker_of(owner))
         if not record.proven:
             record.proven = True
             self.trust()
-        if record.track is None:
-            self._learn_tracks()
-        return record.track
+        if record.job is None:
+            self._learn_jobs()
+        return record.job
 
-    def _learn_tracks(self) -> None:
+    def _learn_jobs(self) -> None:
         for each in self._workers:
-            if each.track is not None:
-                self._record(each.name).track = each.track
+            if each.job is not None:
+                self._record(each.name).job = each.job
 
     def _record(self, name: str) -> _Record:
         return self._records.setdefault(name, _Record())
@@ -298,9 +298,9 @@ class Workers:
             worker: the worker.
             first: the first call that is not in the queue yet.
         """
-        if worker.track is not None:
+        if worker.job is not None:
             record = self._record(worker.name)
-            record.track, record.ended = worker.track, True
+            record.job, record.ended = worker.job, True
             record.error, record.first = worker.error, first
             self._unwanted.discard(worker.name)
         self._drop([worker])
@@ -313,10 +313,10 @@ class Workers:
         record = self._records.get(worker_of(owner or ""))
         if record is None:
             return False
-        if not record.ended and record.track is None:
-            all_known = all(each.track is not None for each in self._workers)
-            self._learn_tracks()
-            return all_known and record.track is None
+        if not record.ended and record.job is None:
+            all_known = all(each.job is not None for each in self._workers)
+            self._learn_jobs()
+            return all_known and record.job is None
         return record.ended
 
     def error_of(self, owner: str) -> BaseException | None:
@@ -354,13 +354,13 @@ class Workers:
             Whether no other one can be had, or would do any better.
         """
         error = worker.error
-        if worker.track is not None and self._record(worker.name).proven:
+        if worker.job is not None and self._record(worker.name).proven:
             self.trust()
             return False
         if worker.cancelled or isinstance(error, JobCancelled):
             return False
         refused = error is not None and (
-            worker.track is None or isinstance(error, PendingTimeout)
+            worker.job is None or isinstance(error, PendingTimeout)
         )
         with self._lock:
             self._barren += waits and not refused
@@ -386,7 +386,7 @@ class Workers:
         for each in self._workers:
             if each.name == name:
                 if not each.done:
-                    job_id = None if each.track is None else each.track.job_id
+                    job_id = None if each.job is None else each.job.job_id
                     logger.info("job %s: cancelled with its call", job_id)
                     each.cancel()
                 return True

@@ -17,7 +17,7 @@ from typing import Any
 from slurm_futures import node
 from slurm_futures.node.start import BUNDLE
 from slurm_futures.runs.files import write_file, write_json
-from slurm_futures.runs.submission import Submission
+from slurm_futures.runs.submission import SubmissionDirectory
 
 
 class RunDirectory:
@@ -64,9 +64,9 @@ class RunDirectory:
         """Write run.json."""
         write_json(self.path / "run.json", facts)
 
-    def submission(self, number: int) -> Submission:
+    def submission(self, number: int) -> SubmissionDirectory:
         """Return the submission of this number, which may not exist yet."""
-        return Submission(self.path / f"{number:04}", self.logs)
+        return SubmissionDirectory(self.path / f"{number:04}", self.logs)
 
     def entries(self) -> Iterator[Path]:
         """Yield the submissions and pools that lie in the run.

@@ -44,7 +44,7 @@ class Ends(NamedTuple):
     ending: set[int]
 
 
-class Submission:
+class SubmissionDirectory:
     """One sbatch: a script and the calls of all its jobs.
 
     Args:

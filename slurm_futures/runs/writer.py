@@ -1,6 +1,6 @@
 """Writes submissions to disk, and cleans up after them.
 
-One `Staging` for each run. It makes the run directory with the first submission, so
+One `Writer` for each run. It makes the run directory with the first submission, so
 that an executor that is never used leaves nothing behind.
 """
 
@@ -29,7 +29,7 @@ from slurm_futures.runs.files import write_file
 from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate
-from slurm_futures.runs.submission import Submission
+from slurm_futures.runs.submission import SubmissionDirectory
 from slurm_futures.schedulers.base import BatchScript
 from slurm_futures.schedulers.sbatch_options import Kind
 
@@ -39,19 +39,19 @@ Keep = Literal["failed", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
+class WrittenSubmission:
     """A submission that is ready to be sent."""
 
-    submission: Submission
+    directory: SubmissionDirectory
     batch: BatchScript
     facts: dict[str, Any]
 
     def describe(self, state: str, **more: Any) -> None:
         """Write submission.json."""
-        self.submission.describe({"state": state, **self.facts, **more})
+        self.directory.describe({"state": state, **self.facts, **more})
 
 
-class Staging:
+class Writer:
     """The files of one run: made by the submitter's thread, removed by any.
 
     Args:
@@ -75,7 +75,7 @@ class Staging:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._count = 0
-        self._over: list[Submission | PoolDirectory] = []
+        self._over: list[SubmissionDirectory | PoolDirectory] = []
         self._open_pools: list[PoolDirectory] = []
         self._pools = 0
         self._failed: set[Path] = set()
@@ -87,7 +87,7 @@ class Staging:
         label: str,
         jobs: Sequence[Sequence[PickledCall]],
         throttle: int | None,
-    ) -> Staged:
+    ) -> WrittenSubmission:
         """Write the files of a new submission.
 
         Raises:
@@ -123,7 +123,7 @@ class Staging:
             "options": dict(kind.options.items),
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        return Staged(submission, batch, facts)
+        return WrittenSubmission(submission, batch, facts)
 
     def new_pool(self, label: str) -> PoolDirectory:
         """Make the directory of a new pool.
@@ -183,7 +183,7 @@ class Staging:
         kind: Kind,
         label: str,
         run: RunDirectory,
-        submission: Submission,
+        submission: SubmissionDirectory,
         size: int,
         throttle: int | None,
     ) -> BatchScript:
@@ -226,7 +226,7 @@ class Staging:
         """Remember that a call failed whose files are in this directory."""
         self._failed.add(home)
 
-    def note_over(self, submission: Submission | PoolDirectory) -> None:
+    def note_over(self, submission: SubmissionDirectory | PoolDirectory) -> None:
         """Remember that nothing of this submission or pool is open any more."""
         with self._lock:
             self._over.append(submission)

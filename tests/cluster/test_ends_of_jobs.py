@@ -253,8 +253,8 @@ def hold_until_signal(gate: Gate, name: str, number: int) -> str:
     heard: list[int] = []
     signal.signal(number, lambda *_: heard.append(number))
     (gate.directory / f"{name}.arrived").touch()
-    opened = gate.directory / f"{name}.open"
-    assert_soon(lambda: heard or opened.exists(), 100)
+    submission = gate.directory / f"{name}.open"
+    assert_soon(lambda: heard or submission.exists(), 100)
     return "signal" if heard else "gate"
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from slurm_futures import SlurmExecutor, SlurmFuturesError
-from slurm_futures.jobs.closer import JobEndings
+from slurm_futures.jobs.closer import Closer
 from slurm_futures.jobs.inspector import Inspector
-from slurm_futures.jobs.look_pace import Pace
+from slurm_futures.jobs.look_pace import LookPace
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.poller import Poller
 from slurm_futures.schedulers import slurm_text
@@ -45,7 +45,7 @@ def raises(error: type[BaseException]) -> Callable[..., None]:
         (OpenSubmission, "compare", SystemExit),
         (Inspector, "look_at", ArithmeticError),
         (Poller, "_look", ArithmeticError),
-        (Pace, "delay", SystemExit),
+        (LookPace, "delay", SystemExit),
     ],
     ids=["snapshot", "snapshot-exit", "one-submission", "all", "thread"],
 )
@@ -108,7 +108,7 @@ def test_an_error_in_what_follows_an_error(
 
     with monkeypatch.context() as broken:
         broken.setattr(Inspector, "look_at", raises(ArithmeticError))
-        broken.setattr(JobEndings, "fail", raises(LookupError))
+        broken.setattr(Closer, "fail", raises(LookupError))
         noticed(future, SlurmFuturesError, within=20)
 
     gate.open()

@@ -24,8 +24,8 @@ class Gate:
     def hold(self, value: T) -> T:
         """Arrive under the value's name, wait, return the value; runs in the call."""
         (self.directory / f"{value}.arrived").touch()
-        opened, opened_for_all = self.directory / f"{value}.open", self._open
-        assert_soon(lambda: opened.exists() or opened_for_all.exists(), _PATIENCE)
+        submission, opened_for_all = self.directory / f"{value}.open", self._open
+        assert_soon(lambda: submission.exists() or opened_for_all.exists(), _PATIENCE)
         return value
 
     def hold_and_fail(self, value: object) -> None:

@@ -32,11 +32,11 @@ class Programs:
     @property
     def path(self) -> str:
         """PATH for the commands and the daemons."""
-        places = [os.environ.get("PATH", os.defpath), *_SBIN]
+        capacity = [os.environ.get("PATH", os.defpath), *_SBIN]
         if self.root is not None:
             # Slurm's commands alone: the other programs there lack their libraries.
-            places.insert(0, str(self.root / "slurm/bin"))
-        return os.pathsep.join(places)
+            capacity.insert(0, str(self.root / "slurm/bin"))
+        return os.pathsep.join(capacity)
 
     def find(self, name: str) -> str:
         """Tell the path of a program.

@@ -22,6 +22,7 @@ from slurm_futures.errors import (
     SlurmFuturesError,
     SubmitError,
 )
+from slurm_futures.jobs.job import Job, JobOrder
 from slurm_futures.jobs.job_calls import JobCalls
 from slurm_futures.jobs.lifecycle import Lifecycle
 from slurm_futures.jobs.open_submission import OpenSubmission
@@ -30,12 +31,11 @@ from slurm_futures.jobs.retries import Retries
 from slurm_futures.jobs.settler import Settler
 from slurm_futures.jobs.threads import ThreadGroup
 from slurm_futures.jobs.timing import Timing
-from slurm_futures.jobs.track import JobOrder, Track
 from slurm_futures.node import exceptions, formats
 from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.run import RunDirectory
-from slurm_futures.runs.submission import Submission
+from slurm_futures.runs.submission import SubmissionDirectory
 from slurm_futures.schedulers.base import (
     BatchScript,
     Ending,
@@ -88,7 +88,7 @@ class FakeScheduler:
         answers: to the next submissions; those that follow are accepted.
         jobs: what squeue shows; a submission that is accepted is added as pending.
         query_error: what squeue fails with, if it is not None.
-        endings: what `explain` knows.
+        closer: what `explain` knows.
         gate: every submission waits until it is set.
     """
 
@@ -218,9 +218,9 @@ class FakeAbove:
         self.initializer_errors.append(exception)
         return InitializerFailed("the initializer failed")
 
-    def note_over(self, opened: OpenSubmission) -> None:
+    def note_over(self, submission: OpenSubmission) -> None:
         """Keep the submission."""
-        self.over.append(opened)
+        self.over.append(submission)
 
     def note_full(self) -> None:
         """Count."""
@@ -244,8 +244,8 @@ def make_settler(
     failures: Any = None,
 ) -> Settler:
     """Return what settles futures."""
-    staging: Any = FakeFailures() if failures is None else failures
-    return Settler(Retries.of(retries), staging, above)
+    writer: Any = FakeFailures() if failures is None else failures
+    return Settler(Retries.of(retries), writer, above)
 
 
 def make_future(above: FakeAbove | None = None) -> SlurmFuture[Any]:
@@ -264,24 +264,24 @@ def make_calls(
     """Return what waits for a job: all calls of the future."""
     return JobCalls(
         future,
-        range(future.size),
+        range(future._size),
         kind or Kind(SbatchOptions(), "/"),
         "fit",
         settler=settler or make_settler(FakeAbove()),
     )
 
 
-def make_track(
+def make_job(
     submitted_at: float = 0.0,
     directory: Path = Path("/run"),
     future: SlurmFuture[Any] | None = None,
-) -> Track:
+) -> Job:
     """Return what is known of the job 5_7 that has just been submitted."""
     submission = RunDirectory(directory).submission(1)
     calls = make_calls(future or make_future())
-    track = Track(JobId(5, 7), 7, submission, calls, submitted_at)
-    calls.note_job(track)
-    return track
+    job = Job(JobId(5, 7), 7, submission, calls, submitted_at)
+    calls.note_job(job)
+    return job
 
 
 def make_order(fn: Callable[..., Any] = abs, *args: Any) -> JobOrder:
@@ -328,18 +328,18 @@ class FakeJobs:
 
     def _open(self, settler: Settler | None) -> OpenSubmission:
         kind = Kind(SbatchOptions((("mem", "4G"), ("time", "10"))), "/")
-        tracks = {}
+        jobs = {}
         for index, future in enumerate(self.futures):
             calls = make_calls(future, kind, settler)
-            tracks[index] = Track(
+            jobs[index] = Job(
                 self.job_id.task(index),
                 index,
                 self.submission,
                 calls,
                 time.monotonic(),
             )
-            calls.note_job(tracks[index])
-        return OpenSubmission(self.submission, self.job_id, kind, "fit", tracks)
+            calls.note_job(jobs[index])
+        return OpenSubmission(self.submission, self.job_id, kind, "fit", jobs)
 
     def row(self, state: JobState, *indices: int) -> Row:
         """Return a line of squeue about some of the jobs, or about all of them."""
@@ -463,9 +463,9 @@ class WatchedPoller:
 
     def watch(self, jobs: FakeJobs) -> None:
         """Let the poller watch jobs, and settle their calls."""
-        for track in jobs.opened.tracks.values():
-            assert isinstance(track.waiter, JobCalls)
-            track.waiter.settler = self.settler
+        for job in jobs.opened.jobs.values():
+            assert isinstance(job.waiter, JobCalls)
+            job.waiter.settler = self.settler
         self.poller.watch(jobs.opened)
 
     def stop(self, error: SlurmFuturesError) -> None:
@@ -480,11 +480,11 @@ class FakeCanceller:
     def __init__(self, cancelled: list[JobId]) -> None:
         self._cancelled = cancelled
 
-    def cancel(self, tracks: Iterable[Track]) -> None:
+    def cancel(self, jobs: Iterable[Job]) -> None:
         """Keep their ids."""
-        self._cancelled += [track.job_id for track in tracks if track.may_exist]
+        self._cancelled += [job.job_id for job in jobs if job.may_exist]
 
 
-def finished_path(submission: Submission, index: int) -> Path:
+def finished_path(submission: SubmissionDirectory, index: int) -> Path:
     """Return where the outcomes of a job appear."""
     return submission.finished.file(index)

@@ -29,11 +29,8 @@ def test_name_exists(name: str) -> None:
     sources = [path.read_text("utf-8") for path in _ROOT.rglob("*.py")]
     first, _, method = name.partition(".")
 
-    defined = [
-        source
-        for source in sources
-        if re.search(rf"^(class|def) {first}\b", source, re.MULTILINE)
-    ]
+    definition = re.compile(rf"^(class|def) {first}\b", re.MULTILINE)
+    defined = [source for source in sources if definition.search(source)]
     assert defined
     assert not method or any(f"    def {method}(" in source for source in defined)
 

@@ -22,7 +22,7 @@ from slurm_futures.calls.future import ChunkFuture, SlurmFuture
 from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import JobCancelled, Refusal
-from slurm_futures.jobs.track import Track
+from slurm_futures.jobs.job import Job
 from slurm_futures.node import formats
 from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.pool.pool import Pool
@@ -73,7 +73,7 @@ def call_of(function: Callable[[], object] = int) -> PickledCall:
 def submit(executor: SlurmExecutor) -> SlurmFuture[Any]:
     """Submit a call, and wait until it is a job and nobody submits any more."""
     future: SlurmFuture[Any] = executor.submit(int)
-    assert_soon(lambda: future.track is not None)
+    assert_soon(lambda: future._job is not None)
     executor._session._jobs.submitter.join()
     return future
 
@@ -87,11 +87,11 @@ def pools_of(executor: SlurmExecutor) -> dict[Kind, Pool]:
 
 def publish(future: SlurmFuture[Any], record: tuple[int, int, bytes]) -> None:
     """Let the job of a call end with this outcome."""
-    track = future.track
-    assert isinstance(track, Track)
-    path = track.submission.job(track.index).path
+    job = future._job
+    assert isinstance(job, Job)
+    path = job.submission.job(job.index).path
     path.mkdir()
-    outcomes = OutcomesFile(str(track.submission.path), track.index, "0-c17-99")
+    outcomes = OutcomesFile(str(job.submission.path), job.index, "0-c17-99")
     outcomes.append(*record)
     outcomes.publish(sync=True)
 
@@ -127,7 +127,7 @@ def test_shutdown_sees_a_call_that_goes_from_thread_to_thread(
     ending.join(0.1)
     assert ending.is_alive()
     scheduler.gate.set()
-    assert_soon(lambda: future.track is not None and not future.track.closed)
+    assert_soon(lambda: future._job is not None and not future._job.closed)
     publish(future, value_of(0, "again"))
     ending.join(PATIENCE)
     assert future.result(0) == "again"
@@ -264,8 +264,8 @@ def test_terminate_while_a_call_is_being_written(
 ) -> None:
     """The pool has stopped when the call arrives in it."""
     executor = make(1, max_tasks_per_child=None)
-    staging = executor._session.staging
-    new_pool = staging.new_pool
+    writer = executor._session.writer
+    new_pool = writer.new_pool
     writing, go_on = threading.Event(), threading.Event()
 
     def new_pool_late(label: str) -> object:
@@ -273,7 +273,7 @@ def test_terminate_while_a_call_is_being_written(
         assert go_on.wait(PATIENCE)
         return new_pool(label)
 
-    monkeypatch.setattr(staging, "new_pool", new_pool_late)
+    monkeypatch.setattr(writer, "new_pool", new_pool_late)
     future = executor.submit(int)
     assert writing.wait(PATIENCE)
     executor.terminate_workers()
@@ -319,7 +319,7 @@ def test_terminate_while_a_part_of_a_chunk_is_submitted(
     kind = Kind(executor._options, "/")
     chunk = ChunkFuture(session, 2)
     session.put(kind, "fit", [JobRequest(chunk, [0], [call_of()])])
-    assert_soon(lambda: chunk.track is not None)
+    assert_soon(lambda: chunk._job is not None)
     session._jobs.submitter.join()
     scheduler.gate.clear()
     session.put(kind, "fit", [JobRequest(chunk, [1], [call_of()])])

@@ -8,7 +8,7 @@ import pytest
 
 from slurm_futures.calls.outcome import Outcome
 from slurm_futures.errors import JobState
-from tests.unit.fakes import FakeAbove, make_chunk, make_future, make_track
+from tests.unit.fakes import FakeAbove, make_chunk, make_future, make_job
 from tests.waiting import assert_soon
 
 
@@ -16,7 +16,7 @@ def test_cancel_of_a_running_call_succeeds_and_is_told_of_once() -> None:
     """Who is told sends the scancel."""
     told = FakeAbove()
     future = make_future(told)
-    make_track(future=future).note_start()
+    make_job(future=future).note_start()
 
     answers = [future.cancel(), future.cancel()]
 
@@ -30,7 +30,7 @@ def test_settled_future_cannot_be_cancelled() -> None:
     """As in the standard library."""
     told = FakeAbove()
     future = make_future(told)
-    future.settle(0, Outcome(value=1))
+    future._settle(0, Outcome(value=1))
 
     assert not future.cancel()
     assert told.cancelled == []
@@ -41,7 +41,7 @@ def test_cancelled_future_stays_cancelled() -> None:
     future = make_future()
     future.cancel()
 
-    future.settle(0, Outcome(value=1))
+    future._settle(0, Outcome(value=1))
 
     with pytest.raises(CancelledError):
         future.result(0)
@@ -106,20 +106,20 @@ def test_future_without_a_job_knows_nothing() -> None:
     assert (future.job_id, future.state, future.directory) == (None, None, None)
     assert (future.stdout(), future.stderr()) == ("", "")
     assert not future.running()
-    assert future.open_tracks() == []
+    assert future._open_jobs() == []
 
 
 def test_future_knows_its_job(tmp_path: Path) -> None:
     """Its id, its state, its files."""
     future = make_future()
-    track = make_track(directory=tmp_path, future=future)
-    track.see(JobState.RUNNING, at=1.0)
-    track.directory.path.mkdir(parents=True)
-    (track.directory.path / "stdout").write_bytes(b"epoch 3\n\xff")
-    (track.directory.path / "stderr").write_text("warning\n")
+    job = make_job(directory=tmp_path, future=future)
+    job.see(JobState.RUNNING, at=1.0)
+    job.directory.path.mkdir(parents=True)
+    (job.directory.path / "stdout").write_bytes(b"epoch 3\n\xff")
+    (job.directory.path / "stderr").write_text("warning\n")
 
     assert (future.job_id, future.state) == ("5_7", JobState.RUNNING)
-    assert future.directory == track.directory.path
+    assert future.directory == job.directory.path
     assert future.running()
     assert future.stdout() == "epoch 3\n\N{REPLACEMENT CHARACTER}"
     assert future.stderr() == "warning\n"
@@ -128,7 +128,7 @@ def test_future_knows_its_job(tmp_path: Path) -> None:
 def test_output_of_a_job_that_has_not_begun_is_empty(tmp_path: Path) -> None:
     """There are no files yet."""
     future = make_future()
-    make_track(directory=tmp_path, future=future)
+    make_job(directory=tmp_path, future=future)
 
     assert (future.stdout(), future.stderr()) == ("", "")
 
@@ -136,23 +136,23 @@ def test_output_of_a_job_that_has_not_begun_is_empty(tmp_path: Path) -> None:
 def test_future_knows_all_its_open_jobs() -> None:
     """The calls of a chunk may have become several jobs."""
     future = make_future()
-    first, second, third = (make_track(future=future) for _ in range(3))
+    first, second, third = (make_job(future=future) for _ in range(3))
     second.closed = True
 
-    assert future.open_tracks() == [first, third]
-    assert future.track is third
+    assert future._open_jobs() == [first, third]
+    assert future._job is third
 
 
 def test_future_does_not_run_between_two_attempts() -> None:
     """Its last job is over, and there is no other one yet."""
     future = make_future()
-    first, second = make_track(future=future), make_track()
+    first, second = make_job(future=future), make_job()
     first.note_start()
     before = future.running()
 
     first.closed = True
     between = future.running()
-    future.add_track(second)
+    future._add_job(second)
     waiting = future.running()
     second.note_start()
 
@@ -162,12 +162,12 @@ def test_future_does_not_run_between_two_attempts() -> None:
 def test_future_waits_again_though_its_worker_lives_on() -> None:
     """Until some worker takes it once more, maybe the same one."""
     future = make_future()
-    track = make_track(future=future)
-    track.note_start()
+    job = make_job(future=future)
+    job.note_start()
 
-    future.wait_again()
+    future._wait_again()
     between = future.running()
-    future.add_track(track)
+    future._add_job(job)
 
     assert (between, future.running()) == (False, True)
 
@@ -177,7 +177,7 @@ def test_attempts_are_counted() -> None:
     future = make_future()
     before = future.attempts
     error = ValueError("first")
-    future.failures[0] = [error]
+    future._failures[0] = [error]
 
     assert (before, future.attempts) == (1, 2)
     assert future.earlier_errors == (error,)
@@ -186,8 +186,8 @@ def test_attempts_are_counted() -> None:
 def test_repr_tells_the_state() -> None:
     """And the job, once there is one."""
     pending, running, done, cancelled = (make_future() for _ in range(4))
-    make_track(future=running).note_start()
-    done.settle(0, Outcome(value=1))
+    make_job(future=running).note_start()
+    done._settle(0, Outcome(value=1))
     cancelled.cancel()
 
     words = [repr(each).partition("state=")[2] for each in (pending, done, cancelled)]
@@ -201,7 +201,7 @@ def test_exception_is_set() -> None:
     future = make_future()
     error = ValueError()
 
-    future.settle(0, Outcome(exception=error))
+    future._settle(0, Outcome(exception=error))
 
     assert future.exception(0) is error
 
@@ -211,10 +211,10 @@ def test_chunk_is_done_with_its_last_outcome() -> None:
     chunk = make_chunk(3)
     outcomes = [Outcome(value=number) for number in range(3)]
 
-    chunk.settle(2, outcomes[2])
-    chunk.settle(0, outcomes[0])
+    chunk._settle(2, outcomes[2])
+    chunk._settle(0, outcomes[0])
     undecided = not chunk.done()
-    chunk.settle(1, outcomes[1])
+    chunk._settle(1, outcomes[1])
 
     assert undecided
     assert chunk.result(0) == outcomes
@@ -223,10 +223,10 @@ def test_chunk_is_done_with_its_last_outcome() -> None:
 def test_second_outcome_of_a_call_is_dropped() -> None:
     """Before the chunk is done, and after."""
     chunk = make_chunk(2)
-    chunk.settle(0, Outcome(value="first"))
-    chunk.settle(0, Outcome(value="second"))
-    chunk.settle(1, Outcome(value="other"))
-    chunk.settle(1, Outcome(value="late"))
+    chunk._settle(0, Outcome(value="first"))
+    chunk._settle(0, Outcome(value="second"))
+    chunk._settle(1, Outcome(value="other"))
+    chunk._settle(1, Outcome(value="late"))
 
     assert [outcome.value for outcome in chunk.result(0)] == ["first", "other"]
 
@@ -236,8 +236,8 @@ def test_failed_call_does_not_fail_its_chunk() -> None:
     chunk = make_chunk(2)
     error = ValueError()
 
-    chunk.settle(0, Outcome(exception=error))
-    chunk.settle(1, Outcome(value=1))
+    chunk._settle(0, Outcome(exception=error))
+    chunk._settle(1, Outcome(value=1))
 
     assert [outcome.exception for outcome in chunk.result(0)] == [error, None]
 
@@ -247,7 +247,7 @@ def test_cancelled_chunk_stays_cancelled() -> None:
     chunk = make_chunk(1)
     chunk.cancel()
 
-    chunk.settle(0, Outcome(value=1))
+    chunk._settle(0, Outcome(value=1))
 
     assert chunk.cancelled()
     with pytest.raises(InvalidStateError):

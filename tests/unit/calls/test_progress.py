@@ -32,7 +32,7 @@ def test_line_on_a_terminal_is_rewritten() -> None:
         counter.watch(future, 1)
 
     for future in futures:
-        future.settle(0, Outcome(value=1))
+        future._settle(0, Outcome(value=1))
 
     assert stream.getvalue() == (
         "\r\x1b[K1/2 calls done, 0 s\r\x1b[K2/2 calls done, 0 s\n"
@@ -53,7 +53,7 @@ def test_log_file_gets_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         counter.watch(future, 1)
 
     for future in futures:
-        future.settle(0, Outcome(value=1))
+        future._settle(0, Outcome(value=1))
 
     assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
         "1/100 calls done",
@@ -69,7 +69,7 @@ def test_failures_are_counted() -> None:
     counter.watch(failed, 1)
     counter.watch(cancelled, 1)
 
-    failed.settle(0, Outcome(exception=ValueError()))
+    failed._settle(0, Outcome(exception=ValueError()))
     cancelled.cancel()
 
     assert "2/2 calls done, 2 failed" in stream.getvalue()
@@ -83,8 +83,8 @@ def test_calls_of_a_chunk_are_counted_each() -> None:
     counter.watch(chunk, 3)
 
     for position in range(2):
-        chunk.settle(position, Outcome(value=1))
-    chunk.settle(2, Outcome(exception=ValueError()))
+        chunk._settle(position, Outcome(value=1))
+    chunk._settle(2, Outcome(exception=ValueError()))
 
     assert "3/3 calls done, 1 failed" in stream.getvalue()
 
@@ -108,7 +108,7 @@ def test_list_that_a_call_returns_is_no_chunk() -> None:
     future = make_future()
     counter.watch(future, 1)
 
-    future.settle(0, Outcome(value=[ValueError()]))
+    future._settle(0, Outcome(value=[ValueError()]))
 
     assert "failed" not in stream.getvalue()
 
@@ -119,7 +119,7 @@ def test_stderr_is_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
     future = make_future()
     counter.watch(future, 1)
 
-    future.settle(0, Outcome(value=1))
+    future._settle(0, Outcome(value=1))
 
     out, err = capsys.readouterr()
     assert out == ""
@@ -133,6 +133,6 @@ def test_nothing_is_written_without_stderr(monkeypatch: pytest.MonkeyPatch) -> N
     future = make_future()
     counter.watch(future, 1)
 
-    future.settle(0, Outcome(value=1))
+    future._settle(0, Outcome(value=1))
 
     assert future.result(0) == 1

@@ -31,8 +31,8 @@ def chunk(tmp_path: Path, scheduler: FakeScheduler) -> FakeJobs:
 
 def end(watched: WatchedPoller, array: FakeJobs) -> None:
     """Cancel what is still open, and wait for the thread of the poller."""
-    for track in list(array.opened.tracks.values()):
-        watched.poller.cancel(track)
+    for job in list(array.opened.jobs.values()):
+        watched.poller.cancel(job)
     watched.poller.join()
 
 

@@ -14,7 +14,7 @@ def test_time_behind_the_own_array_does_not_count_afterwards(tmp_path: Path) -> 
     """When a task ends squeue shows another reason for all others of the array."""
     array = FakeJobs(tmp_path, 3)
     pending = PendingJobs(10.0)
-    submitted_at = array.opened.tracks[0].submitted_at
+    submitted_at = array.opened.jobs[0].submitted_at
 
     def count_late(after: float, reason: str) -> int:
         directory = str(array.submission.path)

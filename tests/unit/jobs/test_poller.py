@@ -43,8 +43,8 @@ from tests.waiting import assert_soon, becomes_true
 def end(watched: WatchedPoller, *arrays: FakeJobs) -> None:
     """Cancel what is still open, and wait for the thread of the poller."""
     for array in arrays:
-        for track in list(array.opened.tracks.values()):
-            watched.poller.cancel(track)
+        for job in list(array.opened.jobs.values()):
+            watched.poller.cancel(job)
     watched.poller.join()
 
 
@@ -358,11 +358,11 @@ def test_job_that_is_requeued_after_its_worker_died_goes_on(
     watched.set_times(cause_wait=3600)
     watched.watch(jobs)
     jobs.die(0, exit_code)
-    assert_soon(lambda: jobs.opened.tracks[0].death is not None)
+    assert_soon(lambda: jobs.opened.jobs[0].death is not None)
 
     scheduler.show(jobs, jobs.row(JobState.PENDING, 0))
 
-    assert_soon(lambda: jobs.opened.tracks[0].old_death is not None)
+    assert_soon(lambda: jobs.opened.jobs[0].old_death is not None)
     watched.set_times(cause_wait=0)
     jobs.finish(0, "second attempt")
     assert jobs.futures[0].result(5) == "second attempt"
@@ -376,11 +376,11 @@ def test_job_that_has_begun_anew_takes_back_that_its_worker_died(
     watched.set_times(cause_wait=3600)
     watched.watch(jobs)
     jobs.die(0, 137)
-    assert_soon(lambda: jobs.opened.tracks[0].death is not None)
+    assert_soon(lambda: jobs.opened.jobs[0].death is not None)
 
     finished_path(jobs.submission, 0).with_name("0.died").unlink()
 
-    assert_soon(lambda: jobs.opened.tracks[0].death is None)
+    assert_soon(lambda: jobs.opened.jobs[0].death is None)
     watched.set_times(cause_wait=0)
     jobs.finish(0, "second attempt")
     assert jobs.futures[0].result(5) == "second attempt"
@@ -560,8 +560,8 @@ def test_job_that_was_over_before_its_directory_became_unreadable_has_its_grace(
         patched.setattr(jobs.submission, "list_ends", cannot_list)
         watched.watch(jobs)
         assert_soon(lambda: jobs.opened.outage.since is not None)
-        for track in jobs.opened.tracks.values():
-            track.over_since = -1000.0
+        for job in jobs.opened.jobs.values():
+            job.over_since = -1000.0
         assert_more_queries(scheduler, 3)
         jobs.finish(0, "back")
         undecided = not jobs.futures[0].done()
@@ -747,7 +747,7 @@ def test_dropped_job_is_not_watched_any_more(
 
     end(watched, jobs)
 
-    assert jobs.opened.tracks == {}
+    assert jobs.opened.jobs == {}
     watched.poller.join()
     assert not watched.poller._thread.exists
 
@@ -949,8 +949,8 @@ def test_joining_waits_for_the_explainer(
     jobs.begin(0)
     scheduler.show(jobs, jobs.row(JobState.NODE_FAIL))
     assert asked.wait(10)
-    for track in list(jobs.opened.tracks.values()):
-        watched.poller.cancel(track)
+    for job in list(jobs.opened.jobs.values()):
+        watched.poller.cancel(job)
     joining = threading.Thread(target=watched.poller.join)
     joining.start()
     assert_soon(lambda: not watched.poller._thread.exists)
@@ -1089,7 +1089,7 @@ def test_explanation_of_jobs_that_were_cancelled_meanwhile_is_dropped(
 
     def explain(lost: object) -> dict[object, Ending]:
         jobs.futures[0].cancel()
-        watched.poller.cancel(jobs.opened.tracks[0])
+        watched.poller.cancel(jobs.opened.jobs[0])
         return {}
 
     monkeypatch.setattr(scheduler, "explain", explain)
@@ -1097,6 +1097,6 @@ def test_explanation_of_jobs_that_were_cancelled_meanwhile_is_dropped(
     scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
     watched.watch(jobs)
 
-    assert_soon(lambda: 0 not in jobs.opened.tracks)
+    assert_soon(lambda: 0 not in jobs.opened.jobs)
     end(watched, jobs)
     assert jobs.futures[0].cancelled()

@@ -74,8 +74,8 @@ def test_each_executor_has_its_own_interval(
     often.watch(jobs)
     asked_often = becomes_true(lambda: scheduler.query_count >= 3)
 
-    for track in list(jobs.opened.tracks.values()):
-        often.poller.cancel(track)
+    for job in list(jobs.opened.jobs.values()):
+        often.poller.cancel(job)
     often.poller.join()
     assert asked_often
 

@@ -38,7 +38,7 @@ def test_exception_that_is_hard_to_tell_of_is_tried_again(
     """The last one has a note of the earlier ones; other calls do not suffer."""
     watched = WatchedPoller(scheduler, retries={type(error): 1})
     jobs = make_jobs(tmp_path, scheduler)
-    jobs.futures[0].failures[0] = [error]
+    jobs.futures[0]._failures[0] = [error]
     watched.watch(jobs)
 
     jobs.publish(0, error_of(0, error))
@@ -124,11 +124,11 @@ def test_time_to_submit_calls_again_grows_with_their_number_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The calls file is opened once for all of them."""
-    opened: list[object] = []
+    submission: list[object] = []
     read_end = calls_file.CallsFile._read_end
 
     def count(file: calls_file.CallsFile) -> None:
-        opened.append(file)
+        submission.append(file)
         read_end(file)
 
     monkeypatch.setattr(calls_file.CallsFile, "_read_end", count)
@@ -139,7 +139,7 @@ def test_time_to_submit_calls_again_grows_with_their_number_only(
 
     assert_soon(lambda: watched.above.resubmitted)
     watched.poller.join()
-    assert len(opened) == 1
+    assert len(submission) == 1
 
 
 def test_outcomes_that_are_damaged_are_not_acted_on_again_and_again(
@@ -152,7 +152,7 @@ def test_outcomes_that_are_damaged_are_not_acted_on_again_and_again(
 
     chunk.publish(0, error_of(0, ConnectionError("down")), value_of(1, 1))
 
-    assert_soon(lambda: not chunk.opened.tracks)
+    assert_soon(lambda: not chunk.opened.jobs)
     watched.poller.join()
     assert watched.above.resubmitted == [[0]]
-    assert len(chunk.futures[0].failures[0]) == 1
+    assert len(chunk.futures[0]._failures[0]) == 1

@@ -18,13 +18,13 @@ from slurm_futures.errors import (
     SubmitError,
 )
 from slurm_futures.jobs import sender
+from slurm_futures.jobs.job import Job, JobOrder
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.submitter import Submitter
 from slurm_futures.jobs.threads import ThreadGroup
-from slurm_futures.jobs.track import JobOrder, Track
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate
-from slurm_futures.runs.writer import Staging
+from slurm_futures.runs.writer import Writer
 from slurm_futures.schedulers.base import BatchScript, JobId, Row, Snapshot
 from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
 from tests.unit.fakes import (
@@ -55,11 +55,11 @@ class Desk:
     ) -> None:
         self.directory = directory
         self.watched: list[OpenSubmission] = []
-        self.cancelled: list[Track] = []
-        staging = Staging(directory, ScriptTemplate(("python3",)), None, "failed")
+        self.cancelled: list[Job] = []
+        writer = Writer(directory, ScriptTemplate(("python3",)), None, "failed")
         self.submitter = Submitter(
             scheduler,
-            staging,
+            writer,
             self,  # type: ignore[arg-type]  # plays the poller
             FakeAbove(),
             ThreadGroup(),
@@ -72,13 +72,13 @@ class Desk:
         sending = self.submitter._sender
         sending._timing = replace(sending._timing, **times)
 
-    def watch(self, opened: OpenSubmission) -> None:
+    def watch(self, submission: OpenSubmission) -> None:
         """Keep a submission, as a poller does."""
-        self.watched.append(opened)
+        self.watched.append(submission)
 
-    def cancel(self, track: Track) -> None:
+    def cancel(self, job: Job) -> None:
         """Keep a job that should end."""
-        self.cancelled.append(track)
+        self.cancelled.append(job)
 
     def put(self, count: int, kind: Kind = KIND) -> list[SlurmFuture[Any]]:
         """Put so many calls into the outbox, as one `map` does."""
@@ -86,11 +86,11 @@ class Desk:
         self.submitter.put(kind, "fit", orders)
         return [future_of(order) for order in orders]
 
-    def finish(self, opened: OpenSubmission, *indices: int) -> None:
+    def finish(self, submission: OpenSubmission, *indices: int) -> None:
         """Do what the poller does when jobs of a submission are over."""
-        for index in indices or list(opened.tracks):
-            opened.close(index)
-            self.submitter.note_over(opened)
+        for index in indices or list(submission.jobs):
+            submission.close(index)
+            self.submitter.note_over(submission)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_one_call_becomes_a_plain_job(desk: Desk, scheduler: FakeScheduler) -> N
     (batch,) = scheduler.batches
     assert (batch.array_size, batch.arguments) == (None, ("1",))
     assert future.job_id == "100"
-    assert future.track is desk.watched[0].tracks[0]
+    assert future._job is desk.watched[0].jobs[0]
 
 
 def test_calls_of_a_map_become_one_array(desk: Desk, scheduler: FakeScheduler) -> None:
@@ -288,7 +288,7 @@ def test_array_that_is_too_large_is_halved(
     desk.submitter.join()
 
     assert scheduler.sizes[:3] == [8, 4, 2]
-    assert sum(len(opened.tracks) for opened in desk.watched) == 8
+    assert sum(len(submission.jobs) for submission in desk.watched) == 8
 
 
 def test_single_job_that_is_too_large_an_array_fails(
@@ -514,7 +514,7 @@ def test_call_that_is_cancelled_while_it_is_submitted_gets_an_scancel(
     scheduler.gate.set()
 
     desk.submitter.join()
-    assert [str(track.job_id) for track in desk.cancelled] == ["100_1"]
+    assert [str(job.job_id) for job in desk.cancelled] == ["100_1"]
 
 
 def test_submission_that_nobody_waits_for_is_not_tried_again(
@@ -573,7 +573,7 @@ def test_waiting_calls_can_be_failed(desk: Desk, scheduler: FakeScheduler) -> No
     desk.submitter.join()
     assert str(waiting.exception(0)) == "stopped"
     assert str(sent.exception(0)) == "stopped"
-    assert [str(track.job_id) for track in desk.cancelled] == ["100"]
+    assert [str(job.job_id) for job in desk.cancelled] == ["100"]
 
 
 def test_files_that_cannot_be_written_fail_the_futures(
@@ -598,13 +598,13 @@ def test_calls_after_the_run_was_deleted_get_another_one(
     """The log says so."""
     desk.put(1)
     desk.submitter.join()
-    deleted = RunDirectory(desk.watched[0].submission.path.parent)
+    deleted = RunDirectory(desk.watched[0].directory.path.parent)
     shutil.rmtree(deleted.path)
 
     desk.put(1)
     desk.submitter.join()
 
-    run = RunDirectory(desk.watched[1].submission.path.parent)
+    run = RunDirectory(desk.watched[1].directory.path.parent)
     assert run.path != deleted.path
     assert run.is_complete()
     assert f"{deleted.path} was deleted" in caplog.text
@@ -614,14 +614,14 @@ def test_a_deleted_run_that_slurm_made_again_takes_no_calls(desk: Desk) -> None:
     """Slurm 26.05 makes the directory of a job's log: the worker is not there."""
     desk.put(1)
     desk.submitter.join()
-    deleted = RunDirectory(desk.watched[0].submission.path.parent)
+    deleted = RunDirectory(desk.watched[0].directory.path.parent)
     shutil.rmtree(deleted.path)
     deleted.logs.mkdir(parents=True)
 
     desk.put(1)
     desk.submitter.join()
 
-    assert desk.watched[1].submission.path.parent != deleted.path
+    assert desk.watched[1].directory.path.parent != deleted.path
     assert not deleted.path.exists()
 
 
@@ -629,13 +629,13 @@ def test_a_run_without_its_worker_keeps_what_it_holds(desk: Desk) -> None:
     """Some file systems delete files that nobody has read for weeks."""
     desk.put(1)
     desk.submitter.join()
-    first = desk.watched[0].submission
+    first = desk.watched[0].directory
     (first.path.parent / "start.py").unlink()
 
     desk.put(1)
     desk.submitter.join()
 
-    assert desk.watched[1].submission.path.parent != first.path.parent
+    assert desk.watched[1].directory.path.parent != first.path.parent
     assert first.calls.exists()
 
 
@@ -789,7 +789,7 @@ def test_throttle_that_cannot_be_raised_harms_nothing(
     desk.finish(desk.watched[0])
 
     desk.submitter.join()
-    assert len(desk.watched[1].tracks) == 4
+    assert len(desk.watched[1].jobs) == 4
 
 
 def test_throttle_that_could_not_be_raised_is_raised_later(

@@ -189,7 +189,7 @@ def test_a_worker_that_runs_again_dies_with_its_call(
     HOOKS["a"] = cancel
     assert here.serve() == 1
     harness.poll()
-    assert harness.cancelled == [here.waiter.track]
+    assert harness.cancelled == [here.waiter.job]
     assert not second.done()
     assert RAN == {"a": 1}
 
@@ -387,21 +387,21 @@ def test_errors_that_are_far_apart_are_no_outage(
     watched.set_times(state_graces={JobState.FAILED: 0.0})
     watched.watch(jobs)
     jobs.write_outcome(0, "value")
-    track = jobs.opened.tracks[0]
+    job = jobs.opened.jobs[0]
     original = JobDirectory.exists
     fails: list[Callable[..., Any]] = [once(errno.EIO)]
 
     def exists(self: JobDirectory) -> bool:
-        if self.path == track.directory.path and fails:
+        if self.path == job.directory.path and fails:
             fails.pop()()
         return original(self)
 
     monkeypatch.setattr("slurm_futures.jobs.closer.may_live_on", lambda _: True)
     monkeypatch.setattr(JobDirectory, "exists", exists)
     scheduler.show(jobs, jobs.row(JobState.FAILED, 0), jobs.row(JobState.RUNNING, 1))
-    assert_soon(lambda: track.unreadable_since is not None)
+    assert_soon(lambda: job.unreadable_since is not None)
     scheduler.show(jobs, jobs.row(JobState.RUNNING))
-    assert_soon(lambda: track.over_since is None)
+    assert_soon(lambda: job.over_since is None)
     later = time.monotonic() + 0.8  # longer than the grace
     assert_soon(lambda: time.monotonic() > later)
     fails.append(once(errno.EIO))

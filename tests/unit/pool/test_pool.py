@@ -32,12 +32,12 @@ from slurm_futures.errors import (
     SubmitError,
 )
 from slurm_futures.jobs import settler
+from slurm_futures.jobs.job import Job, JobOrder, Waiter
 from slurm_futures.jobs.lifecycle import Lifecycle
 from slurm_futures.jobs.open_calls import OpenCalls
 from slurm_futures.jobs.retries import Retries
 from slurm_futures.jobs.threads import ThreadGroup
 from slurm_futures.jobs.timing import Timing
-from slurm_futures.jobs.track import JobOrder, Track, Waiter
 from slurm_futures.node import formats
 from slurm_futures.node.pool_worker import PoolWorker
 from slurm_futures.pool import inspector, workers
@@ -56,7 +56,7 @@ from tests.waiting import assert_soon
 _KIND = Kind(SbatchOptions(), "/")
 
 
-class FakeStaging:
+class FakeWriter:
     """Writes the files of a pool and nothing else."""
 
     def __init__(self, directory: Path) -> None:
@@ -101,9 +101,9 @@ class FakeWorker:
 
     def start(self) -> None:
         """Let the job exist."""
-        track = Track(JobId(7), 0, self._submission, self.waiter, 0.0)
-        track.note_start()
-        self.waiter.note_job(track)
+        job = Job(JobId(7), 0, self._submission, self.waiter, 0.0)
+        job.note_start()
+        self.waiter.note_job(job)
 
     def serve(self, max_calls: int | None = None) -> int:
         """Run calls till there are none."""
@@ -150,16 +150,16 @@ class Harness:
         self, directory: Path, max_workers: int = 2, max_calls: int | None = None
     ) -> None:
         self.run = RunDirectory.create(directory, "fit")
-        self.staging = FakeStaging(directory)
+        self.writer = FakeWriter(directory)
         self.lifecycle = Lifecycle()
         self.group = ThreadGroup()
         self.timing = Timing(withdrawal_pause=0)
         self.above = Above(self)
-        self.settler = make_settler(self.above, failures=self.staging)
+        self.settler = make_settler(self.above, failures=self.writer)
         self.poller = self.submitter = self
         self.workers: list[FakeWorker] = []
         self.posted: list[Callable[[], None]] = []
-        self.cancelled: list[Track] = []
+        self.cancelled: list[Job] = []
         self.room_is_wanted = False
         settings = PoolSettings(max_workers, max_calls, 60.0)
         parts: Any = self
@@ -183,9 +183,9 @@ class Harness:
     def watch_queue(self, _: object) -> None:
         """The test says when to look."""
 
-    def cancel(self, track: Track) -> None:
+    def cancel(self, job: Job) -> None:
         """Keep which jobs should end."""
-        self.cancelled.append(track)
+        self.cancelled.append(job)
 
     def is_room_wanted(self, _: Kind) -> bool:
         """Answer as the test says."""
@@ -204,7 +204,7 @@ class Harness:
     @property
     def directory(self) -> PoolDirectory:
         """Where the queue is."""
-        return self.staging.pools[-1]
+        return self.writer.pools[-1]
 
     def submit(self, *functions: Callable[[], object]) -> list[SlurmFuture[Any]]:
         """Put calls into the pool as one batch, and wait until they are there."""
@@ -480,12 +480,12 @@ def test_a_call_that_begins_again_before_the_id_of_its_job_is_known(
     first = harness.workers[0]
     first.start()
     calls = make_calls(future)
-    calls.note_job(Track(JobId(3), 0, harness.run.submission(9), calls, 0.0))
-    first.waiter.track, track = None, first.waiter.track
+    calls.note_job(Job(JobId(3), 0, harness.run.submission(9), calls, 0.0))
+    first.waiter.job, job = None, first.waiter.job
     first.take(0)
     harness.poll()
 
-    first.waiter.track = track
+    first.waiter.job = job
     harness.poll()
     assert not future.done()
 
@@ -517,7 +517,7 @@ def test_a_chunk_breaks_off_while_its_batch_is_written(
     harness.workers[0].serve()
     harness.poll()
     monkeypatch.setattr(harness.settler, "_retries", Retries({JobFailed: 1}))
-    write = harness.staging.write_batch
+    write = harness.writer.write_batch
     written, go_on = threading.Event(), threading.Event()
 
     def write_and_wait(*arguments: Any) -> None:
@@ -525,7 +525,7 @@ def test_a_chunk_breaks_off_while_its_batch_is_written(
         written.set()
         assert go_on.wait(10)
 
-    monkeypatch.setattr(harness.staging, "write_batch", write_and_wait)
+    monkeypatch.setattr(harness.writer, "write_batch", write_and_wait)
     chunk = ChunkFuture(harness.above, 2)
     call = PickledCall(dump(int), dump_arguments((), {}))
     harness.pool.put("fit", [JobRequest(chunk, range(2), [call, call])])
@@ -891,7 +891,7 @@ def test_cancel_of_a_running_call(harness: Harness) -> None:
 
     assert first.cancel()
     harness.pool.join()
-    assert harness.cancelled == [harness.workers[0].waiter.track]
+    assert harness.cancelled == [harness.workers[0].waiter.job]
     harness.poll()
     assert not second.done()
     assert len(harness.workers) == 2, "there is a worker for the only call"
@@ -922,7 +922,7 @@ def test_cancel_of_a_worker_before_its_call_is_open(harness: Harness) -> None:
 
     assert future.cancel()
     harness.pool.join()
-    assert harness.cancelled == [worker.waiter.track]
+    assert harness.cancelled == [worker.waiter.job]
 
 
 @pytest.mark.parametrize("went_on", [False, True])
@@ -940,7 +940,7 @@ def test_cancel_of_a_call_whose_job_is_not_known_yet(
     harness.poll()
     harness.poll()
 
-    assert harness.cancelled == ([] if went_on else [worker.waiter.track])
+    assert harness.cancelled == ([] if went_on else [worker.waiter.job])
     assert not other.done()
 
 
@@ -949,13 +949,13 @@ def test_cancel_on_the_way_into_the_queue(
 ) -> None:
     """A call that is cancelled while its batch is written does not run."""
     futures: list[SlurmFuture[Any]] = []
-    original = harness.staging.new_pool
+    original = harness.writer.new_pool
 
     def cancel_first(label: str) -> PoolDirectory:
         futures[0].cancel()
         return original(label)
 
-    monkeypatch.setattr(harness.staging, "new_pool", cancel_first)
+    monkeypatch.setattr(harness.writer, "new_pool", cancel_first)
     futures += [SlurmFuture(harness.above) for _ in range(2)]
     call = PickledCall(dump(int), dump_arguments((), {}))
     harness.pool.put("fit", [JobRequest(each, range(1), [call]) for each in futures])
@@ -1076,7 +1076,7 @@ def test_withdrawing_as_the_queue_begins(
         written.set()
         assert go_on.wait(10)
 
-    harness.staging.before_write = write_late
+    harness.writer.before_write = write_late
     numbers_of = harness.pool._queue.entries.numbers_of
 
     def write_first(future: SlurmFuture[Any]) -> list[int]:
@@ -1122,9 +1122,9 @@ def test_a_closed_pool_is_drained(harness: Harness) -> None:
     harness.poll()
     assert future.done()
     assert closed.exists()
-    assert harness.staging.over == []
+    assert harness.writer.over == []
     running.end()
-    assert harness.staging.over == harness.staging.pools
+    assert harness.writer.over == harness.writer.pools
 
 
 def test_workers_that_have_not_started_are_cancelled_at_the_end(
@@ -1146,7 +1146,7 @@ def test_a_call_that_comes_after_the_end(harness: Harness) -> None:
     harness.close()
     harness.poll()
     harness.poll()
-    assert len(harness.staging.over) == 1
+    assert len(harness.writer.over) == 1
 
     (late,) = harness.submit(int)
     harness.workers[-1].start()
@@ -1155,7 +1155,7 @@ def test_a_call_that_comes_after_the_end(harness: Harness) -> None:
     assert late.result(0) == 0
     assert (harness.directory.path / "queue" / "closed").exists()
     harness.workers[-1].end()
-    assert len(harness.staging.over) == 2
+    assert len(harness.writer.over) == 2
 
 
 def test_a_call_that_comes_as_the_queue_is_given_up(
@@ -1166,14 +1166,14 @@ def test_a_call_that_comes_as_the_queue_is_given_up(
     harness.workers[0].serve()
     harness.close()
     late: list[SlurmFuture[Any]] = []
-    note_over = harness.staging.note_over
+    note_over = harness.writer.note_over
 
     def submit_another(directory: PoolDirectory) -> None:
         note_over(directory)
         if not late:
             late.extend(harness.submit(int))
 
-    monkeypatch.setattr(harness.staging, "note_over", submit_another)
+    monkeypatch.setattr(harness.writer, "note_over", submit_another)
     assert harness.all_done(first)
 
     harness.workers[-1].serve()
@@ -1214,13 +1214,13 @@ def test_stop_while_a_call_is_written(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails as those that are in the queue already."""
-    new_pool = harness.staging.new_pool
+    new_pool = harness.writer.new_pool
 
     def stop_first(label: str) -> PoolDirectory:
         harness.stop(failed())
         return new_pool(label)
 
-    monkeypatch.setattr(harness.staging, "new_pool", stop_first)
+    monkeypatch.setattr(harness.writer, "new_pool", stop_first)
     (future,) = harness.submit(int)
     harness.poll()
 
@@ -1278,13 +1278,13 @@ def raise_it(error: BaseException) -> Callable[..., None]:
 )
 def test_calls_that_cannot_be_written_fail(harness: Harness, error: Exception) -> None:
     """And do not count as open, so that nobody waits for them."""
-    harness.staging.before_write = raise_it(error)
+    harness.writer.before_write = raise_it(error)
     (future,) = harness.submit(int)
     harness.poll()
 
     assert str(error) in str(future.exception(0))
     assert not harness.pool.is_open
-    harness.staging.before_write = lambda: None
+    harness.writer.before_write = lambda: None
     (second,) = harness.submit(int)
     harness.workers[0].serve()
     harness.poll()
@@ -1332,7 +1332,7 @@ def test_a_call_that_runs_already_does_not_fail_on_its_way(
 
 def test_callbacks_of_calls_that_cannot_be_written(harness: Harness) -> None:
     """They may wait for all that is on its way: they run in the poller's thread."""
-    harness.staging.before_write = raise_it(OSError(28, "No space left on device"))
+    harness.writer.before_write = raise_it(OSError(28, "No space left on device"))
     future = SlurmFuture[Any](harness.above)
     seen: list[bool] = []
 
@@ -1351,7 +1351,7 @@ def test_a_callback_that_raises_harms_no_other_call(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even an exception that is no Exception, in a call that cannot be written."""
-    harness.staging.before_write = raise_it(OSError(28, "No space left on device"))
+    harness.writer.before_write = raise_it(OSError(28, "No space left on device"))
     futures = [SlurmFuture[Any](harness.above) for _ in range(2)]
     futures[0].add_done_callback(raise_it(SystemExit()))
     call = PickledCall(dump(int), dump_arguments((), {}))
@@ -1367,7 +1367,7 @@ def test_calls_that_fail_while_they_are_written_do_not_run(harness: Harness) -> 
     harness.submit(int)
     harness.workers[0].serve()
     harness.poll()
-    harness.staging.before_write = lambda: harness.stop(SubmitError("no"))
+    harness.writer.before_write = lambda: harness.stop(SubmitError("no"))
     (future,) = harness.submit(int)
     harness.poll()
 
@@ -1514,10 +1514,10 @@ def test_an_idle_queue_may_be_deleted(harness: Harness) -> None:
 
 def assert_served_anew(harness: Harness) -> None:
     """See that a call has a new queue and a worker that serves it."""
-    queues = len(harness.staging.pools)
+    queues = len(harness.writer.pools)
     later = harness.submit(int)
 
-    assert len(harness.staging.pools) == queues + 1
+    assert len(harness.writer.pools) == queues + 1
     harness.workers[-1].start()
     assert harness.workers[-1].serve() == 1
     assert harness.all_done(later)
@@ -1597,7 +1597,7 @@ def test_a_call_that_comes_as_all_others_of_such_a_queue_are_failing(
     harness.poll()
 
     assert isinstance(lost.exception(0), JobLost)
-    assert len(harness.staging.pools) == 2
+    assert len(harness.writer.pools) == 2
     harness.workers[-1].start()
     assert harness.workers[-1].serve() == 1
     assert harness.all_done(later)

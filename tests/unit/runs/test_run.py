@@ -16,7 +16,7 @@ from slurm_futures.runs.files import ForeignFileError
 from slurm_futures.runs.finished import Record
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.run import RunDirectory
-from slurm_futures.runs.submission import Death, Ends, Submission
+from slurm_futures.runs.submission import Death, Ends, SubmissionDirectory
 from tests.unit.fakes import finished_path
 
 #: What a job that ends well leaves in its directory.
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 @pytest.fixture
-def submission(run: RunDirectory) -> Submission:
+def submission(run: RunDirectory) -> SubmissionDirectory:
     """Give a submission of 1,500 jobs."""
     made = run.submission(1)
     made.create(1500)
@@ -60,7 +60,9 @@ def test_run_never_takes_the_directory_of_another(
     assert second.path.name == "20261122-150942-fit-bbbb"
 
 
-def test_client_makes_no_directory_for_each_job(submission: Submission) -> None:
+def test_client_makes_no_directory_for_each_job(
+    submission: SubmissionDirectory,
+) -> None:
     """Two for each thousand jobs."""
     names = {
         str(path.relative_to(submission.path)) for path in submission.path.rglob("*")
@@ -80,7 +82,9 @@ def test_client_makes_no_directory_for_each_job(submission: Submission) -> None:
 @pytest.mark.parametrize(
     ("index", "block"), [(0, "0-999"), (999, "0-999"), (1000, "1000-1999")]
 )
-def test_jobs_lie_in_blocks(submission: Submission, index: int, block: str) -> None:
+def test_jobs_lie_in_blocks(
+    submission: SubmissionDirectory, index: int, block: str
+) -> None:
     """No directory has more than a thousand entries."""
     expected = submission.path / "jobs" / block / str(index)
 
@@ -99,7 +103,7 @@ def test_log_has_slurms_wild_cards_only(tmp_path: Path, array: bool, name: str) 
     assert pattern == f"{tmp_path}/100%%j/logs/{name}"
 
 
-def test_only_one_attempt_is_allowed(submission: Submission) -> None:
+def test_only_one_attempt_is_allowed(submission: SubmissionDirectory) -> None:
     """The mark moves on."""
     submission.allow_attempt(1)
     submission.allow_attempt(2)
@@ -107,7 +111,7 @@ def test_only_one_attempt_is_allowed(submission: Submission) -> None:
     assert [path.name for path in submission.path.glob("attempt-*")] == ["attempt-2"]
 
 
-def test_finished_jobs_are_found_by_listing(submission: Submission) -> None:
+def test_finished_jobs_are_found_by_listing(submission: SubmissionDirectory) -> None:
     """And those that have begun; blocks in which no job is open are passed over."""
     for index in (3, 1001):
         finished_path(submission, index).touch()
@@ -120,7 +124,7 @@ def test_finished_jobs_are_found_by_listing(submission: Submission) -> None:
     assert submission.list_ends([]) == Ends(set(), set(), set(), set())
 
 
-def test_block_that_is_gone_hides_no_other_one(submission: Submission) -> None:
+def test_block_that_is_gone_hides_no_other_one(submission: SubmissionDirectory) -> None:
     """Whoever deletes old directories may begin with an empty one."""
     finished_path(submission, 3).touch()
     finished_path(submission, 1000).parent.rmdir()
@@ -130,7 +134,9 @@ def test_block_that_is_gone_hides_no_other_one(submission: Submission) -> None:
     assert ends.finished == {3}
 
 
-def test_listing_a_submission_that_is_gone_is_an_error(submission: Submission) -> None:
+def test_listing_a_submission_that_is_gone_is_an_error(
+    submission: SubmissionDirectory,
+) -> None:
     """No news is told apart from no jobs."""
     submission.remove()
 
@@ -138,7 +144,7 @@ def test_listing_a_submission_that_is_gone_is_an_error(submission: Submission) -
         submission.list_ends(["0-999"])
 
 
-def test_deaths_of_two_attempts_are_told_apart(submission: Submission) -> None:
+def test_deaths_of_two_attempts_are_told_apart(submission: SubmissionDirectory) -> None:
     """By the number of the attempt, since the exit code is mostly the same."""
     mark = finished_path(submission, 0).with_name("0.died")
     for attempt in range(2):
@@ -149,7 +155,7 @@ def test_deaths_of_two_attempts_are_told_apart(submission: Submission) -> None:
 
 @pytest.mark.parametrize("content", ["", "what?\n", "137 1\n"])
 def test_mark_where_there_are_no_symbolic_links(
-    submission: Submission, content: str
+    submission: SubmissionDirectory, content: str
 ) -> None:
     """A file that is empty is not there yet."""
     finished_path(submission, 0).with_name("0.died").write_text(content)
@@ -159,12 +165,12 @@ def test_mark_where_there_are_no_symbolic_links(
     assert (death and death.exit_code) == (137 if content == "137 1\n" else None)
 
 
-def test_mark_that_is_not_there_is_none(submission: Submission) -> None:
+def test_mark_that_is_not_there_is_none(submission: SubmissionDirectory) -> None:
     """A listing may be older than a removal."""
     assert submission.read_death(0) is None
 
 
-def test_removed_submission_leaves_nothing(submission: Submission) -> None:
+def test_removed_submission_leaves_nothing(submission: SubmissionDirectory) -> None:
     """Whatever its jobs have left, complete or not."""
     for index, files in ((3, JOB_FILES), (1001, ["stdout", "core.17"]), (5, [])):
         submission.job(index).path.mkdir()
@@ -181,14 +187,14 @@ def test_removed_submission_leaves_nothing(submission: Submission) -> None:
 
 
 def test_removing_costs_no_walk(
-    submission: Submission, monkeypatch: pytest.MonkeyPatch
+    submission: SubmissionDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through the directories of jobs that ended well."""
     for index in range(50):
         submission.job(index).path.mkdir()
         for name in JOB_FILES:
             (submission.job(index).path / name).touch()
-    opened = []
+    opened: list[object] = []
     scan = os.scandir
 
     def count(path: int | str | os.PathLike[str]) -> object:
@@ -203,7 +209,9 @@ def test_removing_costs_no_walk(
     assert len(opened) < 10
 
 
-def test_log_is_read_to_its_end(run: RunDirectory, submission: Submission) -> None:
+def test_log_is_read_to_its_end(
+    run: RunDirectory, submission: SubmissionDirectory
+) -> None:
     """Slurm's last words count."""
     (run.logs / "77_1").write_bytes(b"x" * 10_000 + b"\xff DUE TO TIME LIMIT\n\n")
 
@@ -224,7 +232,9 @@ def test_empty_logs_are_removed(run: RunDirectory) -> None:
     assert [path.name for path in run.logs.iterdir()] == ["77_1"]
 
 
-def test_run_lists_its_submissions(run: RunDirectory, submission: Submission) -> None:
+def test_run_lists_its_submissions(
+    run: RunDirectory, submission: SubmissionDirectory
+) -> None:
     """And nothing else; one that is gone has none."""
     entries = list(run.entries())
     run.remove()
@@ -235,7 +245,7 @@ def test_run_lists_its_submissions(run: RunDirectory, submission: Submission) ->
 
 
 def test_facts_are_written_for_people(
-    run: RunDirectory, submission: Submission
+    run: RunDirectory, submission: SubmissionDirectory
 ) -> None:
     """As JSON, whatever the values are."""
     run.describe({"cwd": Path("/home/me")})
@@ -248,7 +258,7 @@ def test_facts_are_written_for_people(
 
 
 @pytest.fixture
-def job(submission: Submission) -> JobDirectory:
+def job(submission: SubmissionDirectory) -> JobDirectory:
     """Give the directory of a job that has begun."""
     made = submission.job(7)
     made.path.mkdir()
@@ -256,7 +266,7 @@ def job(submission: Submission) -> JobDirectory:
 
 
 def test_job_directory_exists_once_the_job_has_begun(
-    submission: Submission, job: JobDirectory
+    submission: SubmissionDirectory, job: JobDirectory
 ) -> None:
     """Without asking for a name that may not be there."""
     assert job.exists()
@@ -266,7 +276,7 @@ def test_job_directory_exists_once_the_job_has_begun(
 
 def test_error_of_a_listing_is_not_taken_for_an_answer(
     run: RunDirectory,
-    submission: Submission,
+    submission: SubmissionDirectory,
     job: JobDirectory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -289,7 +299,7 @@ def test_error_of_a_listing_is_not_taken_for_an_answer(
 
 
 def test_outcomes_that_get_another_name_meanwhile_are_not_overlooked(
-    submission: Submission, monkeypatch: pytest.MonkeyPatch
+    submission: SubmissionDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that lives on has published them after the listing."""
     monkeypatch.setattr(os, "listdir", lambda _: ["7.0-c17-99"])
@@ -309,7 +319,7 @@ def test_job_directory_knows_its_node(job: JobDirectory) -> None:
     assert (before, empty, job.node()) == (None, None, "c17")
 
 
-def write_records(submission: Submission, *names: str) -> list[Record]:
+def write_records(submission: SubmissionDirectory, *names: str) -> list[Record]:
     """Write files with a record each; return these, in this order."""
     records = [(at, VALUE, name.encode()) for at, name in enumerate(names)]
     for name, record in zip(names, records, strict=True):
@@ -318,7 +328,7 @@ def write_records(submission: Submission, *names: str) -> list[Record]:
     return records
 
 
-def test_what_all_attempts_have_left_is_read(submission: Submission) -> None:
+def test_what_all_attempts_have_left_is_read(submission: SubmissionDirectory) -> None:
     """Each counts, also one that was withdrawn."""
     names = "7", "7.0-c17.site.org-99", "7.1-c18-5.withdrawn"
     records = write_records(submission, *names)
@@ -328,7 +338,7 @@ def test_what_all_attempts_have_left_is_read(submission: Submission) -> None:
     assert submission.finished.read_left(8) == []
 
 
-def test_attempts_are_withdrawn_and_restored(submission: Submission) -> None:
+def test_attempts_are_withdrawn_and_restored(submission: SubmissionDirectory) -> None:
     """Whatever is not over yet of this job, and nothing else."""
     names = {"7", "7.0-c17.site.org-99", "7.1-c18-5", "7.died", "8.0-c17-98"}
     write_records(submission, *names)
@@ -344,7 +354,7 @@ def test_attempts_are_withdrawn_and_restored(submission: Submission) -> None:
 
 
 def test_file_of_another_user_is_never_read(
-    submission: Submission, monkeypatch: pytest.MonkeyPatch
+    submission: SubmissionDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be unpickled."""
     write_records(submission, "7", "7.0-c17-99")
@@ -356,7 +366,7 @@ def test_file_of_another_user_is_never_read(
 
 
 def test_large_file_is_read_in_parts(
-    submission: Submission, monkeypatch: pytest.MonkeyPatch
+    submission: SubmissionDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Linux reads at most 2 GiB at a time."""
     records = write_records(submission, "7")

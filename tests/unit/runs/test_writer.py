@@ -14,80 +14,80 @@ from slurm_futures.calls.call import PickledCall, dump_arguments
 from slurm_futures.calls.pickler import dump
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate
-from slurm_futures.runs.writer import Staged, Staging, check_directory
+from slurm_futures.runs.writer import Writer, WrittenSubmission, check_directory
 from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
 from tests.unit.fakes import FakeScheduler
 
 
 @pytest.fixture
-def staging(tmp_path: Path) -> Staging:
+def writer(tmp_path: Path) -> Writer:
     """Give a run that keeps what failed, and does not exist yet."""
-    return Staging(tmp_path, ScriptTemplate(("python3",)), None, "failed")
+    return Writer(tmp_path, ScriptTemplate(("python3",)), None, "failed")
 
 
-def write(staging: Staging) -> Staged:
+def write(writer: Writer) -> WrittenSubmission:
     """Write a submission of one call."""
     call = PickledCall(dump(abs), dump_arguments((-1,), {}))
-    return staging.write(Kind(SbatchOptions(), "/"), "fit", [[call]], None)
+    return writer.write(Kind(SbatchOptions(), "/"), "fit", [[call]], None)
 
 
 def test_what_failed_stays_where_the_run_cannot_be_listed(
-    staging: Staging, monkeypatch: pytest.MonkeyPatch
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error that passes does not mean that there is nothing to keep."""
-    submission = write(staging).submission
-    staging.note_failure(submission.path)
-    staging.note_over(submission)
+    submission = write(writer).directory
+    writer.note_failure(submission.path)
+    writer.note_over(submission)
 
     def fail(run: RunDirectory) -> Iterator[Path]:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(RunDirectory, "entries", fail)
-    staging.clean()
+    writer.clean()
 
     assert submission.script.exists()
 
 
-def test_nothing_stays_where_all_went_well(staging: Staging, tmp_path: Path) -> None:
+def test_nothing_stays_where_all_went_well(writer: Writer, tmp_path: Path) -> None:
     """Not even the directory of the run."""
-    staging.note_over(write(staging).submission)
+    writer.note_over(write(writer).directory)
 
-    staging.clean()
+    writer.clean()
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_forked_child_does_not_wait_for_a_thread_of_its_parent(
-    staging: Staging, monkeypatch: pytest.MonkeyPatch
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that held the lock at the fork does not exist in the child."""
     monkeypatch.setattr(os, "getpid", lambda: 0)
 
-    with staging._lock:
-        staging.finish()
+    with writer._lock:
+        writer.finish()
 
 
 def test_two_threads_may_clean_up_at_once(
-    staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two that shut the same executor down, say."""
-    staging.note_over(write(staging).submission)
+    writer.note_over(write(writer).directory)
     entries = RunDirectory.entries
     seen: list[RunDirectory] = []
 
     def let_another_one_clean_first(run: RunDirectory) -> Iterator[Path]:
         seen.append(run)
         if len(seen) == 1:
-            staging.clean()
+            writer.clean()
         return entries(run)
 
     monkeypatch.setattr(RunDirectory, "entries", let_another_one_clean_first)
 
-    staging.clean()
+    writer.clean()
 
     assert len(seen) == 2
     assert list(tmp_path.iterdir()) == []
-    assert staging.run is None
+    assert writer.run is None
 
 
 def test_template_that_is_spoilt_later_fails_its_calls(

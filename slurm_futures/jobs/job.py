@@ -11,7 +11,7 @@ from slurm_futures.calls.call import PickledCall
 from slurm_futures.errors import JobState, SlurmFuturesError
 from slurm_futures.runs.finished import Record
 from slurm_futures.runs.job import JobDirectory
-from slurm_futures.runs.submission import Death, Submission
+from slurm_futures.runs.submission import Death, SubmissionDirectory
 from slurm_futures.schedulers.base import JobId
 
 #: squeue must have left a job out so many times running before it counts as gone.
@@ -32,7 +32,7 @@ class Waiter(Protocol):
     def is_wanted(self) -> bool:
         """Whether the job is still of use; asked by the submitter."""
 
-    def note_job(self, track: Track) -> None:
+    def note_job(self, job: Job) -> None:
         """Hear that there is a job; the submitter's part."""
 
     def deliver(self, records: Iterable[Record]) -> tuple[list[int], bool]:
@@ -70,7 +70,7 @@ def fail_orders(orders: Iterable[JobOrder], error: SlurmFuturesError) -> None:
 
 
 @dataclass(slots=True)
-class Track:
+class Job:
     """What is known of one open job. Owned by the poller; others only read.
 
     Attributes:
@@ -97,7 +97,7 @@ class Track:
 
     job_id: JobId
     index: int
-    submission: Submission
+    submission: SubmissionDirectory
     waiter: Waiter | None
     submitted_at: float
     state: JobState = JobState.PENDING
