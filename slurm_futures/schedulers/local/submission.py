@@ -225,7 +225,9 @@ def client_environment() -> dict[str, str]:
 
 def _parse_cpus(value: object) -> int:
     if not re.fullmatch("[1-9][0-9]*", str(value)):
-        raise OptionError(f"cpus_per_task={value!r} is not a number of CPUs.")
+        raise OptionError(
+            f"cpus_per_task={value!r} is not a number of CPUs. Write cpus_per_task=2."
+        )
     return int(str(value))
 
 
