@@ -133,8 +133,9 @@ class Inspector:
             submission,
             JobLost(
                 f"The results of job {submission.job_id} are lost.\nThe directory "
-                f"{path} was deleted while its jobs were open.\nSubmit the calls again, "
-                'in a directory that is not cleaned up: SlurmExecutor(directory="...").'
+                f"{path} was deleted while its jobs were open.\nSubmit the calls "
+                "again, in a directory that is not cleaned up: "
+                'SlurmExecutor(directory="...").'
             ),
         )
 
