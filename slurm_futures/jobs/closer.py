@@ -40,14 +40,14 @@ class Closer:
     def withdraw(self, job: Job) -> None:
         """See that a job that lives on where Slurm cannot see it begins no more calls.
 
-        When it is buried, GIVE_UP_PAUSE later, it can have begun none of those that it
-        had not begun now but the first one, which fails.
+        When it is buried, WITHDRAWAL_PAUSE later, it can have begun none of those that
+        it had not begun now but the first one, which fails.
 
         Raises:
             OSError: that cannot be done now.
         """
         if may_live_on(job):
-            job.given_up = True
+            job.withdrawn = True
             job.submission.finished.withdraw(job.index)
 
     def restore(self, job: Job) -> None:
@@ -55,10 +55,10 @@ class Closer:
 
         It may have noticed. Then its outcomes say which calls it did not begin.
         """
-        if job.given_up:
+        if job.withdrawn:
             try:
                 job.submission.finished.restore(job.index)
-                job.given_up = False
+                job.withdrawn = False
             except OSError as error:
                 logger.info("job %s cannot be told to go on: %s", job.job_id, error)
 

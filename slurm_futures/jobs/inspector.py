@@ -180,11 +180,11 @@ class Inspector:
         elif job.being_explained or time.monotonic() < job.put_off_until:
             return
         elif verdict is Verdict.FAIL:
-            self._give_up(submission, job)
+            self._ask_why(submission, job)
         else:
             self._closer.restore(job)
 
-    def _give_up(self, submission: OpenSubmission, job: Job) -> None:
+    def _ask_why(self, submission: OpenSubmission, job: Job) -> None:
         try:
             self._closer.withdraw(job)
         except OSError as error:

@@ -87,7 +87,7 @@ class Job:
         death_at: monotonic seconds when that was first seen.
         old_death: that of an attempt before a requeue, which says nothing any more.
         being_explained: whether the scheduler is being asked how the job ended.
-        given_up: whether the job was told to begin no more calls.
+        withdrawn: whether the job was told to begin no more calls.
         unreadable_since: monotonic seconds since when it is over, and what it has left
             cannot be read.
         put_off_until: monotonic seconds until which that is not tried again.
@@ -110,7 +110,7 @@ class Job:
     death_at: float = 0.0
     old_death: Death | None = None
     being_explained: bool = False
-    given_up: bool = False
+    withdrawn: bool = False
     unreadable_since: float | None = None
     put_off_until: float = -math.inf
     problem: str = ""

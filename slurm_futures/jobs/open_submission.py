@@ -149,7 +149,7 @@ class OpenSubmission:
 
     def _note_suspect(self, index: int) -> None:
         job = self.jobs[index]
-        if job.over_since is not None or job.left_mark or job.given_up:
+        if job.over_since is not None or job.left_mark or job.withdrawn:
             self.suspects.add(index)
         else:
             self.suspects.discard(index)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from slurm_futures.errors import JobState
-from slurm_futures.node.formats import GIVE_UP_PAUSE
+from slurm_futures.node.formats import WITHDRAWAL_PAUSE
 
 #: See `Timing.state_graces`.
 _STATE_GRACES = {
@@ -114,7 +114,7 @@ class Timing:
     never_started_grace: float = 15.0
     gone_grace: float = 10.0
     cause_wait: float = 15.0
-    withdrawal_pause: float = GIVE_UP_PAUSE
+    withdrawal_pause: float = WITHDRAWAL_PAUSE
 
     cancel_pause: float = 0.02
     cancel_patience: float = 60.0

@@ -67,7 +67,7 @@ VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN = range(4)
 WITHDRAWN = ".withdrawn"
 #: Seconds between two looks for it; and after how many the client can be sure that a
 #: job that still runs has seen it, or will see it before its next call.
-LOOK_INTERVAL, GIVE_UP_PAUSE = 0.2, 0.5
+LOOK_INTERVAL, WITHDRAWAL_PAUSE = 0.2, 0.5
 #: In the place of a pickled function, and no pickle: the job is a worker of a pool.
 SERVE_POOL = b"slurm_futures: serve a pool"
 

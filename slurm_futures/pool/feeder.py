@@ -102,7 +102,7 @@ class Feeder:
         return [
             request
             for number, request in zip(numbers, requests, strict=True)
-            if (directory is None or directory.take_away(number))
+            if (directory is None or directory.reserve(number))
             and self._queue.entries.forget(number)
         ]
 

@@ -219,7 +219,7 @@ class PoolInspector:
         now = time.monotonic()
         is_chunk = len(entry.positions) > 1
         try:
-            if entry.withdrawn_at is None and directory.take_back(number, entry.owner):
+            if entry.withdrawn_at is None and directory.withdraw(number, entry.owner):
                 entry.withdrawn_at = now
         except OSError:  # a file system that is read-only now, say
             if is_chunk:

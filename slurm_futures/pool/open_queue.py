@@ -107,7 +107,7 @@ class OpenQueue:
             entry
             for number in numbers
             if (entry := self.entries.get(number))
-            and (directory is None or directory.take_away(number))
+            and (directory is None or directory.reserve(number))
             and self.entries.forget(number)
         ]
         if self.jobs.lifecycle.closed and withdrawn:
@@ -183,7 +183,7 @@ def _withdraw(directory: PoolDirectory, number: int) -> str | None:
     try:
         if not directory.claim(number):
             owner = directory.owner(number)
-        if owner is not None and not directory.take_back(number, owner):
+        if owner is not None and not directory.withdraw(number, owner):
             owner = None
     except OSError as error:
         logger.debug("call %d is not withdrawn: %s", number, error)

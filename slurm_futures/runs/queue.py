@@ -85,7 +85,7 @@ class PoolDirectory:
             return False
         return True
 
-    def take_away(self, number: int) -> bool:
+    def reserve(self, number: int) -> bool:
         """Claim a call, unless a worker has it; on a full disk a look must do.
 
         So it must where NFS has sent the claim twice, since the answer was lost.
@@ -106,7 +106,7 @@ class PoolDirectory:
             return None
         return None if owner == _CLIENT else owner
 
-    def take_back(self, number: int, owner: str) -> bool:
+    def withdraw(self, number: int, owner: str) -> bool:
         """Cancel a call that a worker runs; return False if it is over already.
 
         A worker that is just about to begin finds a directory in the place of its

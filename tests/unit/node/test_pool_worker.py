@@ -356,7 +356,7 @@ class _TakeBack:
         self.directory = directory
 
     def __call__(self) -> None:
-        assert self.directory.take_back(0, "0001-0")
+        assert self.directory.withdraw(0, "0001-0")
 
 
 def test_a_call_whose_files_are_gone_is_left_out(queue: Queue) -> None:

@@ -273,8 +273,8 @@ def test_a_cancel_after_that_does_not_let_it_begin(queue: Queue) -> None:
     here = queue.worker()
     assert here._list()
     assert here._take() == ("0-1", 0)
-    assert queue.directory.take_back(0, "0001-0")
-    assert queue.directory.take_back(0, "0001-0")
+    assert queue.directory.withdraw(0, "0001-0")
+    assert queue.directory.withdraw(0, "0001-0")
 
     assert here._run("0-1", 0) is False
     assert not RAN

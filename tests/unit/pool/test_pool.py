@@ -413,7 +413,7 @@ def test_a_worker_dies_while_its_files_cannot_be_changed(
     harness.workers[0].start()
     harness.workers[0].take(0)
     refused = OSError(errno.EROFS, "Read-only file system")
-    monkeypatch.setattr(PoolDirectory, "take_back", raise_it(refused))
+    monkeypatch.setattr(PoolDirectory, "withdraw", raise_it(refused))
     harness.workers[0].end(failed())
 
     assert isinstance(first.exception(0), JobFailed)

@@ -89,7 +89,7 @@ def test_a_running_call_can_be_taken_back(directory: PoolDirectory) -> None:
     directory.add_blocks(range(1))
     own = begin(directory, 0)
 
-    assert directory.take_back(0, "0001-0")
+    assert directory.withdraw(0, "0001-0")
     assert not own.exists()
     assert directory.list_finished(["0-999"]) == set()
 
@@ -99,7 +99,7 @@ def test_a_call_that_is_over_cannot_be_taken_back(directory: PoolDirectory) -> N
     directory.add_blocks(range(1))
     begin(directory, 0).rename(directory.path / "finished" / "0-999" / "0")
 
-    assert not directory.take_back(0, "0001-0")
+    assert not directory.withdraw(0, "0001-0")
 
 
 def test_a_directory_that_is_gone_cannot_be_listed(directory: PoolDirectory) -> None:
