@@ -56,8 +56,11 @@ class Watched(Protocol):
     def look(self) -> bool:
         """Settle what is over; return whether there was any."""
 
+    def fail(self, error: SlurmFuturesError) -> None:
+        """Fail all that is open; what comes later has another queue."""
+
     def stop(self, error: SlurmFuturesError) -> None:
-        """Fail all that is open."""
+        """Fail all that is open, since the executor was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +277,7 @@ class Poller:
             logger.debug("%s", error)
         except Exception as error:
             logger.exception("an error that should not happen in a queue")
-            _run_guarded(partial(watched.stop, _internal_error(error)))
+            _run_guarded(partial(watched.fail, _internal_error(error)))
 
     def _guard(
         self, submission: OpenSubmission, act: Callable[[OpenSubmission], None]
@@ -350,7 +353,7 @@ class Poller:
             self._abandon(submission, error)
         self._open = []
         for watched in self._watched:
-            _run_guarded(partial(watched.stop, _internal_error(error)))
+            _run_guarded(partial(watched.fail, _internal_error(error)))
 
     def _abandon(self, submission: OpenSubmission, error: BaseException) -> None:
         """Fail the calls of a submission for an error of ours, whatever else fails.

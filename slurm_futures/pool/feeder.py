@@ -51,7 +51,7 @@ class Feeder:
         """Wait until all calls are in the queue."""
         self._courier.join()
 
-    def fail(self, requests: list[JobRequest], error: SlurmFuturesError) -> None:
+    def refuse(self, requests: list[JobRequest], error: SlurmFuturesError) -> None:
         """Let the poller fail calls: their callbacks may wait for this thread."""
         self._jobs.poller.call(partial(fail_requests, requests, error))
 
@@ -64,7 +64,7 @@ class Feeder:
         self._batch = range(0)
         try:
             if self._jobs.lifecycle.stopped is not None:
-                self.fail(requests, self._jobs.lifecycle.stopped)
+                self.refuse(requests, self._jobs.lifecycle.stopped)
             elif requests:
                 self._write(label, requests)
                 self._queue.scale()
@@ -74,7 +74,7 @@ class Feeder:
                 self._feed_later([(label, request) for request in left], error)
             else:
                 logger.exception("calls could not be put into the queue")
-                self.fail(left, not_written(self._jobs.writer.directory, error))
+                self.refuse(left, not_written(self._jobs.writer.directory, error))
         finally:
             with self._queue.lock:
                 self._queue.fed -= len(items)

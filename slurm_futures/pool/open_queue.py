@@ -114,8 +114,10 @@ class OpenQueue:
             self.jobs.poller.call(self.close_if_drained)
         return withdrawn, len(withdrawn) < len(numbers)
 
-    def abandon(self, directory: PoolDirectory) -> None:
-        """Fail what is in a directory that is gone, or as good as."""
+    def abandon(
+        self, directory: PoolDirectory, error: SlurmFuturesError | None = None
+    ) -> None:
+        """Fail what is in a directory that is gone, or of no use for another reason."""
         with self.lock:
             if directory is not self.directory:
                 return
@@ -123,12 +125,12 @@ class OpenQueue:
             self.directory = None
             entries = self.entries.take_all()
             workers = self.workers.forget_all()
-        lost = JobLost(
+        error = error or JobLost(
             f"The results of calls are lost.\nThe directory {directory.path} was "
             "deleted while they were open.\nSubmit them again, in a directory that is "
             'not cleaned up: SlurmExecutor(directory="...").'
         )
-        self.jobs.poller.call(partial(self.fail, entries, lost))
+        self.jobs.poller.call(partial(self.fail, entries, error))
         for each in workers:
             each.cancel()
 

@@ -62,9 +62,9 @@ class Pool:
         """Let workers run these calls."""
         self._feeder.put(label, requests)
 
-    def fail(self, requests: list[JobRequest], error: SlurmFuturesError) -> None:
+    def refuse(self, requests: list[JobRequest], error: SlurmFuturesError) -> None:
         """Let these requests fail, wherever they are on their way."""
-        self._feeder.fail(requests, error)
+        self._feeder.refuse(requests, error)
 
     def cancel(self, future: SlurmFuture[Any]) -> None:
         """Withdraw the calls of a cancelled future; end the worker that runs one."""
@@ -157,6 +157,11 @@ class Pool:
             queue.fail(failed, as_ours(worker.error or nobody_sees(directory)))
         queue.scale()
         queue.close_if_drained()
+
+    def fail(self, error: SlurmFuturesError) -> None:
+        """Fail all calls that are in the queue, and end its workers."""
+        if self._queue.directory is not None:
+            self._queue.abandon(self._queue.directory, error)
 
     def stop(self, error: SlurmFuturesError) -> None:
         """Fail all calls, and end the workers."""

@@ -41,7 +41,7 @@ class Pools:
         self._pool(kind).put(label, requests)
         stopped = self._jobs.lifecycle.stopped
         if stopped is not None:  # maybe while these were on their way
-            self._pool(kind).fail(requests, stopped)
+            self._pool(kind).refuse(requests, stopped)
 
     def _pool(self, kind: Kind) -> Pool:
         with self._lock:

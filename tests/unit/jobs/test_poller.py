@@ -642,9 +642,11 @@ def test_queue_that_cannot_be_stopped_does_not_hold_up_the_end_of_the_thread(
         def look(self) -> bool:
             return False
 
-        def stop(self, error: SlurmFuturesError) -> None:
+        def fail(self, error: SlurmFuturesError) -> None:
             self.is_open = False
             raise LookupError from error
+
+        stop = fail
 
     watched.poller.watch_queue(BrokenQueue())
     watched.watch(jobs)
@@ -665,10 +667,12 @@ class Queue:
         """Look."""
         return False
 
-    def stop(self, error: SlurmFuturesError) -> None:
+    def fail(self, error: SlurmFuturesError) -> None:
         """End."""
         self.is_open = False
         self.error = error
+
+    stop = fail
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

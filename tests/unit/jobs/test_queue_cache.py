@@ -32,7 +32,7 @@ def test_schedulers_of_equal_identity_share_a_cache(scheduler: FakeScheduler) ->
 
 def test_one_query_serves_all_subscribers(scheduler: FakeScheduler) -> None:
     """However many wait."""
-    scheduler.poll_interval = 0.1
+    scheduler.poll_interval = 1.0  # they ask one after another
     cache = QueueCache.of(scheduler, Timing())
     first: list[Snapshot] = []
     ask_now(cache, first)

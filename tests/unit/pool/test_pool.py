@@ -1524,6 +1524,19 @@ def assert_served_anew(harness: Harness) -> None:
     assert [future.result(0) for future in later] == [0]
 
 
+def test_a_queue_that_fails_for_an_error_of_ours(harness: Harness) -> None:
+    """Its calls fail and its workers end; a later call has others."""
+    futures = harness.submit(int, int, int)
+    error = JobLost("a bug")
+
+    harness.pool.fail(error)
+    harness.poll()
+
+    assert [str(each.exception(0)) for each in futures] == ["a bug"] * 3
+    assert [each.waiter.cancelled for each in harness.workers] == [True, True]
+    assert_served_anew(harness)
+
+
 def hide(harness: Harness, name: str) -> Callable[[], None]:
     """Put a file into the place of a directory; return what takes that back."""
     path = harness.directory.path / name
