@@ -144,16 +144,16 @@ class SubmissionDirectory:
         the operations that a walk through all directories takes.
         """
         with contextlib.suppress(OSError):
-            for block in self._blocks("finished"):
+            for block in self._remove_blocks("finished"):
                 for name in os.listdir(block):
                     os.unlink(name, dir_fd=block)
-            for block in self._blocks("jobs"):
+            for block in self._remove_blocks("jobs"):
                 for job in os.listdir(block):
                     remove_job(job, block)
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _blocks(self, kind: str) -> Iterator[int]:
-        """Yield a descriptor of each directory of a kind, while it is open."""
+    def _remove_blocks(self, kind: str) -> Iterator[int]:
+        """Yield a descriptor of each directory of a kind; delete those then empty."""
         with os.scandir(self.path / kind) as blocks:
             for block in blocks:
                 descriptor = os.open(block, os.O_RDONLY | os.O_DIRECTORY)
@@ -161,3 +161,5 @@ class SubmissionDirectory:
                     yield descriptor
                 finally:
                     os.close(descriptor)
+                with contextlib.suppress(OSError):
+                    Path(block).rmdir()
