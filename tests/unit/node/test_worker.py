@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -451,6 +452,19 @@ def test_outcomes_whose_rename_was_sent_twice_are_published(
 
     monkeypatch.setattr(os, "rename", send_twice)
     assert OutcomesFile(str(job.submission), 0, "0-c17-99").publish(sync=True)
+
+
+def test_outcomes_whose_directory_is_gone_are_not_wanted(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client has cleaned up; nothing is said about it."""
+    monkeypatch.setattr(outcomes, "LOOK_INTERVAL", 0)
+    kept, dropped = (OutcomesFile(str(job.submission), 0, each) for each in "ab")
+    shutil.rmtree(job.submission)
+
+    assert not kept.are_wanted()
+    assert not kept.publish(sync=True)
+    dropped.drop()
 
 
 def test_outcomes_of_another_attempt_are_not_taken_for_published(job: Job) -> None:
