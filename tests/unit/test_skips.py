@@ -8,7 +8,7 @@ import pytest
 
 from tests.skips import main, summarize
 
-_TIERS = ("unit", "contract", "cluster", "integration", "stand_in")
+_TIERS = ("unit", "contract", "cluster", "integration", "slurm")
 _ALL = "".join(
     f'<testcase classname="tests.{tier}.test_a" name="test_b"/>' for tier in _TIERS
 )
@@ -69,9 +69,9 @@ def test_failures_are_named(tag: str) -> None:
 
 def test_tier_without_tests_is_missed() -> None:
     """As when a folder is not collected."""
-    lines, fine = summarize("tests", _report(passed=_ALL.replace("stand_in", "unit")))
+    lines, fine = summarize("tests", _report(passed=_ALL.replace("slurm", "unit")))
 
-    assert lines[1:] == ["  LEFT OUT: all tests of the tier stand_in"]
+    assert lines[1:] == ["  LEFT OUT: all tests of the tier slurm"]
     assert not fine
 
 
