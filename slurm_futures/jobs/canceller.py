@@ -62,10 +62,6 @@ class Canceller:
         deadline = time.monotonic() + self._timing.cancel_patience
         self._courier.put([_Cancel(job_id, deadline) for job_id in job_ids])
 
-    def join(self) -> None:
-        """Wait until all cancels are sent, or given up."""
-        self._courier.join()
-
     def _send(self, cancels: list[_Cancel]) -> None:
         job_ids = [each.job_id for each in cancels]
         try:

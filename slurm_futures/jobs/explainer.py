@@ -53,10 +53,6 @@ class Explainer:
         job.being_explained = True
         self._courier.put([(submission, job)])
 
-    def join(self) -> None:
-        """Wait until nothing is being explained."""
-        self._courier.join()
-
     def _explain(self, lost: list[tuple[OpenSubmission, Job]]) -> None:
         unclear = [job.job_id for _, job in lost if not _is_clear(job)]
         endings: dict[JobId, Ending] = {}

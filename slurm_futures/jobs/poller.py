@@ -165,11 +165,6 @@ class Poller:
         if not self._put(error):
             self._stop(error)
 
-    def join(self) -> None:
-        """Wait until nothing is open."""
-        self._thread.join()
-        self._explainer.join()
-
     # The thread.
 
     def _run(self) -> None:

@@ -126,10 +126,6 @@ class Submitter:
         with self._changed:
             self._changed.notify_all()
 
-    def join(self) -> None:
-        """Wait until nothing can be sent now."""
-        self._thread.join()
-
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()

@@ -41,14 +41,21 @@ class ThreadGroup:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._at_work: list[threading.Thread] = []
+        self._at_work: list[
+            tuple[threading.Thread, int | None]
+        ] = []  # and who starts it
         self._waiting: list[threading.Thread] = []
         self._leaving: list[threading.Thread] = []  # over, but maybe not ended
 
-    def enter(self, thread: threading.Thread) -> None:
-        """Count a thread; it may be about to start."""
+    def enter(self, thread: threading.Thread, starter: int | None = None) -> None:
+        """Count a thread.
+
+        Args:
+            thread: at work from now on; it may be about to start.
+            starter: the identifier of the thread that starts it.
+        """
         with self._changed:
-            self._at_work.append(thread)
+            self._at_work.append((thread, starter))
 
     def leave(self, thread: threading.Thread, *, ends: bool = True) -> None:
         """Count it no more.
@@ -58,9 +65,10 @@ class ThreadGroup:
             ends: whether it ends now, and `join` should see to that.
         """
         with self._changed:
-            if thread not in self._at_work:
+            found = next((each for each in self._at_work if each[0] is thread), None)
+            if found is None:
                 return
-            self._at_work.remove(thread)
+            self._at_work.remove(found)
             if ends:
                 alive = [each for each in self._leaving if each.is_alive()]
                 self._leaving = [*alive, thread]
@@ -85,9 +93,15 @@ class ThreadGroup:
                 each.join(LOOK_AROUND)
 
     def _is_idle(self, me: threading.Thread) -> bool:
-        if me not in self._at_work:
-            return not self._at_work
-        return all(each is me or each in self._waiting for each in self._at_work)
+        at_work = [
+            thread
+            for thread, starter in self._at_work
+            # A signal has interrupted this thread where it starts that one.
+            if thread.ident is not None or starter != me.ident
+        ]
+        if me not in at_work:
+            return not at_work
+        return all(each is me or each in self._waiting for each in at_work)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,8 +111,8 @@ class _Runner:
     thread: threading.Thread
     #: The identifier of the thread that starts it.
     starter: int
-    #: Set when the work is done by a thread that goes on with something else.
-    done: threading.Event | None = None
+    #: Whether the thread ends with the work, or goes on with something else.
+    ends: bool = True
 
 
 class WorkThread:
@@ -131,7 +145,6 @@ class WorkThread:
         self._group = group
         self._daemon = daemon
         self._runner: _Runner | None = None
-        self._last: threading.Thread | None = None  # whose work is over
 
     @property
     def exists(self) -> bool:
@@ -179,7 +192,7 @@ class WorkThread:
             if self._runner is None:  # no garbage collection between these lines
                 self._runner = runner
                 if self._group is not None:
-                    self._group.enter(runner.thread)
+                    self._group.enter(runner.thread, runner.starter)
             return self._runner
 
     def _dismiss(self, runner: _Runner | None) -> None:
@@ -191,7 +204,7 @@ class WorkThread:
     def _leave(self, runner: _Runner) -> None:
         if self._group is not None:
             begun = runner.thread.ident is not None
-            self._group.leave(runner.thread, ends=begun and runner.done is None)
+            self._group.leave(runner.thread, ends=begun and runner.ends)
 
     def _begins(self, runner: _Runner) -> bool:
         """Whether a thread begins that is being started somewhere."""
@@ -213,59 +226,19 @@ class WorkThread:
 
     def work_here(self) -> None:
         """Do the work in this thread, unless somebody does it."""
-        mine = _Runner(
-            threading.current_thread(), threading.get_ident(), threading.Event()
-        )
+        mine = _Runner(threading.current_thread(), threading.get_ident(), ends=False)
         if self._appoint(mine) is not mine:
             return
         try:
             self._work()
         finally:
             self._dismiss(mine)
-            assert mine.done is not None
-            mine.done.set()
 
     def end(self) -> None:
         """Note that the work is over; called by it, under the lock."""
         runner, self._runner = self._runner, None
-        self._last = None if runner is None or runner.done else runner.thread
         if runner is not None:
             self._leave(runner)
-
-    def join(self) -> bool:
-        """Wait until the work is over, unless this thread does it.
-
-        Returns:
-            Whether there was anything to wait for.
-        """
-        with self._lock:
-            runner, last = self._runner, self._last
-        if runner is None:
-            return _join(last)
-        if runner.thread.ident == threading.get_ident():
-            return False
-        if runner.done is not None:
-            while not runner.done.wait(LOOK_AROUND):
-                pass
-            return True
-        while True:
-            if runner.thread.is_alive():
-                runner.thread.join(LOOK_AROUND)
-            elif self._runner is not runner:
-                return True
-            elif runner.starter == threading.get_ident():
-                return False  # we interrupt this thread where it starts the other
-            else:
-                time.sleep(0.001)  # another thread is about to start it
-
-
-def _join(last: threading.Thread | None) -> bool:
-    """Wait for a thread whose work is over to end; return whether it had not yet."""
-    if last is None or last is threading.current_thread() or not last.is_alive():
-        return False
-    while last.is_alive():
-        last.join(LOOK_AROUND)
-    return True
 
 
 class Courier(Generic[Item]):
@@ -296,13 +269,6 @@ class Courier(Generic[Item]):
             self._items += items
         if not self._thread.start():
             self._thread.work_here()
-
-    def join(self) -> bool:
-        """Wait until all is delivered; return whether there was anything to wait for.
-
-        Called from the thread itself it returns at once.
-        """
-        return self._thread.join()
 
     def _run(self) -> None:
         time.sleep(self._pause)

@@ -47,10 +47,6 @@ class Feeder:
             self._queue.fed += len(requests)
         self._courier.put([(label, request) for request in requests])
 
-    def join(self) -> None:
-        """Wait until all calls are in the queue."""
-        self._courier.join()
-
     def refuse(self, requests: list[JobRequest], error: SlurmFuturesError) -> None:
         """Let the poller fail calls: their callbacks may wait for this thread."""
         self._jobs.poller.call(partial(fail_requests, requests, error))

@@ -87,10 +87,6 @@ class Pool:
         """Whether calls wait or run."""
         return self._queue.is_open
 
-    def join(self) -> None:
-        """Wait until all calls are in the queue."""
-        self._feeder.join()
-
     def end_workers(self) -> None:
         """Cancel the jobs of all workers; there will be no others."""
         for each in self._workers.forbid():

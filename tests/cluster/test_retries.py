@@ -161,7 +161,8 @@ def test_a_retry_that_meets_the_end_of_its_executor(
     gate.await_arrivals("a")
     assert_soon(future.running, PATIENCE)
     # It may have begun before sbatch came back.
-    executor._session._jobs.submitter.join()
+    submitting = executor._session._jobs.submitter._thread
+    assert_soon(lambda: not submitting.exists, PATIENCE)
     fail_waiting = Submitter.fail_waiting
 
     def fail_and_let_another_one_come(

@@ -440,6 +440,7 @@ class WatchedPoller:
         self.failures = FakeFailures()
         self.cancelled: list[JobId] = []
         self.lifecycle = Lifecycle()
+        self.group = ThreadGroup()
         self.settler = make_settler(self.above, retries, self.failures)
         canceller: Any = FakeCanceller(self.cancelled)
         self.poller = Poller(
@@ -447,7 +448,7 @@ class WatchedPoller:
             canceller,
             self.lifecycle,
             self.above,
-            ThreadGroup(),
+            self.group,
             replace(SHORT, grace=grace, pending_timeout=pending_timeout, **times),
         )
 

@@ -74,8 +74,19 @@ def submit(executor: SlurmExecutor) -> SlurmFuture[Any]:
     """Submit a call, and wait until it is a job and nobody submits any more."""
     future: SlurmFuture[Any] = executor.submit(int)
     assert_soon(lambda: future._job is not None)
-    executor._session._jobs.submitter.join()
+    await_submitter(executor)
     return future
+
+
+def await_submitter(executor: SlurmExecutor) -> None:
+    """Wait until nothing can be sent now."""
+    submitter = executor._session._jobs.submitter
+    assert_soon(lambda: not submitter._thread.exists, PATIENCE)
+
+
+def await_feeder(pool: Pool) -> None:
+    """Wait until all calls are in the queue."""
+    assert_soon(lambda: not pool._feeder._courier._thread.exists, PATIENCE)
 
 
 def pools_of(executor: SlurmExecutor) -> dict[Kind, Pool]:
@@ -212,7 +223,7 @@ def test_ctrl_c_within_cancel(
         with executor:
             future = executor.submit(int)
             assert_soon(lambda: scheduler.batches)
-            executor._session._jobs.submitter.join()
+            await_submitter(executor)
             if where == "callback":
                 future.add_done_callback(interrupt)
             else:
@@ -241,7 +252,7 @@ def test_cancel_of_a_chunk_whose_parts_are_in_two_pools(make: MakeExecutor) -> N
     session.put(large, "fit", [JobRequest(chunk, [0], [call_of()])])
     pools = pools_of(executor)
     for pool in pools.values():
-        pool.join()
+        await_feeder(pool)
     home = pools[small]._queue.directory
     assert home is not None
     (number,) = pools[small]._queue.entries.numbers_of(chunk)
@@ -297,7 +308,7 @@ def test_terminate_as_the_first_call_of_a_pool_comes(
 
     def put_and_wait(self: Pool, *request: Any) -> None:
         put(self, *request)
-        self.join()
+        await_feeder(self)
 
     monkeypatch.setattr(Pools, "put", terminate_and_put)
     monkeypatch.setattr(Pool, "put", put_and_wait)
@@ -320,7 +331,7 @@ def test_terminate_while_a_part_of_a_chunk_is_submitted(
     chunk = ChunkFuture(session, 2)
     session.put(kind, "fit", [JobRequest(chunk, [0], [call_of()])])
     assert_soon(lambda: chunk._job is not None)
-    session._jobs.submitter.join()
+    await_submitter(executor)
     scheduler.gate.clear()
     session.put(kind, "fit", [JobRequest(chunk, [1], [call_of()])])
     assert_soon(lambda: len(scheduler.batches) == 2)
@@ -334,7 +345,7 @@ def test_terminate_while_a_part_of_a_chunk_is_submitted(
     assert busy.wait(PATIENCE)
     executor.terminate_workers()
     scheduler.gate.set()
-    session._jobs.submitter.join()
+    await_submitter(executor)
     go_on.set()
 
     ending = in_thread(executor.shutdown)

@@ -9,6 +9,7 @@ import pytest
 
 from slurm_futures.errors import SchedulerError
 from slurm_futures.jobs.canceller import Canceller
+from slurm_futures.jobs.threads import ThreadGroup
 from slurm_futures.schedulers.base import JobId
 from tests.unit.fakes import SHORT, FakeScheduler
 from tests.waiting import assert_soon
@@ -27,56 +28,69 @@ class _Refusing(FakeScheduler):
 
 
 @pytest.fixture
+def group() -> ThreadGroup:
+    """Give a group that counts the thread."""
+    return ThreadGroup()
+
+
+@pytest.fixture
 def scheduler() -> _Refusing:
     """Give a scheduler that refuses as the test says."""
     return _Refusing()
 
 
-def test_cancels_that_come_together_go_together(scheduler: _Refusing) -> None:
+def test_cancels_that_come_together_go_together(
+    scheduler: _Refusing, group: ThreadGroup
+) -> None:
     """In one request."""
-    cancels = Canceller(scheduler, SHORT)
+    cancels = Canceller(scheduler, SHORT, group)
     for number in range(5):
         cancels.put([JobId(number)])
-    cancels.join()
+    group.join()
 
     assert scheduler.cancelled == [[JobId(number) for number in range(5)]]
 
 
-def test_a_refused_cancel_holds_no_other_one_up(scheduler: _Refusing) -> None:
+def test_a_refused_cancel_holds_no_other_one_up(
+    scheduler: _Refusing, group: ThreadGroup
+) -> None:
     """It is tried again together with those that have come since."""
     scheduler.refuses = True
-    cancels = Canceller(scheduler, SHORT)
+    cancels = Canceller(scheduler, SHORT, group)
     cancels.put([JobId(1)])
     assert_soon(lambda: bool(scheduler.cancelled))
     cancels.put([JobId(2)])
 
     assert_soon(lambda: set(scheduler.cancelled[-1]) == {JobId(1), JobId(2)})
     scheduler.refuses = False
-    cancels.join()
+    group.join()
     attempts = len(scheduler.cancelled)
-    cancels.join()
+    group.join()
     assert len(scheduler.cancelled) == attempts
 
 
 def test_a_cancel_is_given_up_in_the_end(
     scheduler: _Refusing,
+    group: ThreadGroup,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The log says what to type."""
     scheduler.refuses = True
-    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.05))
+    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.05), group)
     cancels.put([JobId(7, 3), JobId(8)])
-    cancels.join()
+    group.join()
 
     assert "these jobs may still run: scancel 7_3 8" in caplog.text
     assert len(scheduler.cancelled) > 1
 
 
-def test_a_cancel_that_fails_late_is_tried_again(scheduler: _Refusing) -> None:
+def test_a_cancel_that_fails_late_is_tried_again(
+    scheduler: _Refusing, group: ThreadGroup
+) -> None:
     """A scancel may need longer to fail than others are tried for."""
     scheduler.refuses = True
-    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.0))
+    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.0), group)
     cancels.put([JobId(1)])
-    cancels.join()
+    group.join()
 
     assert scheduler.cancelled == [[JobId(1)]] * 2

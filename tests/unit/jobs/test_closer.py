@@ -33,7 +33,7 @@ def end(watched: WatchedPoller, array: FakeJobs) -> None:
     """Cancel what is still open, and wait for the thread of the poller."""
     for job in list(array.opened.jobs.values()):
         watched.poller.cancel(job)
-    watched.poller.join()
+    watched.group.join()
 
 
 def withdrawn(array: FakeJobs) -> bool:
@@ -61,7 +61,7 @@ def test_job_that_lives_where_slurm_cannot_see_it_begins_no_more_calls(
     assert watched.above.resubmitted == [[2, 3]]
     assert withdrawn(chunk)
     assert not chunk.futures[0].done()
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_job_that_is_alive_after_all_may_go_on(
@@ -80,7 +80,7 @@ def test_job_that_is_alive_after_all_may_go_on(
 
     chunk.publish(0, *(value_of(at, f"{at}") for at in range(4)))
     assert outcomes_of(chunk.futures[0]) == ["0", "1", "2", "3"]
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_job_that_cannot_be_restored_now_is_restored_later(
@@ -124,7 +124,7 @@ def test_calls_that_a_job_did_not_begin_run_in_another_one(
 
     assert_soon(lambda: watched.above.resubmitted)
     assert watched.above.resubmitted == [[1, 2, 3]]
-    watched.poller.join()
+    watched.group.join()
     assert watched.failures.failed == []
 
 
@@ -151,7 +151,7 @@ def test_what_a_job_has_left_that_was_withdrawn_counts(
 
     assert_soon(lambda: watched.above.resubmitted)
     assert watched.above.resubmitted == [[1, 2, 3]]
-    watched.poller.join()
+    watched.group.join()
     assert watched.failures.failed == []
 
 
@@ -177,7 +177,7 @@ def test_attempt_that_begins_as_its_job_is_buried_is_withdrawn(
     assert_soon(lambda: watched.above.resubmitted)
     assert watched.above.resubmitted == [[2, 3]]
     assert withdrawn(chunk)
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_done_calls_survive_an_error_that_passes(
@@ -203,7 +203,7 @@ def test_done_calls_survive_an_error_that_passes(
     assert_soon(lambda: watched.above.resubmitted)
     assert watched.above.resubmitted == [[2, 3]]
     assert len(failures) == 1
-    watched.poller.join()
+    watched.group.join()
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.NODE_FAIL])
@@ -229,7 +229,7 @@ def test_job_whose_files_stay_unreadable_is_lost(
 
     assert {type(each.exception) for each in left} == {JobLost}
     assert "Permission denied" in str(left[0].exception)
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_failed_initializer_ends_the_calls_of_its_job(
@@ -243,7 +243,7 @@ def test_failed_initializer_ends_the_calls_of_its_job(
     jobs.die(1)
 
     assert type(jobs.futures[1].exception(5)) is JobFailed
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_calls_that_are_missing_without_a_word_are_not_run_again(
@@ -257,4 +257,4 @@ def test_calls_that_are_missing_without_a_word_are_not_run_again(
     left = outcomes_of(chunk.futures[0])
     assert (left[0], set(left[1:])) == ("0", {JobLost})
     assert watched.above.resubmitted == []
-    watched.poller.join()
+    watched.group.join()

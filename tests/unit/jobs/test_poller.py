@@ -45,7 +45,7 @@ def end(watched: WatchedPoller, *arrays: FakeJobs) -> None:
     for array in arrays:
         for job in list(array.opened.jobs.values()):
             watched.poller.cancel(job)
-    watched.poller.join()
+    watched.group.join()
 
 
 def assert_more_queries(scheduler: FakeScheduler, count: int = 3) -> None:
@@ -64,7 +64,7 @@ def test_value_of_a_finished_job_is_the_result(
     jobs.finish(1, "one")
 
     assert [future.result(5) for future in jobs.futures] == ["zero", "one"]
-    watched.poller.join()
+    watched.group.join()
     assert watched.above.over == [jobs.opened, jobs.opened]
     assert watched.failures.failed == []
 
@@ -82,7 +82,7 @@ def test_files_win_over_squeue(jobs: FakeJobs, scheduler: FakeScheduler) -> None
     jobs.finish(1, 2)
 
     assert [future.result(5) for future in jobs.futures] == [1, 2]
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_exception_of_a_call_is_that_of_the_future(
@@ -249,7 +249,7 @@ def test_row_without_index_speaks_for_a_whole_array(
     watched.watch(jobs)
 
     assert all(isinstance(each.exception(5), JobCancelled) for each in jobs.futures)
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_row_of_another_program_with_our_id_is_not_ours(
@@ -262,7 +262,7 @@ def test_row_of_another_program_with_our_id_is_not_ours(
     watched.watch(jobs)
 
     assert all(isinstance(each.exception(5), JobLost) for each in jobs.futures)
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_no_clock_runs_while_squeue_fails(
@@ -456,7 +456,7 @@ def test_callback_that_raises_harms_nobody(
     jobs.finish(1, 1)
 
     assert jobs.futures[1].result(5) == 1
-    watched.poller.join()
+    watched.group.join()
     assert "a callback raised" in caplog.text
 
 
@@ -586,7 +586,7 @@ def test_every_future_fails_if_the_thread_ends(
     failures = [future.exception(5) for future in jobs.futures]
 
     assert [type(each) for each in failures] == [SlurmFuturesError] * 2
-    watched.poller.join()
+    watched.group.join()
 
 
 def fail_once(function: Callable[[], None]) -> Callable[[], None]:
@@ -653,7 +653,7 @@ def test_queue_that_cannot_be_stopped_does_not_hold_up_the_end_of_the_thread(
     monkeypatch.setattr(watched.poller, "_look", fail_once(watched.poller._look))
 
     assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
-    watched.poller.join()
+    watched.group.join()
 
 
 class Queue:
@@ -694,7 +694,7 @@ def test_messages_that_arrive_before_the_thread_fails_are_not_lost(
     assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
     assert_soon(lambda: queue.error is not None)
     assert called == ["called"]
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_call_that_raises_harms_nobody(
@@ -711,7 +711,7 @@ def test_call_that_raises_harms_nobody(
     jobs.finish(1, 1)
 
     assert [future.result(5) for future in jobs.futures] == [0, 1]
-    watched.poller.join()
+    watched.group.join()
     assert "an error that should not happen" in caplog.text
 
 
@@ -726,7 +726,7 @@ def test_stop_fails_open_futures_and_cancels_their_jobs(
     first, second = (future.exception(5) for future in jobs.futures)
     assert isinstance(first, InitializerFailed)
     assert first is not second
-    watched.poller.join()
+    watched.group.join()
     assert watched.cancelled == [jobs.job_id.task(0), jobs.job_id.task(1)]
 
 
@@ -739,7 +739,7 @@ def test_failed_initializer_is_reported(watched: WatchedPoller, jobs: FakeJobs) 
     assert_soon(lambda: watched.above.initializer_errors)
     watched.stop(InitializerFailed("the initializer failed"))
     assert isinstance(jobs.futures[0].exception(5), InitializerFailed)
-    watched.poller.join()
+    watched.group.join()
     assert isinstance(watched.above.initializer_errors[0], KeyError)
 
 
@@ -752,7 +752,7 @@ def test_dropped_job_is_not_watched_any_more(
     end(watched, jobs)
 
     assert jobs.opened.jobs == {}
-    watched.poller.join()
+    watched.group.join()
     assert not watched.poller._thread.exists
 
 
@@ -929,7 +929,7 @@ def test_a_call_that_is_about_to_run_again_does_not_run(
         jobs.die(0)
     else:
         jobs.raise_in_call(0, ArithmeticError())
-    watched.poller.join()
+    watched.group.join()
 
     assert seen == [(2, False)]
 
@@ -955,7 +955,7 @@ def test_joining_waits_for_the_explainer(
     assert asked.wait(10)
     for job in list(jobs.opened.jobs.values()):
         watched.poller.cancel(job)
-    joining = threading.Thread(target=watched.poller.join)
+    joining = threading.Thread(target=watched.group.join)
     joining.start()
     assert_soon(lambda: not watched.poller._thread.exists)
 
@@ -1017,7 +1017,7 @@ def test_jobs_whose_directory_was_removed_fail(
     jobs.submission.remove()
 
     assert all(isinstance(each.exception(5), JobLost) for each in jobs.futures)
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_slow_callback_does_not_delay_the_next_look(

@@ -76,7 +76,7 @@ def test_each_executor_has_its_own_interval(
 
     for job in list(jobs.opened.jobs.values()):
         often.poller.cancel(job)
-    often.poller.join()
+    often.group.join()
     assert asked_often
 
 
@@ -229,7 +229,6 @@ def test_thread_ends_when_nobody_waits(scheduler: FakeScheduler) -> None:
     for wish in list(cache._wishes):
         cache.forget(wish)
 
-    cache._thread.join()
     assert_soon(lambda: not cache._thread.exists)
 
 

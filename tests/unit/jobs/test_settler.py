@@ -48,7 +48,7 @@ def test_exception_that_is_hard_to_tell_of_is_tried_again(
     assert type(failure) is type(error)
     assert failure.__notes__[0].startswith("This was attempt 2.\n  attempt 1: ")
     assert jobs.futures[1].result(5) == "unharmed"
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_calls_of_a_chunk_that_are_tried_again_become_one_job(
@@ -65,7 +65,7 @@ def test_calls_of_a_chunk_that_are_tried_again_become_one_job(
     )
 
     assert_soon(lambda: watched.above.resubmitted)
-    watched.poller.join()
+    watched.group.join()
     assert watched.above.resubmitted == [[0, 2, 3]]
 
 
@@ -81,7 +81,7 @@ def test_calls_of_a_lost_chunk_are_tried_again_as_one_job(
     watched.watch(chunk)
 
     assert_soon(lambda: watched.above.resubmitted)
-    watched.poller.join()
+    watched.group.join()
     assert watched.above.resubmitted == [[1, 2, 3]]
 
 
@@ -97,7 +97,7 @@ def test_call_that_ended_its_job_is_tried_again_alone(
     chunk.die(0, exit_code=3)
 
     assert_soon(lambda: len(watched.above.resubmitted) == 2)
-    watched.poller.join()
+    watched.group.join()
     assert watched.above.resubmitted == [[1], [2, 3]]
 
 
@@ -114,7 +114,7 @@ def test_calls_that_cannot_be_read_back_fail(
     first, *others = (each.exception for each in chunk.futures[0].result(5))
     assert type(first) is JobFailed
     assert all(str(chunk.submission.calls) in str(error) for error in others)
-    watched.poller.join()
+    watched.group.join()
 
 
 def test_time_to_submit_calls_again_grows_with_their_number_only(
@@ -138,7 +138,7 @@ def test_time_to_submit_calls_again_grows_with_their_number_only(
     chunk.die(0, exit_code=3)
 
     assert_soon(lambda: watched.above.resubmitted)
-    watched.poller.join()
+    watched.group.join()
     assert len(submission) == 1
 
 
@@ -153,6 +153,6 @@ def test_outcomes_that_are_damaged_are_not_acted_on_again_and_again(
     chunk.publish(0, error_of(0, ConnectionError("down")), value_of(1, 1))
 
     assert_soon(lambda: not chunk.opened.jobs)
-    watched.poller.join()
+    watched.group.join()
     assert watched.above.resubmitted == [[0]]
     assert len(chunk.futures[0]._failures[0]) == 1

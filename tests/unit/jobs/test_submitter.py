@@ -56,13 +56,14 @@ class Desk:
         self.directory = directory
         self.watched: list[OpenSubmission] = []
         self.cancelled: list[Job] = []
+        self.group = ThreadGroup()
         writer = Writer(directory, ScriptTemplate(("python3",)), None, "failed")
         self.submitter = Submitter(
             scheduler,
             writer,
             self,  # type: ignore[arg-type]  # plays the poller
             FakeAbove(),
-            ThreadGroup(),
+            self.group,
             replace(SHORT, **times),
             max_workers,
         )
@@ -115,7 +116,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_call_becomes_a_plain_job(desk: Desk, scheduler: FakeScheduler) -> None:
     """No array; the script learns which attempt it is."""
     (future,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     (batch,) = scheduler.batches
     assert (batch.array_size, batch.arguments) == (None, ("1",))
@@ -126,7 +127,7 @@ def test_one_call_becomes_a_plain_job(desk: Desk, scheduler: FakeScheduler) -> N
 def test_calls_of_a_map_become_one_array(desk: Desk, scheduler: FakeScheduler) -> None:
     """One sbatch, and each future knows its array task."""
     futures = desk.put(50)
-    desk.submitter.join()
+    desk.group.join()
 
     assert scheduler.sizes == [50]
     assert [each.job_id for each in futures[:2]] == ["100_0", "100_1"]
@@ -144,7 +145,7 @@ def test_calls_that_come_while_sbatch_runs_travel_together(
 
     scheduler.gate.set()
 
-    desk.submitter.join()
+    desk.group.join()
     assert scheduler.sizes == [1, 99]
 
 
@@ -160,7 +161,7 @@ def test_calls_with_other_options_go_apart(
 
     scheduler.gate.set()
 
-    desk.submitter.join()
+    desk.group.join()
     assert scheduler.sizes == [2, 2, 1]
     assert dict(scheduler.batches[2].options) == {"mem": "16G"}
 
@@ -173,7 +174,7 @@ def test_arrays_are_no_larger_than_the_scheduler_allows(
     desk = Desk(scheduler, tmp_path)
 
     desk.put(10)
-    desk.submitter.join()
+    desk.group.join()
 
     assert scheduler.sizes == [4, 4, 2]
 
@@ -189,7 +190,7 @@ def test_limits_that_are_not_known_are_slurms_defaults(
     monkeypatch.setattr(scheduler, "limits", fail)
 
     desk.put(1002)
-    desk.submitter.join()
+    desk.group.join()
 
     assert scheduler.sizes == [1001, 1]
 
@@ -207,7 +208,7 @@ def test_caller_does_not_wait_for_the_scheduler(
 
     assert time.monotonic() - began < 5
     scheduler.gate.set()
-    desk.submitter.join()
+    desk.group.join()
 
 
 def test_caller_does_not_wait_for_the_limits(
@@ -232,7 +233,7 @@ def test_caller_does_not_wait_for_the_limits(
 
     assert time.monotonic() - began < 5
     scheduler.gate.set()
-    desk.submitter.join()
+    desk.group.join()
 
 
 def test_permanent_refusal_fails_the_futures(
@@ -242,7 +243,7 @@ def test_permanent_refusal_fails_the_futures(
     scheduler.answers = [refusal(Refusal.PERMANENT)]
 
     first, second = desk.put(2)
-    desk.submitter.join()
+    desk.group.join()
 
     errors = [first.exception(0), second.exception(0)]
     assert all(isinstance(error, SubmitError) for error in errors)
@@ -256,7 +257,7 @@ def test_transient_refusal_is_tried_again(desk: Desk, scheduler: FakeScheduler) 
     scheduler.answers = [refusal(Refusal.TRANSIENT)] * 3
 
     desk.put(2)
-    desk.submitter.join()
+    desk.group.join()
 
     assert scheduler.sizes == [2, 2, 2, 2]
     assert len({batch.directory for batch in scheduler.batches}) == 1
@@ -272,7 +273,7 @@ def test_refusal_that_does_not_pass_fails_in_the_end(
     scheduler.answers = [refusal(Refusal.TRANSIENT)] * 1000
 
     (future,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert str(future.exception(0)) == "refused: TRANSIENT"
 
@@ -285,7 +286,7 @@ def test_array_that_is_too_large_is_halved(
     scheduler.answers = [refusal(kind), refusal(kind)]
 
     desk.put(8)
-    desk.submitter.join()
+    desk.group.join()
 
     assert scheduler.sizes[:3] == [8, 4, 2]
     assert sum(len(submission.jobs) for submission in desk.watched) == 8
@@ -298,7 +299,7 @@ def test_single_job_that_is_too_large_an_array_fails(
     scheduler.answers = [refusal(Refusal.ARRAY_TOO_LARGE)]
 
     (future,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert isinstance(future.exception(0), SubmitError)
 
@@ -308,7 +309,7 @@ def test_single_job_above_the_quota_waits(desk: Desk, scheduler: FakeScheduler) 
     scheduler.answers = [refusal(Refusal.QUOTA)] * 2
 
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert scheduler.sizes == [1, 1, 1]
     assert len(desk.watched) == 1
@@ -319,12 +320,12 @@ def test_quota_that_own_jobs_fill_is_waited_for_as_long_as_they_run(
 ) -> None:
     """Their ends make room, however late they come."""
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
     desk.set_times(patience=0.0)
     scheduler.answers = [refusal(Refusal.QUOTA)] * 5
 
     (later,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert scheduler.sizes == [1] * 7
     assert later.job_id == "101"
@@ -338,7 +339,7 @@ def test_job_that_sbatch_made_although_it_failed_is_adopted(
     scheduler.answers = [accept_and_fail(scheduler)]
 
     desk.put(3)
-    desk.submitter.join()
+    desk.group.join()
 
     assert len(scheduler.batches) == 1
     assert desk.watched[0].job_id == JobId(100)
@@ -352,7 +353,7 @@ def test_job_that_was_never_made_is_submitted_again_as_another_attempt(
     scheduler.answers = [refusal(Refusal.AMBIGUOUS)]
 
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert [batch.arguments for batch in scheduler.batches] == [("1",), ("2",)]
     directory = scheduler.batches[0].directory
@@ -372,7 +373,7 @@ def test_late_job_of_an_earlier_attempt_may_run_once_it_is_adopted(
     scheduler.answers = [refusal(Refusal.AMBIGUOUS), time_out_as_the_first_turns_up]
 
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert len(scheduler.batches) == 2
     assert desk.watched[0].job_id == JobId(100)
@@ -394,7 +395,7 @@ def test_record_of_a_refused_request_is_not_adopted(
     scheduler.answers = [refuse]
 
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert len(scheduler.batches) == 2
 
@@ -410,7 +411,7 @@ def test_queries_that_fail_prove_nothing(desk: Desk, scheduler: FakeScheduler) -
 
     scheduler.query_error = None
 
-    desk.submitter.join()
+    desk.group.join()
     assert sent == 1
     assert len(scheduler.batches) == 1
 
@@ -425,7 +426,7 @@ def test_queue_that_stays_unknown_fails_the_futures(
     scheduler.query_error = squeue_is_down()
 
     (future,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert len(scheduler.batches) == 1
     assert isinstance(future.exception(0), SubmitError)
@@ -447,7 +448,7 @@ def test_silence_of_another_cluster_does_not_hold_up_a_search(
     was_sent_again = becomes_true(lambda: future.job_id)
 
     future.cancel()
-    desk.submitter.join()
+    desk.group.join()
     assert was_sent_again
 
 
@@ -464,7 +465,7 @@ def test_submission_that_is_deleted_during_a_search_fails_its_futures(
     scheduler.answers = [delete]
 
     (future,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert isinstance(future.exception(0), SubmitError)
     assert "should not happen" not in caplog.text
@@ -482,7 +483,7 @@ def test_search_ends_when_nobody_waits_any_more(
 
     future.cancel()
 
-    desk.submitter.join()
+    desk.group.join()
     assert desk.watched == []
 
 
@@ -498,7 +499,7 @@ def test_call_that_is_cancelled_in_the_outbox_is_not_sent(
     futures[1].cancel()
     scheduler.gate.set()
 
-    desk.submitter.join()
+    desk.group.join()
     assert scheduler.sizes == [1, 2]
 
 
@@ -513,7 +514,7 @@ def test_call_that_is_cancelled_while_it_is_submitted_gets_an_scancel(
     futures[1].cancel()
     scheduler.gate.set()
 
-    desk.submitter.join()
+    desk.group.join()
     assert [str(job.job_id) for job in desk.cancelled] == ["100_1"]
 
 
@@ -529,7 +530,7 @@ def test_submission_that_nobody_waits_for_is_not_tried_again(
 
     future.cancel()
 
-    desk.submitter.join()
+    desk.group.join()
     assert scheduler.sizes == [1]
 
 
@@ -547,14 +548,14 @@ def test_each_submission_has_the_full_patience(
     assert_soon(lambda: len(scheduler.batches) >= 2)
     if cancelled:
         earlier.cancel()
-    desk.submitter.join()
+    desk.group.join()
     desk.set_times(patience=0.05)
     later_on = time.monotonic() + 0.1
     assert_soon(lambda: time.monotonic() > later_on)
     scheduler.answers = [passing]
 
     (later,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert not later.done()
     assert len(desk.watched) == 1
@@ -570,7 +571,7 @@ def test_waiting_calls_can_be_failed(desk: Desk, scheduler: FakeScheduler) -> No
     desk.submitter.fail_waiting(SlurmFuturesError("stopped"))
 
     scheduler.gate.set()
-    desk.submitter.join()
+    desk.group.join()
     assert str(waiting.exception(0)) == "stopped"
     assert str(sent.exception(0)) == "stopped"
     assert [str(job.job_id) for job in desk.cancelled] == ["100"]
@@ -584,7 +585,7 @@ def test_files_that_cannot_be_written_fail_the_futures(
     desk = Desk(scheduler, tmp_path / "file")
 
     (future,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     error = future.exception(0)
     assert isinstance(error, SubmitError)
@@ -597,12 +598,12 @@ def test_calls_after_the_run_was_deleted_get_another_one(
 ) -> None:
     """The log says so."""
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
     deleted = RunDirectory(desk.watched[0].directory.path.parent)
     shutil.rmtree(deleted.path)
 
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     run = RunDirectory(desk.watched[1].directory.path.parent)
     assert run.path != deleted.path
@@ -613,13 +614,13 @@ def test_calls_after_the_run_was_deleted_get_another_one(
 def test_a_deleted_run_that_slurm_made_again_takes_no_calls(desk: Desk) -> None:
     """Slurm 26.05 makes the directory of a job's log: the worker is not there."""
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
     deleted = RunDirectory(desk.watched[0].directory.path.parent)
     shutil.rmtree(deleted.path)
     deleted.logs.mkdir(parents=True)
 
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert desk.watched[1].directory.path.parent != deleted.path
     assert not deleted.path.exists()
@@ -628,12 +629,12 @@ def test_a_deleted_run_that_slurm_made_again_takes_no_calls(desk: Desk) -> None:
 def test_a_run_without_its_worker_keeps_what_it_holds(desk: Desk) -> None:
     """Some file systems delete files that nobody has read for weeks."""
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
     first = desk.watched[0].directory
     (first.path.parent / "start.py").unlink()
 
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert desk.watched[1].directory.path.parent != first.path.parent
     assert first.calls.exists()
@@ -649,10 +650,10 @@ def test_unexpected_error_fails_the_futures_of_its_submission_only(
 
     scheduler.answers = [fail]
     (broken,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     (later,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     error = broken.exception(0)
     assert isinstance(error, SlurmFuturesError)
@@ -672,7 +673,7 @@ def test_waiting_calls_fail_if_the_thread_ends(
     monkeypatch.setattr(desk.submitter, "_next", fail)
 
     (future,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert isinstance(future.exception(5), SlurmFuturesError)
 
@@ -687,7 +688,7 @@ def test_array_is_throttled_to_the_number_of_workers(
     desk = Desk(scheduler, tmp_path, max_workers=3)
 
     desk.put(8)
-    desk.submitter.join()
+    desk.group.join()
 
     assert [(b.array_size, b.throttle) for b in scheduler.batches] == [(8, 3)]
 
@@ -699,7 +700,7 @@ def test_array_that_fits_is_not_throttled(
     desk = Desk(scheduler, tmp_path, max_workers=3)
 
     desk.put(3)
-    desk.submitter.join()
+    desk.group.join()
 
     assert scheduler.batches[0].throttle is None
 
@@ -710,10 +711,10 @@ def test_second_submission_has_the_workers_that_are_left(
     """All submissions of an executor share its workers."""
     desk = Desk(scheduler, tmp_path, max_workers=5)
     desk.put(2)
-    desk.submitter.join()
+    desk.group.join()
 
     desk.put(9)
-    desk.submitter.join()
+    desk.group.join()
 
     assert scheduler.batches[1].throttle == 3
 
@@ -724,14 +725,14 @@ def test_calls_wait_while_all_workers_are_busy(
     """In the outbox, without a thread; a job that ends sends them."""
     desk = Desk(scheduler, tmp_path, max_workers=2)
     desk.put(2)
-    desk.submitter.join()
+    desk.group.join()
     desk.put(3)
-    desk.submitter.join()
+    desk.group.join()
     sizes_before = scheduler.sizes
 
     desk.finish(desk.watched[0], 0)
 
-    desk.submitter.join()
+    desk.group.join()
     assert sizes_before == [2]
     assert scheduler.sizes == [2, 3]
     assert scheduler.batches[1].throttle == 1
@@ -743,11 +744,11 @@ def test_room_is_wanted_while_other_kinds_wait(
     """Until there is a place, or nobody waits for the calls any more."""
     desk = Desk(scheduler, tmp_path, max_workers=2)
     desk.put(2)
-    desk.submitter.join()
+    desk.group.join()
     assert not desk.submitter.is_room_wanted(LARGE)
 
     (waiting,) = desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
     assert desk.submitter.is_room_wanted(LARGE)
     assert not desk.submitter.is_room_wanted(KIND)
     waiting.cancel()
@@ -760,14 +761,14 @@ def test_throttle_is_raised_as_other_jobs_end(
     """Workers that another submission no longer needs go to the array."""
     desk = Desk(scheduler, tmp_path, max_workers=4)
     desk.put(2)
-    desk.submitter.join()
+    desk.group.join()
     desk.put(9)
-    desk.submitter.join()
+    desk.group.join()
 
     desk.finish(desk.watched[0])
 
     assert_soon(lambda: sum(limit == 4 for _, limit in scheduler.throttled) == 1)
-    desk.submitter.join()
+    desk.group.join()
     assert {array for array, _ in scheduler.throttled} == {JobId(101)}
 
 
@@ -782,13 +783,13 @@ def test_throttle_that_cannot_be_raised_harms_nothing(
     monkeypatch.setattr(scheduler, "throttle", fail)
     desk = Desk(scheduler, tmp_path, max_workers=2)
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
     desk.put(4)
-    desk.submitter.join()
+    desk.group.join()
 
     desk.finish(desk.watched[0])
 
-    desk.submitter.join()
+    desk.group.join()
     assert len(desk.watched[1].jobs) == 4
 
 
@@ -805,19 +806,19 @@ def test_throttle_that_could_not_be_raised_is_raised_later(
     monkeypatch.setattr(scheduler, "throttle", fail_once)
     desk = Desk(scheduler, tmp_path, max_workers=8, throttle_retry=0.0)
     desk.put(7)
-    desk.submitter.join()
+    desk.group.join()
     desk.put(20)
-    desk.submitter.join()
+    desk.group.join()
 
     desk.finish(desk.watched[0])
 
-    desk.submitter.join()
+    desk.group.join()
     assert scheduler.throttled == [(JobId(101), 8)]
 
 
 def test_thread_ends_when_there_is_nothing_to_send(desk: Desk) -> None:
     """An idle executor has no thread at all."""
     desk.put(1)
-    desk.submitter.join()
+    desk.group.join()
 
     assert not desk.submitter._thread.exists

@@ -11,7 +11,13 @@ from slurm_futures.jobs.threads import Courier, ThreadGroup, WorkThread
 from tests.waiting import assert_soon
 
 
-def test_items_that_wait_go_together() -> None:
+@pytest.fixture
+def group() -> ThreadGroup:
+    """Give a group that counts the threads of a test."""
+    return ThreadGroup()
+
+
+def test_items_that_wait_go_together(group: ThreadGroup) -> None:
     """In the order in which they came."""
     rounds: list[list[int]] = []
     gate = threading.Event()
@@ -20,7 +26,7 @@ def test_items_that_wait_go_together() -> None:
         rounds.append(items)
         assert gate.wait(10)
 
-    courier = Courier(deliver, "courier")
+    courier = Courier(deliver, "courier", group)
     courier.put([1])
     assert_soon(lambda: rounds)
     courier.put([2])
@@ -28,38 +34,38 @@ def test_items_that_wait_go_together() -> None:
 
     gate.set()
 
-    courier.join()
+    group.join()
     assert rounds == [[1], [2, 3, 4]]
 
 
-def test_pause_gathers_what_comes_in_a_loop() -> None:
+def test_pause_gathers_what_comes_in_a_loop(group: ThreadGroup) -> None:
     """Before the first round."""
     rounds: list[list[int]] = []
-    courier = Courier(rounds.append, "courier", pause=0.2)
+    courier = Courier(rounds.append, "courier", group, pause=0.2)
 
     for number in range(5):
         courier.put([number])
 
-    courier.join()
+    group.join()
     assert rounds == [[0, 1, 2, 3, 4]]
 
 
-def test_thread_ends_when_all_is_delivered() -> None:
+def test_thread_ends_when_all_is_delivered(group: ThreadGroup) -> None:
     """And the next item starts another one."""
     rounds: list[list[int]] = []
-    courier = Courier(rounds.append, "courier")
+    courier = Courier(rounds.append, "courier", group)
     courier.put([1])
-    courier.join()
-    joined_again = courier.join()
+    group.join()
+    assert not courier._thread.exists
 
     courier.put([2])
 
-    courier.join()
-    assert not joined_again
+    group.join()
     assert rounds == [[1], [2]]
 
 
 def test_error_is_logged_and_the_rest_is_delivered(
+    group: ThreadGroup,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One bad round does not stop the next."""
@@ -71,29 +77,30 @@ def test_error_is_logged_and_the_rest_is_delivered(
             courier.put([2])
             raise ValueError("not this one")
 
-    courier = Courier(deliver, "courier")
+    courier = Courier(deliver, "courier", group)
     courier.put([1])
 
-    courier.join()
+    group.join()
     assert rounds == [[1], [2]]
     assert "courier: an error that should not happen" in caplog.text
 
 
-def test_joining_itself_returns_at_once() -> None:
+def test_joining_itself_returns_at_once(group: ThreadGroup) -> None:
     """A callback may shut its own executor down."""
-    answers: list[bool] = []
+    joined: list[list[int]] = []
 
     def deliver(items: list[int]) -> None:
-        answers.append(courier.join())
+        group.join()
+        joined.append(items)
 
-    courier = Courier(deliver, "courier")
+    courier = Courier(deliver, "courier", group)
     courier.put([1])
 
-    courier.join()
-    assert answers == [False]
+    group.join()
+    assert joined == [[1]]
 
 
-def test_joining_waits_for_a_thread_whose_work_is_over() -> None:
+def test_joining_waits_for_a_thread_whose_work_is_over(group: ThreadGroup) -> None:
     """Nobody should meet it after that."""
     lock = threading.RLock()
     over, go_on = threading.Event(), threading.Event()
@@ -104,24 +111,17 @@ def test_joining_waits_for_a_thread_whose_work_is_over() -> None:
         over.set()
         assert go_on.wait(10)
 
-    thread = WorkThread(work, "thread", lock)
+    thread = WorkThread(work, "thread", lock, group)
     thread.start()
     assert over.wait(10)
-    answers: list[bool] = []
-    joining = threading.Thread(target=lambda: answers.append(thread.join()))
+    joining = threading.Thread(target=group.join)
     joining.start()
 
     joining.join(0.1)
     assert joining.is_alive()
     go_on.set()
     joining.join(10)
-    assert answers == [True]
-    assert not thread.join()
-
-
-def test_joining_no_thread_says_so() -> None:
-    """There was nothing to wait for."""
-    assert not Courier(print, "courier").join()
+    assert not joining.is_alive()
 
 
 @pytest.fixture
@@ -136,6 +136,7 @@ def _start_none(_: threading.Thread) -> None:
 
 
 def test_without_threads_the_caller_does_the_work(
+    group: ThreadGroup,
     no_threads: pytest.MonkeyPatch,
 ) -> None:
     """Also what it puts there while it does so; later there are threads again."""
@@ -146,19 +147,20 @@ def test_without_threads_the_caller_does_the_work(
         if items == [1]:
             courier.put([2])
 
-    courier = Courier(deliver, "courier")
+    courier = Courier(deliver, "courier", group)
     courier.put([1])
     here = threading.current_thread().name
     assert rounds == [([1], here), ([2], here)]
-    assert not courier.join()
+    group.join()
 
     no_threads.undo()
     courier.put([3])
-    courier.join()
+    group.join()
     assert rounds[2] == ([3], "courier")
 
 
 def test_others_wait_for_work_that_has_no_thread(
+    group: ThreadGroup,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`join` of another thread returns when the work is done."""
@@ -171,13 +173,13 @@ def test_others_wait_for_work_that_has_no_thread(
         assert gate.wait(10)
         done.append(items)
 
-    courier = Courier(deliver, "courier")
+    courier = Courier(deliver, "courier", group)
     joined: list[list[list[int]]] = []
 
     def join() -> None:
         assert began.wait(10)
         gate.set()
-        courier.join()
+        group.join()
         joined.append(list(done))
 
     waiter = threading.Thread(target=join)
@@ -189,12 +191,13 @@ def test_others_wait_for_work_that_has_no_thread(
 
 
 def test_ctrl_c_in_the_start_of_a_thread_loses_nothing(
+    group: ThreadGroup,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whether the thread has begun or not, the items are delivered once."""
     rounds: list[list[int]] = []
     start = threading.Thread.start
-    courier = Courier(rounds.append, "courier", pause=0.05)
+    courier = Courier(rounds.append, "courier", group, pause=0.05)
 
     def start_and_interrupt(thread: threading.Thread) -> None:
         start(thread)
@@ -208,7 +211,7 @@ def test_ctrl_c_in_the_start_of_a_thread_loses_nothing(
         courier.put([1])
     monkeypatch.undo()
     courier.put([2])
-    courier.join()
+    group.join()
     assert rounds == [[1, 2]]
 
     monkeypatch.setattr(threads, "_BEGIN_TIMEOUT", 0.01)
@@ -217,18 +220,19 @@ def test_ctrl_c_in_the_start_of_a_thread_loses_nothing(
         courier.put([3])
     monkeypatch.undo()
     courier.put([4])
-    courier.join()
+    group.join()
     assert rounds == [[1, 2], [3, 4]]
 
 
 def test_joining_waits_for_a_thread_that_is_being_started(
+    group: ThreadGroup,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is there, and cannot be joined yet."""
     start = threading.Thread.start
     starting, gate = threading.Event(), threading.Event()
     delivered: list[int] = []
-    courier = Courier(delivered.extend, "courier")
+    courier = Courier(delivered.extend, "courier", group)
 
     def start_slowly(thread: threading.Thread) -> None:
         if thread.name == "courier":
@@ -242,7 +246,7 @@ def test_joining_waits_for_a_thread_that_is_being_started(
     assert starting.wait(10)
     opening = threading.Timer(0.05, gate.set)
     opening.start()
-    courier.join()
+    group.join()
     assert delivered == [1]
     putting.join()
     opening.join()
@@ -259,7 +263,7 @@ class _PutsWhenCollected:
         self._courier.put([0])
 
 
-def test_garbage_collection_may_come_at_any_time() -> None:
+def test_garbage_collection_may_come_at_any_time(group: ThreadGroup) -> None:
     """It puts more while this thread is putting something."""
     delivered: list[int] = []
     gate = threading.Event()
@@ -269,7 +273,7 @@ def test_garbage_collection_may_come_at_any_time() -> None:
         delivered.extend(items)
 
     # No thread is started meanwhile: CPython cannot do that in the middle of a start.
-    courier = Courier(deliver, "courier")
+    courier = Courier(deliver, "courier", group)
     courier.put([1])
     thresholds = gc.get_threshold()
     gc.set_threshold(1)
@@ -283,7 +287,7 @@ def test_garbage_collection_may_come_at_any_time() -> None:
 
     def all_delivered() -> bool:
         gc.collect()  # does nothing if another thread is at it
-        courier.join()
+        group.join()
         return sorted(delivered) == [0] * 200 + [1] * 201
 
     assert_soon(all_delivered)
@@ -302,10 +306,12 @@ def _patch_start(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) 
     monkeypatch.setattr(threading.Thread, "start", patched)
 
 
-def test_thread_that_begins_may_need_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thread_that_begins_may_need_the_lock(
+    group: ThreadGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It collects garbage first, as any thread may, and `start` waits for it."""
     delivered: list[int] = []
-    courier = Courier(delivered.extend, "courier")
+    courier = Courier(delivered.extend, "courier", group)
     monkeypatch.setattr(threads, "_BEGIN_TIMEOUT", 0.01)
 
     def put_in_another_thread() -> None:
@@ -316,38 +322,42 @@ def test_thread_that_begins_may_need_the_lock(monkeypatch: pytest.MonkeyPatch) -
 
     _patch_start(monkeypatch, put_in_another_thread)
     courier.put([1])
-    courier.join()
+    group.join()
     assert delivered == [1, 2]
 
 
 def test_signal_in_the_start_of_a_thread_may_put_more(
+    group: ThreadGroup,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And wait for the end, which cannot come before the handler returns."""
     rounds: list[tuple[list[int], str]] = []
-    joined: list[bool] = []
+    joined: list[str] = []
     courier = Courier[int](
         lambda items: rounds.append((items, threading.current_thread().name)),
         "courier",
+        group,
     )
 
     def handle_signal() -> None:
         courier.put([2])
-        joined.append(courier.join())
+        group.join()
+        joined.append("returned")
 
     _patch_start(monkeypatch, handle_signal)
     courier.put([1])
-    courier.join()
+    group.join()
     assert rounds == [([1, 2], "courier")]
-    assert joined == [False]
+    assert joined == ["returned"]
 
 
 def test_all_who_put_learn_that_no_thread_can_be_started(
+    group: ThreadGroup,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody relies on the thread that another one failed to start."""
     delivered: list[int] = []
-    courier = Courier(delivered.extend, "courier")
+    courier = Courier(delivered.extend, "courier", group)
     put_there = threading.Event()
 
     def put_in_another_thread() -> None:
@@ -363,18 +373,19 @@ def test_all_who_put_learn_that_no_thread_can_be_started(
     _patch_start(monkeypatch, fail_while_another_thread_puts)
     courier.put([1])
     putting.join()
-    courier.join()
+    group.join()
     assert put_there.is_set()
     assert sorted(delivered) == [1, 2]
 
 
 def test_thread_that_begins_too_late_does_nothing(
+    group: ThreadGroup,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its start was interrupted, and another one has taken its place."""
     rounds: list[list[int]] = []
     late: list[threading.Thread] = []
-    courier = Courier(rounds.append, "courier")
+    courier = Courier(rounds.append, "courier", group)
     monkeypatch.setattr(threads, "_BEGIN_TIMEOUT", 0.01)
 
     def interrupt(thread: threading.Thread) -> None:
@@ -390,12 +401,12 @@ def test_thread_that_begins_too_late_does_nothing(
     assert rounds == []
 
     courier.put([2])
-    courier.join()
+    group.join()
     assert rounds == [[1, 2]]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_work_that_ends_the_thread_can_be_started_again() -> None:
+def test_work_that_ends_the_thread_can_be_started_again(group: ThreadGroup) -> None:
     """Whatever it raises, the next item finds a thread."""
     delivered: list[int] = []
 
@@ -404,11 +415,11 @@ def test_work_that_ends_the_thread_can_be_started_again() -> None:
         if items == [1]:
             raise SystemExit
 
-    courier = Courier(deliver, "courier")
+    courier = Courier(deliver, "courier", group)
     courier.put([1])
-    courier.join()
+    group.join()
     courier.put([2])
-    courier.join()
+    group.join()
     assert delivered == [1, 2]
 
 
@@ -424,7 +435,7 @@ def test_group_waits_for_work_that_goes_from_thread_to_thread() -> None:
     first.put([1])
     joining = threading.Thread(target=group.join)
     joining.start()
-    first.join()
+    assert_soon(lambda: not first._thread.exists)
     joining.join(0.05)
     assert joining.is_alive()
 

@@ -73,7 +73,7 @@ def harness(tmp_path: Path) -> Iterator[Harness]:
     """Give a pool of at most two workers."""
     harness = Harness(tmp_path)
     yield harness
-    harness.pool.join()
+    harness.group.join()
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_a_chunk_of_a_lost_worker_that_was_about_to_begin(
             JobRequest(other, range(1), calls[:1]),
         ],
     )
-    harness.pool.join()
+    harness.group.join()
     zombie = harness.workers[0]
     zombie.start()
 
@@ -315,7 +315,7 @@ def test_an_attempt_that_dies_late_does_not_end_the_next_one(
     jobs.finish(0, "second attempt")
     assert jobs.futures[0].result(5) == "second attempt"
     jobs.finish(1)
-    watched.poller.join()
+    watched.group.join()
 
 
 # Listings that are late.
@@ -408,7 +408,7 @@ def test_errors_that_are_far_apart_are_no_outage(
     scheduler.show(jobs, jobs.row(JobState.FAILED, 0), jobs.row(JobState.RUNNING, 1))
     assert jobs.futures[0].result(5) == "value"
     jobs.finish(1)
-    watched.poller.join()
+    watched.group.join()
 
 
 # What Slurm said of an earlier attempt.
@@ -430,7 +430,7 @@ def test_a_requeued_job_that_dies_was_not_preempted(
 
     assert type(jobs.futures[0].exception(5)) is JobFailed
     jobs.finish(1)
-    watched.poller.join()
+    watched.group.join()
 
 
 # Kind of error.

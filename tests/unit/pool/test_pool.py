@@ -216,7 +216,7 @@ class Harness:
             for future, fn in zip(futures, functions, strict=True)
         ]
         self.pool.put("fit", requests)
-        self.pool.join()
+        self.group.join()
         return futures
 
     def submit_chunk(self, *functions: Callable[[], object]) -> ChunkFuture:
@@ -224,7 +224,7 @@ class Harness:
         future = ChunkFuture(self.above, len(functions))
         calls = [PickledCall(dump(fn), dump_arguments((), {})) for fn in functions]
         self.pool.put("fit", [JobRequest(future, range(len(calls)), calls)])
-        self.pool.join()
+        self.group.join()
         return future
 
     def withdraw(self, future: SlurmFuture[Any]) -> bool:
@@ -233,12 +233,12 @@ class Harness:
 
     def poll(self) -> None:
         """Do what the poller does in each round."""
-        self.pool.join()
+        self.group.join()
         while self.posted:
             self.posted.pop(0)()
         self.pool._queue.inspector._claims_at = -1e9
         self.pool.look()
-        self.pool.join()  # what came back goes into the queue again
+        self.group.join()  # what came back goes into the queue again
 
     def all_done(self, futures: list[SlurmFuture[Any]]) -> bool:
         """Look once more; whether these futures are all done then."""
@@ -272,7 +272,7 @@ def harness(tmp_path: Path) -> Iterator[Harness]:
     """Give a pool of at most two workers; its threads end with the test."""
     harness = Harness(tmp_path)
     yield harness
-    harness.pool.join()
+    harness.group.join()
 
 
 def failed(job: str = "7") -> JobFailed:
@@ -536,7 +536,7 @@ def test_a_chunk_breaks_off_while_its_batch_is_written(
     def let_the_feeder_end(_: Kind, __: str, request: JobRequest) -> None:
         again.append(list(request.positions))
         go_on.set()
-        harness.pool.join()
+        harness.group.join()
 
     monkeypatch.setattr(harness.above, "resubmit", let_the_feeder_end)
     harness.workers[0].waiter.fail(failed())
@@ -873,7 +873,7 @@ def test_cancel_of_a_waiting_call(harness: Harness) -> None:
     harness.workers[0].start()
 
     assert cancelled.cancel()
-    harness.pool.join()
+    harness.group.join()
     assert harness.workers[0].serve() == 1
     harness.poll()
     assert ran.result(0) == 1
@@ -890,7 +890,7 @@ def test_cancel_of_a_running_call(harness: Harness) -> None:
     harness.poll()
 
     assert first.cancel()
-    harness.pool.join()
+    harness.group.join()
     assert harness.cancelled == [harness.workers[0].waiter.job]
     harness.poll()
     assert not second.done()
@@ -906,7 +906,7 @@ def test_cancel_of_a_call_that_has_just_ended(harness: Harness) -> None:
     worker.take(1)
 
     assert first.cancel()
-    harness.pool.join()
+    harness.group.join()
     assert harness.cancelled == []
     harness.poll()
     assert not second.done()
@@ -921,7 +921,7 @@ def test_cancel_of_a_worker_before_its_call_is_open(harness: Harness) -> None:
     worker.outcomes(0).unlink()
 
     assert future.cancel()
-    harness.pool.join()
+    harness.group.join()
     assert harness.cancelled == [worker.waiter.job]
 
 
@@ -959,7 +959,7 @@ def test_cancel_on_the_way_into_the_queue(
     futures += [SlurmFuture(harness.above) for _ in range(2)]
     call = PickledCall(dump(int), dump_arguments((), {}))
     harness.pool.put("fit", [JobRequest(each, range(1), [call]) for each in futures])
-    harness.pool.join()
+    harness.group.join()
 
     assert harness.workers[0].serve() == 1
     harness.poll()
@@ -1006,7 +1006,7 @@ def test_withdrawing_a_part_of_a_chunk(harness: Harness) -> None:
     path = harness.workers[0].outcomes(0)
     again = PickledCall(dump(fail), dump_arguments((), {}))
     harness.pool.put("fit", [JobRequest(chunk, [0], [again])])
-    harness.pool.join()
+    harness.group.join()
 
     assert harness.withdraw(chunk)
     assert harness.workers[1].serve() == 0
@@ -1091,7 +1091,7 @@ def test_withdrawing_as_the_queue_begins(
     monkeypatch.setattr(harness.pool._queue.entries, "numbers_of", write_first)
     assert not harness.withdraw(withdrawn)
     go_on.set()
-    harness.pool.join()
+    harness.group.join()
 
     assert harness.workers[0].serve() == 1
 
@@ -1254,7 +1254,7 @@ def test_callbacks_may_use_the_pool(harness: Harness) -> None:
     first.add_done_callback(react)
     harness.workers[0].serve(max_calls=1)
     harness.poll()
-    harness.pool.join()
+    harness.group.join()
     harness.workers[0].serve()
     harness.poll()
 
@@ -1337,7 +1337,7 @@ def test_callbacks_of_calls_that_cannot_be_written(harness: Harness) -> None:
     seen: list[bool] = []
 
     def wait_for_all(_: Future[Any]) -> None:
-        harness.pool.join()
+        harness.group.join()
         seen.append(harness.pool.is_open)
 
     future.add_done_callback(wait_for_all)
