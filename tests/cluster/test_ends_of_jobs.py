@@ -240,7 +240,7 @@ def test_the_time_limit(
     future = make_executor(time="10:00").submit(gate.hold, "long")
     gate.await_arrivals("long")
 
-    slurm.run("scontrol", "update", f"JobId={job_id_of(future)}", "EndTime=now")
+    slurm.end_time_limit(job_id_of(future))
     error = noticed(future, JobTimeout, within=55)
 
     assert error.state is JobState.TIMEOUT

@@ -279,7 +279,7 @@ def test_the_time_limit_ends_a_worker(
     gate.await_arrivals("first")
     assert_soon(first.running)
 
-    slurm.run("scontrol", "update", f"JobId={job_id_of(first)}", "EndTime=now")
+    slurm.end_time_limit(job_id_of(first))
 
     noticed(first, JobTimeout, within=55)
     assert waiting.result(PATIENCE) == 5

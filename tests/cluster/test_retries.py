@@ -243,7 +243,7 @@ def test_more_time_for_the_next_attempt(
     gate.await_arrivals("a")
     first = job_id_of(future)
 
-    cluster.run("scontrol", "update", f"JobId={first}", "EndTime=now")
+    cluster.end_time_limit(first)
     assert_soon(lambda: future.job_id != first, PATIENCE)
 
     limit = cluster.run("squeue", "-h", "-j", job_id_of(future), "-o", "%l")
