@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import slurm_futures
+from slurm_futures.node.loader import NEEDED
 
 ROOT = Path(slurm_futures.__file__).parent
 
@@ -158,6 +159,20 @@ def test_nodes_need_the_standard_library_alone(name: str) -> None:
     assert {room_of(each) for each in our_imports(name)} <= {"node"}
 
 
+def test_what_each_job_needs_is_loaded_after_what_it_imports() -> None:
+    """Else the machinery of imports has to find it."""
+    loaded: list[str] = []
+    for name in NEEDED:
+        imported = {
+            each.name if node.module is None else node.module
+            for node in MODULES[f"node.{name}"].body
+            if isinstance(node, ast.ImportFrom) and node.level
+            for each in node.names
+        }
+        assert imported <= set(loaded)
+        loaded.append(name)
+
+
 def test_start_of_a_job_loads_little(tmp_path: Path) -> None:
     """It is paid once for each job."""
     shutil.copytree(ROOT / "node", tmp_path / "node_copy")
@@ -166,9 +181,7 @@ def test_start_of_a_job_loads_little(tmp_path: Path) -> None:
 
     ours = {name.partition(".")[2] for name in loaded if name.startswith("node_copy.")}
     assert not {"typing", "pathlib", "cloudpickle", "pickle", "contextlib"} & loaded
-    assert ours == set(
-        "worker formats calls_file modules outcomes runner streams values".split()
-    )
+    assert ours == set(NEEDED)
 
 
 def run_python(setup: str, module: str) -> set[str]:
