@@ -69,7 +69,8 @@ class Feeder:
             if is_passing(error):
                 self._feed_later([(label, request) for request in left], error)
             else:
-                logger.exception("calls could not be put into the queue")
+                if not isinstance(error, OSError):
+                    logger.exception("an error that should not happen in a queue")
                 self.refuse(left, not_written(self._jobs.writer.directory, error))
         finally:
             with self._queue.lock:

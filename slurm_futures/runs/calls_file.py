@@ -23,9 +23,25 @@ from slurm_futures.node.formats import (
 def write_calls(
     path: Path, jobs: Sequence[Sequence[PickledCall]], context: Mapping[str, Any]
 ) -> None:
-    """Write the calls of all jobs of a submission."""
+    """Write the calls of all jobs of a submission.
+
+    Raises:
+        OSError: they do not fit, say; nothing of the file is left.
+    """
     temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb", buffering=1 << 20) as file:
+    try:
+        _write(temporary, jobs, context)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write(
+    path: Path, jobs: Sequence[Sequence[PickledCall]], context: Mapping[str, Any]
+) -> None:
+    with path.open("wb", buffering=1 << 20) as file:
         file.write(CALLS_MAGIC)
         blobs = _BlobWriter(file)
         job_table, call_table, use_table = bytearray(), bytearray(), bytearray()
@@ -48,7 +64,6 @@ def write_calls(
         file.write(CALLS_FOOTER.pack(*footer, CALLS_MAGIC))
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _place_initializer(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from slurm_futures.schedulers.base import BatchScript, Ending
 
 _START_PAUSE = 0.5  # seconds until a job is started that could not be
+_LAUNCH_FAILURE = 53  # the signal that Slurm reports of a job that cannot start
 _instances = itertools.count(1)
 logger = logging.getLogger("slurm_futures")
 
@@ -150,8 +151,11 @@ class LocalScheduler:
         """Run a job to its end; its exit code and signal, as scontrol shows them."""
         try:
             process = self._start_process(job)
+        except OSError as error:  # its log cannot be opened, mostly
+            logger.warning("job %s: cannot start: %s", job, error)
+            return 0, _LAUNCH_FAILURE
         except Exception:  # it would keep its CPUs, and never end
-            logger.exception("job %s: cannot start", job)
+            logger.exception("job %s: an error that should not happen", job)
             return 1, None
         with self._lock:
             job.process = process

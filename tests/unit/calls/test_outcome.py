@@ -481,3 +481,18 @@ class _Callable:
 def test_function_has_a_name_for_people(function: Any, name: str) -> None:
     """It becomes the name of the jobs."""
     assert function_name(function) == name
+
+
+def test_nothing_is_left_of_calls_that_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes later needs the room."""
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_calls(tmp_path / "calls.pkl", [[make_call(1)]], CONTEXT)
+
+    assert list(tmp_path.iterdir()) == []

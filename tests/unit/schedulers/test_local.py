@@ -492,9 +492,13 @@ def test_a_job_whose_directories_are_gone_fails(
     directory = tmp_path / ("missing" if missing == "directory" else "")
     jobs = Jobs(LocalScheduler(), tmp_path)
     batch = BatchScript(tmp_path / "script", "job", directory, str(log))
-    jobs.wait_for(jobs.scheduler.submit(batch), {None: FAILED})
+    job = jobs.scheduler.submit(batch)
+    jobs.wait_for(job, {None: FAILED})
 
     assert "No such file or directory" in caplog.text
+    assert "Traceback" not in caplog.text
+    ending = jobs.scheduler.explain([job])[job]
+    assert (ending.exit_code, ending.signal) == (0, 53)
 
 
 def test_a_script_that_is_gone_fails_the_job(jobs: Jobs) -> None:
