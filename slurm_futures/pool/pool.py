@@ -29,7 +29,8 @@ from slurm_futures.pool.inspector import as_ours, nobody_sees
 from slurm_futures.pool.open_entries import Entry
 from slurm_futures.pool.open_queue import OpenQueue
 from slurm_futures.pool.settings import PoolSettings
-from slurm_futures.pool.workers import Worker, Workers
+from slurm_futures.pool.worker_job import Worker
+from slurm_futures.pool.workers import Workers
 from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.schedulers.sbatch_options import Kind
 

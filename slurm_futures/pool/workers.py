@@ -1,32 +1,23 @@
-"""The jobs that serve a pool: how many there are, what they run, how they ended.
-
-A worker is an ordinary job of an ordinary submission; the pool waits for it in the
-place of calls, and hears how it ended.
-"""
+"""The workers of a pool: how many there are, what they run, and whether they help."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
 
 from slurm_futures.calls.call import PickledCall, dump_arguments
-from slurm_futures.calls.outcome import load_outcome
 from slurm_futures.errors import (
     JobCancelled,
     PendingTimeout,
-    SlurmFuturesError,
 )
 from slurm_futures.jobs.job import Job, JobOrder
 from slurm_futures.jobs.jobs import Jobs
 from slurm_futures.node.formats import SERVE_POOL
 from slurm_futures.node.pool_worker import worker_of
 from slurm_futures.pool.settings import PoolSettings
-from slurm_futures.runs.finished import Record
+from slurm_futures.pool.worker_job import Worker, WorkerEnds
 from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.schedulers.quantities import parse_time
 from slurm_futures.schedulers.sbatch_options import Kind
@@ -38,108 +29,6 @@ logger = logging.getLogger("slurm_futures")
 _BARREN = 3
 #: So many workers are known before those that have ended are looked through.
 _MANY = 100
-
-
-class WorkerEnds(Protocol):
-    """Who hears of the ends of workers."""
-
-    def note_worker_end(self, worker: Worker) -> None:
-        """Hear that a worker has ended; in the poller's thread."""
-
-
-class Worker:
-    """A job that takes calls from a queue; its waiter (`jobs.job.Waiter`).
-
-    Args:
-        queue: where it takes calls from.
-        first: the first call that was not in the queue when it was asked for.
-        jobs: makes and cancels its job.
-        ends: hears of its end.
-
-    Attributes:
-        job: its job, once there is one.
-        done: it has ended, or was cancelled.
-        cancelled: it was cancelled before it had ended.
-        error: why it ended, if not well.
-    """
-
-    size = 1
-
-    def __init__(
-        self, queue: PoolDirectory, first: int, jobs: Jobs, ends: WorkerEnds
-    ) -> None:
-        self.queue = queue
-        self.first = first
-        self._jobs = jobs
-        self._ends = ends
-        self._lock = threading.RLock()
-        self.job: Job | None = None
-        self.done = False
-        self.cancelled = False
-        self.error: BaseException | None = None
-
-    @property
-    def name(self) -> str:
-        """What the worker calls itself in its claims."""
-        job = self.job
-        return "" if job is None else f"{job.submission.path.name}-{job.index}"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether its job is known to have begun, and it has not ended."""
-        return not self.done and self.job is not None and self.job.started
-
-    def is_wanted(self) -> bool:
-        """Whether it has not been cancelled."""
-        return not self.done
-
-    def note_job(self, job: Job) -> None:
-        """Hear that there is a job."""
-        self.job = job
-
-    def deliver(self, records: Iterable[Record]) -> tuple[list[int], bool]:
-        """End with what the job has left: the number of its calls, or an error."""
-        for _, kind, payload in records:
-            outcome = load_outcome(kind, payload)
-            error = outcome.exception
-            if outcome.initializer_failed and error is not None:
-                error = self._jobs.above.note_initializer(error)
-            self._end(error)
-            return [], error is not None
-        return [0], False
-
-    def break_off(
-        self, missing: list[int], error: SlurmFuturesError, *, began: bool
-    ) -> None:
-        """End with this error."""
-        del missing, began
-        self._end(error)
-
-    def fail(self, error: SlurmFuturesError) -> None:
-        """End with an error of its own."""
-        self._end(error.copy())
-
-    def cancel(self) -> None:
-        """Cancel the job, whether it exists already or not."""
-        with self._lock:
-            if self.done:
-                return
-            self.done = self.cancelled = True
-        if self.job is not None:
-            self._jobs.poller.cancel(self.job)
-        self._tell()
-
-    def _end(self, error: BaseException | None) -> None:
-        with self._lock:
-            if self.done:
-                return
-            self.done, self.error = True, error
-        if error is not None and self.job is not None:
-            self._jobs.writer.note_failure(self.job.submission.path)
-        self._tell()
-
-    def _tell(self) -> None:
-        self._jobs.poller.call(partial(self._ends.note_worker_end, self))
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ from slurm_futures.node.pool_worker import PoolWorker
 from slurm_futures.pool import inspector, workers
 from slurm_futures.pool.pools import Pools
 from slurm_futures.pool.settings import PoolSettings
-from slurm_futures.pool.workers import Worker
+from slurm_futures.pool.worker_job import Worker
 from slurm_futures.runs import finished
 from slurm_futures.runs.calls_file import read_calls, write_calls
 from slurm_futures.runs.queue import PoolDirectory
