@@ -280,7 +280,7 @@ class SlurmExecutor(Executor):
         """
         self._session.close()
         if cancel_futures:
-            self._session.cancel_open(started=False)
+            self._session.cancel_waiting()
         if wait:
             self._session.join()
 
@@ -306,12 +306,10 @@ class SlurmExecutor(Executor):
         """Wait for all calls; but after Ctrl-C cancel them, also those that run."""
         try:
             if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
-                raise exc_type
+                self._session.interrupt()
             self.shutdown(wait=True)
         except KeyboardInterrupt:
-            self._session.close()
-            self._session.cancel_open(started=True)
-            self._session.end_workers()
+            self._session.interrupt()  # once more: maybe it comes from the line above
             self._session.join()
             if exc_type is None:
                 raise

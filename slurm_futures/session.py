@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
+from functools import partial
 from typing import Any, NoReturn
 
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.progress import Progress
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import InitializerFailed, SlurmFuturesError, words_of
+from slurm_futures.jobs import program_end
 from slurm_futures.jobs.jobs import Jobs, JobSettings
 from slurm_futures.jobs.lifecycle import Lifecycle
 from slurm_futures.jobs.open_submission import OpenSubmission
@@ -57,8 +58,7 @@ class Session:
         self.writer = writer
         self.broken: SlurmFuturesError | None = None
         self._pid = os.getpid()
-        self._lock = threading.RLock()
-        self._futures: weakref.WeakSet[SlurmFuture[Any]] = weakref.WeakSet()
+        self._futures: set[weakref.ref[SlurmFuture[Any]]] = set()
         self._progress = Progress() if progress else None
         self._lifecycle = Lifecycle()
         self._group = ThreadGroup()
@@ -67,6 +67,7 @@ class Session:
         )
         self._machine = self._jobs if pool is None else Pools(self._jobs, pool)
         self._finalizer = weakref.finalize(self, writer.finish)
+        program_end.listen(self)
 
     def check_usable(self) -> None:
         """See that calls are accepted.
@@ -84,23 +85,21 @@ class Session:
             raise self.broken.copy()
         if self._lifecycle.closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        if not threading.main_thread().is_alive():
+        if program_end.program_ends():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
     def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
         """Let these requests run."""
-        me = threading.current_thread()
-        with self._lock:
-            self.check_usable()
-            self._futures.update(request.future for request in requests)
-            self._group.enter(me)  # shutdown waits for calls that were accepted
-        try:
+        self.check_usable()
+        for request in requests:
+            self._futures.add(weakref.ref(request.future, self._futures.discard))
             if self._progress is not None:
-                for request in requests:
-                    self._progress.watch(request.future, request.future._size)
-            self._machine.put(kind, label, requests)
-        finally:
-            self._group.leave(me, ends=False)
+                self._progress.watch(request.future, request.future._size)
+        self._machine.put(kind, label, requests)
+        if self._lifecycle.closed:  # by another thread, maybe before it saw these
+            for request in requests:
+                request.future.cancel()
+            self.check_usable()
 
     def __reduce__(self) -> NoReturn:
         # Else pickle walks through what our threads are changing.
@@ -108,19 +107,31 @@ class Session:
 
     def describe(self) -> str:
         """Say in a word or two how it goes, for the repr of an executor."""
-        with self._lock:
-            futures = list(self._futures)
-        open_count = sum(not future.done() for future in futures)
+        open_count = sum(not future.done() for future in self._living_futures())
         closed = self._lifecycle.closed
         word = "broken" if self.broken else "closed" if closed else "open"
         return f"state={word} open_futures={open_count}"
 
+    def _living_futures(self) -> list[SlurmFuture[Any]]:
+        return [each for ref in list(self._futures) if (each := ref()) is not None]
+
     # What points up (`jobs.above.Above`).
 
     def note_cancel(self, future: SlurmFuture[Any]) -> None:
-        """End the calls of a future that was cancelled; called from any thread."""
-        if not self._is_foreign():
-            self._machine.cancel(future)
+        """End the calls of a future that is being cancelled; called from any thread."""
+        if self._is_foreign():
+            future._end_cancel()  # the rest does the caller
+        else:
+            self._jobs.poller.call_if_open(partial(self._cancel, future))
+
+    def _cancel(self, future: SlurmFuture[Any]) -> None:
+        if not future._end_cancel():
+            return
+        self._machine.cancel(future)  # before the callbacks, which may wait for its end
+        try:
+            future._invoke_callbacks()
+        except BaseException:
+            logger.exception("%r: a callback raised", future)
 
     def resubmit(self, kind: Kind, label: str, request: JobRequest) -> None:
         """Let calls whose job is over run once more, also after shutdown."""
@@ -147,25 +158,32 @@ class Session:
 
     # The end.
 
-    def cancel_open(self, *, started: bool) -> None:
-        """Cancel open futures, on request also those whose jobs have started."""
-        if self._is_foreign():
-            return
-        with self._lock:
-            futures = list(self._futures)
-        for future in futures:
-            if started and future.cancelled():
-                self.note_cancel(future)  # Ctrl-C may have come before it was noted
-            if not future.done() and (started or not self._machine.withdraw(future)):
-                future.cancel()
+    def cancel_waiting(self) -> None:
+        """Let all calls be cancelled soon whose jobs have not started."""
+        if not self._is_foreign():
+            self._jobs.poller.call(self._cancel_waiting)
+
+    def _cancel_waiting(self) -> None:
+        for future in self._living_futures():
+            if not future.done() and not self._machine.withdraw(future):
+                self._cancel(future)
+
+    def interrupt(self) -> None:
+        """Accept no more calls, and let all that there are be cancelled soon."""
+        if not self._is_foreign():
+            self._lifecycle.closed = True
+            self._jobs.poller.call(self._cancel_everything)
+
+    def _cancel_everything(self) -> None:
+        for future in self._living_futures():
+            self._cancel(future)
+        self._machine.end()
 
     def close(self) -> None:
         """Accept no more calls."""
-        if self._is_foreign():
-            return
-        with self._lock:
+        if not self._is_foreign():
             self._lifecycle.closed = True
-        self._machine.close()
+            self._machine.close()
 
     def _is_foreign(self) -> bool:
         """Whether this is a forked child: jobs, files and locks are the parent's."""
@@ -179,10 +197,10 @@ class Session:
         """
         self._lifecycle.closed = True
 
-    def end_workers(self) -> None:
-        """Cancel jobs that have no call; the calls have been cancelled before."""
-        if not self._is_foreign():
-            self._machine.end()
+    @property
+    def is_idle(self) -> bool:
+        """Whether all futures are done and all cancels sent."""
+        return self._is_foreign() or self._group.is_idle()
 
     def join(self) -> None:
         """Wait until all futures are done and all cancels sent, then clean up.
@@ -192,7 +210,8 @@ class Session:
         """
         if not self._is_foreign():
             self._group.join()
-            self.writer.clean()
+            self._jobs.poller.call(self.writer.clean)
+            self._group.join()
 
     def stop(self, error: SlurmFuturesError) -> None:
         """End all jobs now; every open future fails with the error."""

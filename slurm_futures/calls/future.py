@@ -9,26 +9,28 @@ the job instead.
 from __future__ import annotations
 
 import contextlib
-import time
+import logging
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from slurm_futures.calls.outcome import Outcome
+from slurm_futures.calls.waiting import FutureCondition
 from slurm_futures.errors import JobState
 
 T = TypeVar("T")
-
-#: Seconds after which a thread that waits looks around. CPython overlooks a signal that
-#: comes just before it begins to wait without a timeout, such as Ctrl-C.
-LOOK_AROUND = 1.0
 
 
 class CancelHearer(Protocol):
     """Who runs the call of a future."""
 
     def note_cancel(self, future: SlurmFuture[Any]) -> None:
-        """End the call, if it waits or runs; called from any thread, once."""
+        """End the call, if it waits or runs; called from any thread.
+
+        It calls `_end_cancel` and `_invoke_callbacks` of the future, in a thread where
+        no signal comes.
+        """
 
 
 class JobFiles(Protocol):
@@ -81,6 +83,8 @@ class SlurmFuture(Future[T], Generic[T]):
 
     def __init__(self, hearer: CancelHearer | None = None) -> None:
         super().__init__()
+        condition = FutureCondition()
+        self._condition, self._wakers = condition, condition.wakers
         self._hearer = hearer
         #: What is known of the job; set by the submitter once the job exists.
         self._job: JobView | None = None
@@ -95,21 +99,44 @@ class SlurmFuture(Future[T], Generic[T]):
         Returns:
             False only if the future is done already with a result or an exception.
         """
+        if self._state in {"RUNNING", "FINISHED"}:
+            return False
+        # First: an interrupt may come at any moment, and then who hears of it does all
+        # that is left to do. He also waits for no callback.
+        if self._hearer is not None and self._state == "PENDING":
+            self._hearer.note_cancel(self)
+        return super().cancel()
+
+    def _end_cancel(self) -> bool:
+        """Do what is left of `cancel`, but for the callbacks; return what it does.
+
+        Called by who has heard of it.
+        """
         with self._condition:
-            if self._state in {"RUNNING", "FINISHED"}:
-                return False
-            first = self._state == "PENDING"
-            if first:
+            if self._state == "PENDING":
                 self._state = "CANCELLED"
                 self._condition.notify_all()
-                # Waiters learn of it here: no worker will ever pick this call up.
+            # Waiters learn of it here: no worker will ever pick this call up.
+            if self._state == "CANCELLED":
                 super().set_running_or_notify_cancel()
-        if first:
-            # Before the callbacks, which may raise, or wait for the end of the job.
-            if self._hearer is not None:
-                self._hearer.note_cancel(self)
-            self._invoke_callbacks()  # type: ignore[attr-defined]
-        return True
+            return self._state != "FINISHED"
+
+    def _invoke_callbacks(self) -> None:
+        """Call each callback once, though two threads may come here after a cancel."""
+        callbacks: list[Callable[[SlurmFuture[T]], object]]
+        callbacks = self._done_callbacks  # type: ignore[attr-defined]
+        while callbacks:
+            try:
+                callback = callbacks.pop(0)
+            except IndexError:
+                return
+            try:
+                callback(self)
+            except Exception:
+                # The words and the logger of concurrent.futures.
+                logging.getLogger("concurrent.futures").exception(
+                    "exception calling callback for %r", self
+                )
 
     def result(self, timeout: float | None = None) -> T:
         """Return what the call returned, or raise what it raised.
@@ -131,15 +158,13 @@ class SlurmFuture(Future[T], Generic[T]):
         return super().exception(0)
 
     def _wait(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._condition:
-            while not self.done():
-                left = LOOK_AROUND
-                if deadline is not None:
-                    left = min(left, deadline - time.monotonic())
-                if left <= 0:
-                    return
-                self._condition.wait(left)
+        """Wait until it is done.
+
+        Raises:
+            TimeoutError: it is not in time.
+        """
+        if not self.done() and not self._wakers.wait(self.done, timeout):
+            raise TimeoutError
 
     def running(self) -> bool:
         """Whether a job is known to have started and the call is not done.

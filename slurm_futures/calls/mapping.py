@@ -66,8 +66,18 @@ def results(
             futures.extend(submit_next())
             yield from _take_result(futures.popleft(), deadline)
     finally:
+        _cancel_all(futures)
+
+
+def _cancel_all(futures: deque[SlurmFuture[Any]]) -> None:
+    """Cancel these futures; Ctrl-C meanwhile does not spare the rest."""
+    try:
         while futures:
-            futures.popleft().cancel()
+            futures[0].cancel()
+            futures.popleft()
+    except BaseException:
+        _cancel_all(futures)
+        raise
 
 
 def _take_result(future: SlurmFuture[Any], deadline: float | None) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, TextIO
 
 from slurm_futures.calls.future import ChunkFuture
@@ -28,14 +29,14 @@ class Progress:
         self._stream: TextIO | None = sys.stderr if stream is None else stream
         self._terminal = self._stream is not None and self._stream.isatty()
         self._lock = threading.RLock()
+        self._new: deque[int] = deque()  # calls that are not in the total yet
         self._began_at = time.monotonic()
         self._written_at = -float("inf")
         self._total = self._done = self._failed = 0
 
     def watch(self, future: Future[Any], calls: int) -> None:
         """Count the calls of a new future, and count them again when it is done."""
-        with self._lock:
-            self._total += calls
+        self._new.append(calls)
         future.add_done_callback(lambda done: self._count(done, calls))
 
     def _count(self, future: Future[Any], calls: int) -> None:
@@ -45,6 +46,8 @@ class Progress:
         elif isinstance(future, ChunkFuture):  # as a whole it has a result
             failed = sum(each.exception is not None for each in future.result())
         with self._lock:
+            while self._new:
+                self._total += self._new.popleft()
             self._done += calls
             self._failed += failed
             if self._is_due():

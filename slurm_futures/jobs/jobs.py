@@ -46,8 +46,6 @@ class JobSettings:
 class Jobs:
     """Runs each call, or chunk of a map, as a job of its own.
 
-    All methods may be called from any thread.
-
     Args:
         scheduler: where the jobs run.
         writer: has the files.
@@ -91,6 +89,8 @@ class Jobs:
             settings.max_workers,
         )
 
+    # From any thread; the thread of a caller may be interrupted at any moment.
+
     def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
         """Let these requests become jobs."""
         self.start(
@@ -114,9 +114,19 @@ class Jobs:
     def start(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
         """Let these orders become jobs, whoever waits for them."""
         self.submitter.put(kind, label, orders)
+        self.poller.attend(self.submitter)
         if self.lifecycle.stopped is not None:  # maybe while these were on their way
-            for order in orders:
-                order.waiter.fail(self.lifecycle.stopped)
+            self.poller.stop(self.lifecycle.stopped)
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Fail all that waits or runs, and cancel the jobs."""
+        self.poller.attend(self.submitter)
+        self.poller.stop(error)
+
+    def close(self) -> None:
+        """Hear that no more calls will come."""
+
+    # The poller's thread.
 
     def cancel(self, future: SlurmFuture[Any]) -> None:
         """Cancel the jobs of a future that was cancelled."""
@@ -136,14 +146,6 @@ class Jobs:
 
     def note_full(self) -> None:
         """Wait: a place is free when a job is over."""
-
-    def close(self) -> None:
-        """Hear that no more calls will come."""
-
-    def stop(self, error: SlurmFuturesError) -> None:
-        """Fail all that waits or runs, and cancel the jobs."""
-        self.submitter.fail_waiting(error)
-        self.poller.stop(error)
 
     def end(self) -> None:
         """End jobs that have no call; here there are none."""

@@ -75,6 +75,10 @@ class OpenSubmission:
             block = block_of(index)
             self.open_blocks[block] = self.open_blocks.get(block, 0) + 1
 
+    def unwanted(self) -> list[Job]:
+        """Return the jobs that nobody waits for any more."""
+        return [job for job in self.jobs.values() if _is_unwanted(job)]
+
     def close(self, index: int) -> None:
         """Forget a job whose calls are all settled, and its block with the last one."""
         job = self.jobs.pop(index, None)
@@ -157,6 +161,10 @@ class OpenSubmission:
     def _note_reason(self, row: Row, indices: range) -> None:
         if row.state in _WAITING:
             self.reasons.setdefault(row.reason, []).append(indices)
+
+
+def _is_unwanted(job: Job) -> bool:
+    return job.waiter is not None and not job.waiter.is_wanted()
 
 
 def open_submission(

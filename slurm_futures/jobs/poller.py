@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +46,10 @@ logger = logging.getLogger("slurm_futures")
 
 
 class Watched(Protocol):
-    """What the poller looks at besides submissions: a queue of calls."""
+    """What the poller attends to besides submissions.
+
+    The queue of a pool, and the submitter: its calls may be cancelled, too.
+    """
 
     @property
     def is_open(self) -> bool:
@@ -79,7 +81,14 @@ class _Call:
 
 
 _Message = (
-    OpenSubmission | Job | Snapshot | Explained | SlurmFuturesError | _Watch | _Call
+    OpenSubmission
+    | Job
+    | Snapshot
+    | Explained
+    | SlurmFuturesError
+    | _Watch
+    | _Call
+    | None
 )
 
 
@@ -108,11 +117,12 @@ class Poller:
         self._lifecycle = lifecycle
         self._closer = Closer(timing.grace, above)
         self._pending = PendingJobs(timing.pending_timeout)
-        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._thread: WorkThread[_Message] = WorkThread(
+            self._run, "slurm_futures-poller", group
+        )
+        self._inbox = self._thread.inbox
         self._subscription = Subscription(scheduler, self._inbox, timing)
         self._explainer = Explainer(scheduler, self._inbox, timing, group)
-        self._lock = threading.RLock()
-        self._thread = WorkThread(self._run, "slurm_futures-poller", self._lock, group)
         # From here on: state of the thread.
         self._open: list[OpenSubmission] = []
         self._watched: list[Watched] = []
@@ -129,7 +139,7 @@ class Poller:
 
     def watch(self, submission: OpenSubmission) -> None:
         """Begin to watch a submission; called from the submitter's thread."""
-        if not self._put(submission):
+        if not self._thread.put(submission):
             self._thread.work_here()
 
     def watch_queue(self, watched: Watched) -> None:
@@ -138,31 +148,43 @@ class Poller:
         Raises:
             RuntimeError: no thread can be started.
         """
-        if not self._put(_Watch(watched)):
+        if not self._thread.put(_Watch(watched)):
             raise RuntimeError("can't start new thread")
+
+    def attend(self, watched: Watched) -> None:
+        """See that there is a thread while this is open; called from any thread."""
+        if watched not in self._watched:
+            self._inbox.put(_Watch(watched))
+        self._thread.start()
+
+    def wake(self) -> None:
+        """See whether the thread is still of use; called from any thread."""
+        self._thread.put(None)
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function in the poller's thread soon; called from any thread."""
         call = _Call([function])
-        if not self._put(call):
+        if not self._thread.put(call):
             call.run()  # nobody else does anything
 
-    def _put(self, message: _Message) -> bool:
-        """Send a message; return False if no thread can be started to read it."""
-        self._inbox.put(message)
-        return self._thread.start()
+    def call_if_open(self, function: Callable[[], None]) -> None:
+        """Do the same for a future that is open, so that the thread is there already.
+
+        It starts nothing: it may come while garbage is collected, at any moment.
+        """
+        self._inbox.put(_Call([function]))
 
     def cancel(self, job: Job) -> None:
-        """Cancel a job whose future was cancelled, and watch it no more.
+        """Cancel a job that nobody waits for, and watch it no more.
 
-        Called from any thread, whatever it is about: this takes no lock and starts
-        nothing. A job that is open has the thread already, or `watch` will start it.
+        Called from any thread. A job that is open has the thread already, or `watch`
+        will start it.
         """
         self._inbox.put(job)
 
     def stop(self, error: SlurmFuturesError) -> None:
         """Cancel all jobs and fail their futures; called from any thread."""
-        if not self._put(error):
+        if not self._thread.put(error):
             self._stop(error)
 
     # The thread.
@@ -176,26 +198,16 @@ class Poller:
         except BaseException as error:
             logger.exception("the poller met an error that should not happen")
             self._fail_everything(error)
-            self._leave()
+            self._subscription.drop()
             raise
 
     def _stay(self) -> bool:
         """Whether there is something to watch; if not, the thread is over."""
-        with self._lock:
-            watched = any(each.is_open for each in self._watched)
-            if self._open or watched or not self._inbox.empty():
-                return True
-            self._subscription.drop()
-            self._thread.end()
-            return False
-
-    def _leave(self) -> None:
-        """Let another thread take what has arrived since the failure of this one."""
-        with self._lock:
-            self._subscription.drop()
-            self._thread.end()
-        if not self._inbox.empty():
-            self._thread.start()
+        watched = any(each.is_open for each in self._watched)
+        if self._open or watched or not self._inbox.empty():
+            return True
+        self._subscription.drop()
+        return False
 
     def _receive(self, timeout: float) -> None:
         """Handle what is in the inbox; wait for something to be there."""
@@ -209,6 +221,8 @@ class Poller:
         match message:
             case OpenSubmission():
                 self._open.append(message)
+                # What was cancelled before it was known here.
+                self._cancelled += message.unwanted()
                 self._pace.expect_change()
                 self._subscription.ask_later()
                 if self._lifecycle.stopped is not None:
@@ -229,6 +243,8 @@ class Poller:
                     message.watched.stop(self._lifecycle.stopped)
             case _Call():
                 message.run()
+            case None:
+                pass
 
     def _forget_cancelled(self) -> None:
         """Cancel the jobs of futures that were cancelled, all in one go."""

@@ -38,30 +38,31 @@ class QueueCache:
     _shared: ClassVar[weakref.WeakValueDictionary[Hashable, QueueCache]] = (
         weakref.WeakValueDictionary()
     )
-    _shared_lock: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
     def of(cls, scheduler: Scheduler, timing: Timing) -> QueueCache:
-        """Return the cache that all schedulers of the same identity share."""
-        with cls._shared_lock:
-            cache = cls._shared.get(scheduler.identity)
-            if cache is None:
-                cache = cls._shared[scheduler.identity] = cls(scheduler, timing)
-            return cache
+        """Return the cache that all schedulers of the same identity share.
+
+        Without a lock, since the thread of a caller may be interrupted. So two threads
+        that are the first at the same moment may get one each: a squeue more, for once.
+        """
+        cache = cls._shared.get(scheduler.identity)
+        if cache is None:
+            cache = cls._shared.setdefault(scheduler.identity, cls(scheduler, timing))
+        return cache
 
     @classmethod
     def forget_all(cls) -> None:
         """Start anew in a forked child, which has no thread of its parent."""
         cls._shared = weakref.WeakValueDictionary()
-        cls._shared_lock = threading.Lock()
 
     def __init__(self, scheduler: Scheduler, timing: Timing) -> None:
         self._scheduler = scheduler
         self._timing = timing
         self._changed = threading.Condition()
         self._wishes: dict[Subscriber, tuple[float, float]] = {}  # when, interval
-        self._thread = WorkThread(
-            self._serve, "slurm_futures-queue", self._changed, daemon=True
+        self._thread: WorkThread[None] = WorkThread(
+            self._serve, "slurm_futures-queue", daemon=True
         )
         self._asked_at = -float("inf")
         self._failures = 0
@@ -114,7 +115,6 @@ class QueueCache:
                 if delay <= 0:
                     return True
                 self._changed.wait(delay)
-            self._thread.end()
             return False
 
     def _earliest(self, interval: float) -> float:

@@ -31,7 +31,7 @@ from slurm_futures.jobs.job import JobOrder, fail_orders
 from slurm_futures.jobs.open_submission import OpenSubmission, open_submission
 from slurm_futures.jobs.poller import Poller
 from slurm_futures.jobs.sender import Sender
-from slurm_futures.jobs.threads import ThreadGroup, WorkThread
+from slurm_futures.jobs.threads import ThreadGroup, WorkThread, take_all
 from slurm_futures.jobs.timing import Timing
 from slurm_futures.runs.writer import Writer, WrittenSubmission, not_written
 from slurm_futures.schedulers.base import JobId, Limits, Scheduler
@@ -43,8 +43,8 @@ logger = logging.getLogger("slurm_futures")
 class Submitter:
     """Sends what is put into its outbox.
 
-    The outbox and the places are guarded by `_changed`; no lock is held while files are
-    written or the scheduler is asked.
+    The outbox and the places are guarded by `_changed`, which only our own threads
+    take; no lock is held while files are written or the scheduler is asked.
 
     Args:
         scheduler: where the jobs will run.
@@ -74,8 +74,8 @@ class Submitter:
         self._above = above
         self._changed = threading.Condition()
         self._outbox: dict[Kind, tuple[str, list[JobOrder]]] = {}
-        self._thread = WorkThread(
-            self._run, "slurm_futures-submitter", self._changed, group
+        self._thread: WorkThread[tuple[Kind, str, list[JobOrder]]] = WorkThread(
+            self._run, "slurm_futures-submitter", group
         )
         self._under_way: list[JobOrder] = []
         # From here on: state of the thread.
@@ -87,23 +87,37 @@ class Submitter:
 
     def put(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
         """Let these orders become jobs soon; called from any thread."""
+        if not self._thread.put((kind, label, orders)):
+            self._thread.work_here()
+
+    # The poller's thread.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody waits for orders that have not become jobs."""
         with self._changed:
-            if kind in self._outbox:
-                self._outbox[kind][1].extend(orders)
-            else:
-                self._outbox[kind] = (label, list(orders))
-        self._wake()
+            if not self._thread.inbox.empty():
+                return True
+            orders = [self._under_way, *(each for _, each in self._outbox.values())]
+        return any(order.waiter.is_wanted() for each in orders for order in each)
+
+    def look(self) -> bool:
+        """Return False: what is submitted is watched from then on."""
+        return False
 
     def note_over(self, submission: OpenSubmission) -> None:
-        """Note that a job is over, which may let others run; called by the poller."""
+        """Note that a job is over, which may let others run."""
         with self._changed:
             self._capacity.note_over(submission)
             has_work = bool(self._outbox or self._capacity.to_raise())
-        if has_work:
-            self._wake()
+            self._changed.notify_all()
+        if has_work and not self._thread.start():
+            self._thread.work_here()
 
     def is_room_wanted(self, kind: Kind) -> bool:
         """Whether other kinds of jobs wait since `max_workers` jobs are open."""
+        if self._take_orders() and not self._thread.start():
+            self._thread.work_here()
         with self._changed:
             return self._capacity.free() == 0 and any(
                 order.waiter.is_wanted()
@@ -112,11 +126,12 @@ class Submitter:
                 for order in orders
             )
 
-    def fail_waiting(self, error: SlurmFuturesError) -> None:
+    def fail(self, error: SlurmFuturesError) -> None:
         """Fail all futures that have no job yet.
 
         A submission that is under way is cancelled as soon as there is a job.
         """
+        self._take_orders()
         with self._changed:
             waiting = [orders for _, orders in self._outbox.values()]
             waiting.append(self._under_way)
@@ -126,13 +141,20 @@ class Submitter:
         with self._changed:
             self._changed.notify_all()
 
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-        if not self._thread.start():
-            self._thread.work_here()
+    stop = fail
 
     # The thread.
+
+    def _take_orders(self) -> bool:
+        """Put what has come into the outbox; return whether there was any."""
+        with self._changed:
+            new = take_all(self._thread.inbox)
+            for kind, label, orders in new:
+                if kind in self._outbox:
+                    self._outbox[kind][1].extend(orders)
+                else:
+                    self._outbox[kind] = (label, list(orders))
+        return bool(new)
 
     def _run(self) -> None:
         try:
@@ -145,9 +167,7 @@ class Submitter:
                 self._rest_until = time.monotonic() + self._pause
         except BaseException as error:
             logger.exception("the submitter met an error that should not happen")
-            with self._changed:
-                self._thread.end()
-            self.fail_waiting(_internal_error(error))
+            self.fail(_internal_error(error))
             raise
 
     def _has_work(self) -> bool:
@@ -155,12 +175,12 @@ class Submitter:
 
         The next order, or the next job that is over, starts another one.
         """
+        self._take_orders()
         with self._changed:
             if (
                 self._outbox and self._capacity.free() != 0
             ) or self._capacity.to_raise():
                 return True
-            self._thread.end()
             is_full = bool(self._outbox)
         if is_full:
             self._above.note_full()
@@ -191,9 +211,10 @@ class Submitter:
                 kind, label, orders = self._take(size)
                 self._under_way = orders
             alive = [each for each in orders if each.waiter.is_wanted()]
+            self._under_way = alive
             if alive:
-                self._under_way = alive
                 return kind, label, alive, free
+            self._poller.wake()
 
     def _take(self, size: int) -> tuple[Kind, str, list[JobOrder]]:
         kind, (label, orders) = next(iter(self._outbox.items()))
@@ -231,6 +252,7 @@ class Submitter:
         finally:
             with self._changed:
                 self._under_way = []
+            self._poller.wake()
 
     def _write_and_send(
         self, kind: Kind, label: str, orders: list[JobOrder], free: int | None
@@ -279,19 +301,14 @@ class Submitter:
         job_id: JobId,
         orders: list[JobOrder],
     ) -> None:
-        """Let the poller watch the jobs, and cancel those that nobody waits for."""
+        """Let the poller watch the jobs."""
         submission = open_submission(kind, label, written, job_id, orders)
         logger.info("job %s: submitted %d jobs", job_id, len(orders))
         with contextlib.suppress(OSError):  # for people and later programs only
             written.describe("submitted", job_id=str(job_id), cluster=job_id.cluster)
         with self._changed:
             self._capacity.add(submission)
-        jobs = list(submission.jobs.values())
         self._poller.watch(submission)
-        # The poller forgets cancels of jobs that it does not know yet.
-        for job, order in zip(jobs, orders, strict=True):
-            if not order.waiter.is_wanted():
-                self._poller.cancel(job)
 
     def _size(self) -> int:
         """Return how many jobs the next submission may hold."""

@@ -4,241 +4,237 @@ An idle executor has no thread at all. So nothing has to be woken when the progr
 ends: the interpreter waits for threads that still have work, as for any other, and
 work that nobody waits for any more ends by itself when the executor is dropped.
 
-Futures may be cancelled anywhere, by the garbage collector (it closes an iterator of
-results) or a signal handler: also while this thread holds one of our locks or one of a
-future, and in a thread that is just beginning. So all our locks are reentrant, and
-under them no method of a future is called and no thread is started: `Thread.start`
-waits for the new thread, which may be collecting garbage and want the lock.
+The caller's thread may be interrupted anywhere, by Ctrl-C or whatever else a signal
+handler raises; a future may be cancelled anywhere, by the garbage collector (it closes
+an iterator of results) or in a signal handler. So threads of callers take no lock of
+ours and never change our state in two steps. They send a message, which is one step,
+and see that somebody reads it. All that is of more than one step happens in our own
+threads, where no signal comes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any, Generic, TypeVar
 
-from slurm_futures.calls.future import LOOK_AROUND
+from slurm_futures.calls.waiting import LOOK_AROUND, Wakers
 
 logger = logging.getLogger("slurm_futures")
 
 Item = TypeVar("Item")
 
-#: Seconds in which a thread begins, or does not begin since its start was interrupted.
-_BEGIN_TIMEOUT = 1.0
+#: Seconds between two looks whether a thread has ended, and for how long.
+_END_PAUSE, _END_PATIENCE = 0.001, 10.0
 
 
 class ThreadGroup:
-    """Counts who is at work for an executor: that nobody is, is one fact.
+    """Knows whether anybody is at work for an executor.
 
-    A thread that hands work on does so before its own is over, so the count is 0 only
-    when nothing is under way. A thread at work that waits for the others counts as
-    idle for the others that wait, or two callbacks would wait for each other.
+    A thread that hands work on puts it into an inbox before its own work is over: so
+    work is always somewhere.
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._at_work: list[
-            tuple[threading.Thread, int | None]
-        ] = []  # and who starts it
-        self._waiting: list[threading.Thread] = []
-        self._leaving: list[threading.Thread] = []  # over, but maybe not ended
+        self._members: list[WorkThread[Any]] = []
+        self._threads: list[threading.Thread] = []  # maybe not ended yet
+        self._joining: set[int] = set()  # those of our own threads that wait here
+        self._wakers = Wakers()
 
-    def enter(self, thread: threading.Thread, starter: int | None = None) -> None:
-        """Count a thread.
+    def add(self, member: WorkThread[Any]) -> None:
+        """Count this one, too."""
+        self._members.append(member)
 
-        Args:
-            thread: at work from now on; it may be about to start.
-            starter: the identifier of the thread that starts it.
-        """
-        with self._changed:
-            self._at_work.append((thread, starter))
+    def note_start(self, thread: threading.Thread) -> None:
+        """Hear that a thread is about to start; in any thread."""
+        self._threads.append(thread)
 
-    def leave(self, thread: threading.Thread, *, ends: bool = True) -> None:
-        """Count it no more.
-
-        Args:
-            thread: whose work is over.
-            ends: whether it ends now, and `join` should see to that.
-        """
-        with self._changed:
-            found = next((each for each in self._at_work if each[0] is thread), None)
-            if found is None:
-                return
-            self._at_work.remove(found)
-            if ends:
-                alive = [each for each in self._leaving if each.is_alive()]
-                self._leaving = [*alive, thread]
-            self._changed.notify_all()
+    def note_end(self) -> None:
+        """Hear that a thread has done its work, and is about to end; called by it."""
+        for each in list(self._threads):
+            if each.ident is not None and not each.is_alive():
+                self._threads.remove(each)
+        self._wakers.wake()
 
     def join(self) -> None:
-        """Wait until nobody is at work; called by one of them, until no other is."""
-        me = threading.current_thread()
-        with self._changed:
-            self._waiting.append(me)
-            self._changed.notify_all()
+        """Wait until nobody is at work.
+
+        Called by one of our own threads (a callback shuts its executor down), it waits
+        for the others only, and for none that waits as well.
+        """
+        me = threading.get_ident()
+        besides = (
+            self._joining
+            if any(each.is_held_by(me) for each in self._members)
+            else set[int]()
+        )
+        besides.add(me)
+        self._wakers.wake()  # another one need not wait for this one any more
         try:
-            with self._changed:
-                while not self._is_idle(me):
-                    self._changed.wait(LOOK_AROUND)
-                leaving, self._leaving = self._leaving, []
+            while not self.is_idle(besides):
+                for each in self._members:
+                    each.revive()
+                self._wakers.wait(partial(self.is_idle, besides), LOOK_AROUND)
+            self._await_ends(besides)
         finally:
-            with self._changed:
-                self._waiting.remove(me)
-        for each in leaving:
-            while each is not me and each.is_alive():
-                each.join(LOOK_AROUND)
+            besides.discard(me)
 
-    def _is_idle(self, me: threading.Thread) -> bool:
-        at_work = [
-            thread
-            for thread, starter in self._at_work
-            # A signal has interrupted this thread where it starts that one.
-            if thread.ident is not None or starter != me.ident
-        ]
-        if me not in at_work:
-            return not at_work
-        return all(each is me or each in self._waiting for each in at_work)
+    def is_idle(self, besides: Collection[int] = ()) -> bool:
+        """Whether nobody is at work.
+
+        Work that goes from one to the other while this looks is not overlooked: then
+        the one that had it has ended a round.
+
+        Args:
+            besides: identifiers of threads that do not count.
+        """
+        rounds = [each.rounds for each in self._members]
+        busy = any(each.is_busy(besides) for each in self._members)
+        return not busy and rounds == [each.rounds for each in self._members]
+
+    def _await_ends(self, besides: Collection[int]) -> None:
+        """Wait for threads to end whose work is over, so that nobody meets them.
+
+        Not by `Thread.join`: an interrupt in it makes CPython 3.11 believe that a
+        thread has ended which has not.
+        """
+        ending = {each for each in list(self._threads) if each.ident is not None}
+        deadline = time.monotonic() + _END_PATIENCE
+        while (
+            any(each.ident not in besides for each in _alive(ending))
+            and self.is_idle(besides)
+            and time.monotonic() < deadline
+        ):
+            time.sleep(_END_PAUSE)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Runner:
-    """Who does the work."""
-
-    thread: threading.Thread
-    #: The identifier of the thread that starts it.
-    starter: int
-    #: Whether the thread ends with the work, or goes on with something else.
-    ends: bool = True
+def _alive(threads: set[threading.Thread]) -> set[threading.Thread]:
+    return threads & set(threading.enumerate())
 
 
-class WorkThread:
+class WorkThread(Generic[Item]):
     """A thread that is started when there is work, and ends when there is none.
 
-    Where no thread can be started (the system has no more; CPython 3.12.0 and 3.12.1
-    start none while a program ends, gh-113964) the calling thread does the work.
-
     Args:
-        work: what it does; it calls `end` once there is nothing left to do.
+        work: what it does with what is in its inbox. It returns once nothing is left to
+            do; a message that comes just then lets it begin anew.
         name: of the thread.
-        lock: of the owner, a reentrant one. `work` finds that nothing is left and calls
-            `end` without letting go of it in between.
-        group: counts the thread while it is at work; None: nobody waits for it.
+        group: waits for it; None: nobody does.
         daemon: whether the end of the program does not wait for it.
+        inbox: None: one of its own.
+
+    Attributes:
+        inbox: what it has to do.
+        rounds: how often it has found nothing left to do.
     """
 
     def __init__(
         self,
         work: Callable[[], None],
         name: str,
-        lock: AbstractContextManager[object],
         group: ThreadGroup | None = None,
         *,
         daemon: bool = False,
+        inbox: queue.SimpleQueue[Item] | None = None,
     ) -> None:
+        self.inbox = queue.SimpleQueue[Item]() if inbox is None else inbox
+        self.rounds = 0
         self._work = work
         self._name = name
-        self._lock = lock
         self._group = group
         self._daemon = daemon
-        self._runner: _Runner | None = None
+        self._again = False  # whether somebody wants it to look once more
+        self._baton = threading.Lock()  # who holds it does the work
+        self._holder: int | None = None  # the identifier of that thread
+        if group is not None:
+            group.add(self)
 
     @property
     def exists(self) -> bool:
         """Whether somebody does the work."""
-        return self._runner is not None
+        return self._baton.locked()
 
-    def start(self) -> bool:
-        """See that somebody does the work that is there now; called without the lock.
+    def is_held_by(self, thread: int) -> bool:
+        """Whether the thread with this identifier does the work."""
+        return self._holder == thread
+
+    def is_busy(self, besides: Collection[int] = ()) -> bool:
+        """Whether there is work, or somebody is at it.
+
+        Args:
+            besides: threads that do not count, since they wait for the others.
+        """
+        # In this order: a message is taken by one that holds the baton.
+        waits = self._is_wanted
+        return (waits or self._baton.locked()) and self._holder not in besides
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self._again or not self.inbox.empty()
+
+    def put(self, item: Item) -> bool:
+        """Let this be done soon; called from any thread.
 
         Returns:
             False if no thread can be started. The caller does without, or calls
             `work_here`.
         """
-        mine = None
-        try:
-            with self._lock:
-                runner = self._runner
-                if runner is None:
-                    mine = self._new_runner()
-                    runner = self._appoint(mine)
-            if runner is mine:
-                mine.thread.start()
-                return True
-        except RuntimeError as error:
-            logger.info("%s: no thread for it: %s", self._name, error)
-            self._dismiss(mine)
-            return False
-        except BaseException:  # Ctrl-C, mostly when the thread is about to begin
-            if mine is not None and not self._begins(mine):
-                self._dismiss(mine)
-            raise
-        if runner.starter == threading.get_ident():
-            return True  # we interrupt this thread where it starts the other
-        return self._begins(runner) or self._runner is runner
+        self.inbox.put(item)
+        return self.start()
 
-    def _new_runner(self) -> _Runner:
+    def start(self) -> bool:
+        """See that somebody looks what there is to do; returns what `put` does."""
+        self._again = True  # first: one who is about to end looks at it after that
+        if self._baton.locked():
+            return True
         thread = threading.Thread(
             target=self._run, name=self._name, daemon=self._daemon
         )
-        return _Runner(thread, threading.get_ident())
-
-    def _appoint(self, runner: _Runner) -> _Runner:
-        """Return who does the work from now on: this one, unless there is another."""
-        with self._lock:
-            if self._runner is None:  # no garbage collection between these lines
-                self._runner = runner
-                if self._group is not None:
-                    self._group.enter(runner.thread, runner.starter)
-            return self._runner
-
-    def _dismiss(self, runner: _Runner | None) -> None:
-        with self._lock:
-            if runner is not None and self._runner is runner:
-                self._runner = None
-                self._leave(runner)
-
-    def _leave(self, runner: _Runner) -> None:
         if self._group is not None:
-            begun = runner.thread.ident is not None
-            self._group.leave(runner.thread, ends=begun and runner.ends)
-
-    def _begins(self, runner: _Runner) -> bool:
-        """Whether a thread begins that is being started somewhere."""
-        deadline = time.monotonic() + _BEGIN_TIMEOUT
-        while runner.thread.ident is None:
-            if self._runner is not runner or time.monotonic() > deadline:
-                return False
-            time.sleep(0.001)
+            self._group.note_start(thread)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.info("%s: no thread for it: %s", self._name, error)
+            return False
         return True
 
-    def _run(self) -> None:
-        runner = self._runner
-        if runner is None or runner.thread is not threading.current_thread():
-            return  # it begins late, after an interrupted start: others do the work
-        try:
-            self._work()
-        finally:
-            self._dismiss(runner)  # after an error; otherwise `end` has done so
+    def revive(self) -> None:
+        """See to messages whose sender was interrupted before he called `start`."""
+        if self._is_wanted and not self.start():
+            self.work_here()
 
     def work_here(self) -> None:
-        """Do the work in this thread, unless somebody does it."""
-        mine = _Runner(threading.current_thread(), threading.get_ident(), ends=False)
-        if self._appoint(mine) is not mine:
-            return
-        try:
-            self._work()
-        finally:
-            self._dismiss(mine)
+        """Do the work in this thread, unless somebody does it.
 
-    def end(self) -> None:
-        """Note that the work is over; called by it, under the lock."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            self._leave(runner)
+        Where no thread can be started: the system has no more, or the program ends
+        (CPython 3.12.0 and 3.12.1 start none then, gh-113964).
+        """
+        while self._is_wanted and self._baton.acquire(blocking=False):
+            self._holder = threading.get_ident()
+            self._again = False
+            try:
+                self._work()
+            finally:
+                self._holder = None
+                self.rounds += 1
+                self._baton.release()
+
+    def _run(self) -> None:
+        try:
+            self.work_here()
+        except BaseException:
+            if self._is_wanted:
+                self.start()
+            raise
+        finally:
+            if self._group is not None:
+                self._group.note_end()
 
 
 class Courier(Generic[Item]):
@@ -259,28 +255,27 @@ class Courier(Generic[Item]):
         self._deliver = deliver
         self._name = name
         self._pause = pause
-        self._lock = threading.RLock()
-        self._items: list[Item] = []
-        self._thread = WorkThread(self._run, name, self._lock, group)
+        self._thread: WorkThread[list[Item]] = WorkThread(self._run, name, group)
 
     def put(self, items: list[Item]) -> None:
         """Let these items be delivered soon; called from any thread."""
-        with self._lock:
-            self._items += items
-        if not self._thread.start():
+        if items and not self._thread.put(items):
             self._thread.work_here()
 
     def _run(self) -> None:
-        time.sleep(self._pause)
-        while items := self._take():
+        if not self._thread.inbox.empty():
+            time.sleep(self._pause)
+        while items := take_all(self._thread.inbox):
             try:
-                self._deliver(items)
+                self._deliver([each for several in items for each in several])
             except Exception:
                 logger.exception("%s: an error that should not happen", self._name)
 
-    def _take(self) -> list[Item]:
-        with self._lock:
-            items, self._items = self._items, []
-            if not items:
-                self._thread.end()
-            return items
+
+def take_all(inbox: queue.SimpleQueue[Item]) -> list[Item]:
+    """Take all that is in an inbox now."""
+    items = []
+    with contextlib.suppress(queue.Empty):
+        while True:
+            items.append(inbox.get_nowait())
+    return items

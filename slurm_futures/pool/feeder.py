@@ -10,7 +10,7 @@ from functools import partial
 from slurm_futures.calls.request import JobRequest, fail_requests
 from slurm_futures.errors import SlurmFuturesError, is_passing
 from slurm_futures.jobs.poller import Watched
-from slurm_futures.jobs.threads import Courier
+from slurm_futures.jobs.threads import WorkThread, take_all
 from slurm_futures.pool.open_entries import Entry
 from slurm_futures.pool.open_queue import OpenQueue
 from slurm_futures.runs.queue import PoolDirectory
@@ -33,62 +33,69 @@ class Feeder:
         self._jobs = queue.jobs
         self._watcher = watcher
         self._enough = enough
-        self._courier = Courier(
-            self._feed,
-            "slurm_futures-feeder",
-            queue.jobs.group,
-            queue.jobs.timing.feed_pause,
+        self._thread = WorkThread(
+            self._run, "slurm_futures-feeder", queue.jobs.group, inbox=queue.coming
         )
         self._batch = range(0)  # what was written last
 
     def put(self, label: str, requests: list[JobRequest]) -> None:
         """Let workers run these calls soon."""
-        with self._queue.lock:
-            self._queue.fed += len(requests)
-        self._courier.put([(label, request) for request in requests])
-
-    def refuse(self, requests: list[JobRequest], error: SlurmFuturesError) -> None:
-        """Let the poller fail calls: their callbacks may wait for this thread."""
-        self._jobs.poller.call(partial(fail_requests, requests, error))
+        if not self._thread.put((label, requests)):
+            self._thread.work_here()
 
     # The thread.
 
-    def _feed(self, items: list[tuple[str, JobRequest]]) -> None:
+    def _run(self) -> None:
+        if not self._queue.coming.empty():
+            time.sleep(self._jobs.timing.feed_pause)
+        while not self._queue.coming.empty():
+            self._queue.is_feeding = True
+            try:
+                self._feed(take_all(self._queue.coming))
+            finally:
+                self._queue.is_feeding = False
+            if self._jobs.lifecycle.closed and not self._queue.is_open:
+                # There may be no look any more.
+                self._jobs.poller.call(self._queue.close_if_drained)
+            self._jobs.poller.wake()
+            self._gather()
+
+    def _refuse(self, requests: list[JobRequest], error: SlurmFuturesError) -> None:
+        """Let the poller fail calls: their callbacks may wait for this thread."""
+        self._jobs.poller.call(partial(fail_requests, requests, error))
+
+    def _feed(self, items: list[tuple[str, list[JobRequest]]]) -> None:
         """Write waiting calls into the queue, as one batch."""
         label = items[0][0]
-        requests = [request for _, request in items if not request.future.done()]
+        requests = [
+            request
+            for _, several in items
+            for request in several
+            if not request.future.done()
+        ]
         self._batch = range(0)
         try:
             if self._jobs.lifecycle.stopped is not None:
-                self.refuse(requests, self._jobs.lifecycle.stopped)
+                self._refuse(requests, self._jobs.lifecycle.stopped)
             elif requests:
                 self._write(label, requests)
                 self._queue.scale()
         except Exception as error:
             left = self._withdraw(requests)
             if is_passing(error):
-                self._feed_later([(label, request) for request in left], error)
+                self._feed_later(label, left, error)
             else:
                 if not isinstance(error, OSError):
                     logger.exception("an error that should not happen in a queue")
-                self.refuse(left, not_written(self._jobs.writer.directory, error))
-        finally:
-            with self._queue.lock:
-                self._queue.fed -= len(items)
-        if self._jobs.lifecycle.closed and not self._queue.is_open:
-            # There may be no look any more.
-            self._jobs.poller.call(self._queue.close_if_drained)
-        self._gather()
+                self._refuse(left, not_written(self._jobs.writer.directory, error))
 
     def _feed_later(
-        self, items: list[tuple[str, JobRequest]], error: Exception
+        self, label: str, requests: list[JobRequest], error: Exception
     ) -> None:
         """Try once more in a while: this process is short of something."""
         logger.warning("calls are put into the queue later: %s", error)
-        with self._queue.lock:
-            self._queue.fed += len(items)
         time.sleep(self._jobs.timing.feed_retry)
-        self._courier.put(items)
+        self.put(label, requests)
 
     def _withdraw(self, requests: list[JobRequest]) -> list[JobRequest]:
         """Take a batch out of the queue; return the requests that no worker has."""

@@ -1,8 +1,8 @@
 """The queue that a pool has in use, from its first call to its end.
 
-`Feeder` fills it, `Pool` looks at it. `lock` guards the count of what is fed and the
-end of the queue, which is dropped only while nothing is on its way into it; it is never
-held while a future is settled or a file is touched.
+`Feeder` fills it, `Pool` looks at it. `lock` guards the end of the queue, which is
+dropped only while nothing is on its way into it; it is never held while a future is
+settled or a file is touched.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from slurm_futures.calls.future import SlurmFuture
+from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import JobLost, SlurmFuturesError
 from slurm_futures.jobs.jobs import Jobs
+from slurm_futures.jobs.program_end import program_ends
 from slurm_futures.pool.inspector import PoolInspector
 from slurm_futures.pool.open_entries import Entry, OpenEntries
 from slurm_futures.pool.workers import Workers
@@ -38,7 +41,8 @@ class OpenQueue:
         directory: where the queue lies; None: there is none now.
         label: what its calls are called.
         next_number: the number of the next entry.
-        fed: requests that are with the feeder.
+        coming: requests with their labels, on their way to the feeder.
+        is_feeding: whether the feeder has some.
         told_to_end: whether workers that have nothing to do were told to end.
     """
 
@@ -52,14 +56,21 @@ class OpenQueue:
         self.directory: PoolDirectory | None = None
         self.label = ""
         self.next_number = 0
-        self.fed = 0
+        self.coming: SimpleQueue[tuple[str, list[JobRequest]]] = SimpleQueue()
+        self.is_feeding = False
         self.told_to_end = False
 
     @property
     def is_open(self) -> bool:
         """Whether calls wait or run."""
         # In this order: the feeder adds entries before it says that it has done so.
-        return self.fed > 0 or bool(self.entries)
+        return self.is_fed or bool(self.entries)
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether calls are on their way into it."""
+        # In this order: the feeder says so before it takes them.
+        return not self.coming.empty() or self.is_feeding
 
     def begin(self, label: str) -> PoolDirectory:
         """Make a new directory.
@@ -159,9 +170,8 @@ class OpenQueue:
 
         So too where nobody sees what they do: later calls have another queue.
         """
-        at_exit = not threading.main_thread().is_alive()
         closed = self.jobs.lifecycle.closed
-        is_last = closed or at_exit or self.inspector.is_blind
+        is_last = closed or program_ends() or self.inspector.is_blind
         directory = self.directory
         if not is_last or self.is_open or directory is None:
             return

@@ -10,8 +10,7 @@
 There is one pool for each kind of jobs. A worker that ends before its call is over
 fails that call alone, with its own error.
 
-Threads: `put`, `cancel`, `withdraw` and `close` are called from anywhere; `look`,
-`note_worker_end`, `give_way` and `stop` by the poller.
+Threads: `put` and `close` are called from anywhere, all else by the poller.
 """
 
 from __future__ import annotations
@@ -63,9 +62,11 @@ class Pool:
         """Let workers run these calls."""
         self._feeder.put(label, requests)
 
-    def refuse(self, requests: list[JobRequest], error: SlurmFuturesError) -> None:
-        """Let these requests fail, wherever they are on their way."""
-        self._feeder.refuse(requests, error)
+    def close(self) -> None:
+        """Hear that no more calls will come: workers end when there is nothing left."""
+        self._jobs.poller.call(self._queue.close_if_drained)
+
+    # The poller's thread.
 
     def cancel(self, future: SlurmFuture[Any]) -> None:
         """Withdraw the calls of a cancelled future; end the worker that runs one."""
@@ -79,10 +80,6 @@ class Pool:
         """
         return self._queue.withdraw(future)
 
-    def close(self) -> None:
-        """Hear that no more calls will come: workers end when there is nothing left."""
-        self._jobs.poller.call(self._queue.close_if_drained)
-
     @property
     def is_open(self) -> bool:
         """Whether calls wait or run."""
@@ -94,8 +91,6 @@ class Pool:
             each.cancel()
         if self._queue.directory is not None:
             self._queue.tell_to_end(self._queue.directory)
-
-    # The poller's thread.
 
     def look(self) -> bool:
         """Settle the calls that are over; return whether there are any.
@@ -176,7 +171,7 @@ class Pool:
             directory is not None
             and not queue.told_to_end
             and self._jobs.submitter.is_room_wanted(self._kind)
-            and queue.fed == 0
+            and not queue.is_fed
             and not queue.entries.any_waits()
         ):
             queue.tell_to_end(directory)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import CancelledError
-from functools import partial
 from typing import Any
 
 from slurm_futures.calls.future import SlurmFuture
@@ -21,8 +19,6 @@ from slurm_futures.schedulers.sbatch_options import Kind
 class Pools:
     """Runs calls by workers, which `jobs` starts.
 
-    All methods may be called from any thread.
-
     Args:
         jobs: makes the workers.
         settings: how they live.
@@ -31,23 +27,35 @@ class Pools:
     def __init__(self, jobs: Jobs, settings: PoolSettings) -> None:
         self._jobs = jobs
         self._settings = settings
-        self._lock = threading.RLock()
         self._pools: dict[Kind, Pool] = {}
 
     def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
         """Let workers run these calls."""
         for request in requests:
             request.future._wait_again()
-        self._pool(kind).put(label, requests)
-        stopped = self._jobs.lifecycle.stopped
-        if stopped is not None:  # maybe while these were on their way
-            self._pool(kind).refuse(requests, stopped)
+        pool = self._pool(kind)
+        pool.put(label, requests)
+        self._jobs.poller.attend(pool)
+        if self._jobs.lifecycle.stopped is not None:  # maybe just now
+            self._jobs.poller.stop(self._jobs.lifecycle.stopped)
 
     def _pool(self, kind: Kind) -> Pool:
-        with self._lock:
-            if kind not in self._pools:
-                self._pools[kind] = Pool(kind, self._settings, self._jobs)
-            return self._pools[kind]
+        pool = self._pools.get(kind)
+        if pool is None:
+            pool = Pool(kind, self._settings, self._jobs)
+            pool = self._pools.setdefault(kind, pool)
+        return pool
+
+    def stop(self, error: SlurmFuturesError) -> None:
+        """Fail all calls, and cancel the workers."""
+        self._jobs.stop(error)
+
+    def close(self) -> None:
+        """Hear that no more calls will come: workers end when nothing is left."""
+        for pool in self._all():
+            pool.close()
+
+    # The poller's thread.
 
     def _all(self) -> list[Pool]:
         return list(self._pools.values())
@@ -66,25 +74,14 @@ class Pools:
         results = [pool.withdraw(future) for pool in self._all()]
         has_begun = any(begun for _, begun in results)
         withdrawn = [entry for entries, _ in results for entry in entries]
-        if has_begun and withdrawn:
-            self._jobs.poller.call(partial(_settle_as_cancelled, withdrawn))
+        if has_begun:
+            _settle_as_cancelled(withdrawn)
         return has_begun
 
     def note_full(self) -> None:
         """Let workers without calls end, since other jobs wait for their places."""
         for pool in self._all():
             self._jobs.poller.call(pool.give_way)
-
-    def close(self) -> None:
-        """Hear that no more calls will come: workers end when nothing is left."""
-        for pool in self._all():
-            pool.close()
-
-    def stop(self, error: SlurmFuturesError) -> None:
-        """Fail all calls, and cancel the workers."""
-        self._jobs.stop(error)
-        for pool in self._all():
-            self._jobs.poller.call(partial(pool.stop, error))
 
     def end(self) -> None:
         """Cancel the workers; their calls have been cancelled before."""

@@ -191,7 +191,7 @@ def put_into_queue(
     machine = executor._session._machine
     assert isinstance(machine, Pools)
     (pool,) = machine._pools.values()
-    feeding = pool._feeder._courier._thread
+    feeding = pool._feeder._thread
     assert_soon(lambda: not feeding.exists)
     return futures
 

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import CancelledError, InvalidStateError, as_completed, wait
 from pathlib import Path
+from typing import Any, SupportsIndex
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_cancelled_future_stays_cancelled() -> None:
 
 @pytest.mark.parametrize("how", ["wait", "as_completed"])
 def test_cancel_wakes_who_waits(how: str) -> None:
-    """No worker will ever pick the call up and tell them."""
+    """Once it has been heard of: no worker will ever pick the call up and tell them."""
     future, other = make_future(), make_future()
     seen: list[object] = []
 
@@ -64,20 +65,61 @@ def test_cancel_wakes_who_waits(how: str) -> None:
     assert_soon(lambda: future._waiters)
 
     future.cancel()
+    future._end_cancel()
 
     thread.join(10)
     assert seen == [future]
 
 
-def test_only_one_of_many_cancels_is_told_of() -> None:
-    """However many threads cancel."""
+class _Interrupts(list[Any]):
+    """Callbacks of a future, at which an interrupt comes."""
+
+    def pop(self, index: SupportsIndex = -1) -> Any:
+        """Interrupt the first who takes one."""
+        del index
+        self.pop = super().pop  # type: ignore[assignment,method-assign]
+        raise KeyboardInterrupt
+
+
+def test_cancel_that_is_interrupted_is_ended_by_who_hears_of_it() -> None:
+    """He has heard of it first, and each callback comes once."""
     told = FakeAbove()
     future = make_future(told)
+    called: list[object] = []
+    future._done_callbacks = _Interrupts([called.append])  # type: ignore[attr-defined]
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    assert (told.cancelled, called) == ([future], [])
+
+    assert future._end_cancel()
+    for _ in range(2):
+        future._invoke_callbacks()
+
+    assert called == [future]
+    assert wait([future], 0).done == {future}
+
+
+def test_cancel_that_was_heard_of_may_come_too_late() -> None:
+    """Then it has no effect."""
+    future = make_future()
+    future._settle(0, Outcome(value=1))
+
+    assert not future._end_cancel()
+    assert future.result(0) == 1
+
+
+def test_many_threads_may_cancel() -> None:
+    """Callbacks come once all the same."""
+    future = make_future()
+    called: list[object] = []
+    future.add_done_callback(called.append)
     gate = threading.Barrier(8)
 
     def cancel() -> None:
         gate.wait(10)
         future.cancel()
+        future._end_cancel()
+        future._invoke_callbacks()
 
     threads = [threading.Thread(target=cancel) for _ in range(8)]
     for thread in threads:
@@ -85,7 +127,7 @@ def test_only_one_of_many_cancels_is_told_of() -> None:
     for thread in threads:
         thread.join(10)
 
-    assert told.cancelled == [future]
+    assert called == [future]
 
 
 def test_callbacks_run_when_a_future_is_cancelled() -> None:
@@ -257,20 +299,20 @@ def test_cancelled_chunk_stays_cancelled() -> None:
 @pytest.mark.parametrize("ask", ["result", "exception"])
 def test_waiting_threads_look_around(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So a Ctrl-C that came just before the wait is not overlooked for ever."""
-    monkeypatch.setattr("slurm_futures.calls.future.LOOK_AROUND", 0.01)
+    monkeypatch.setattr("slurm_futures.calls.waiting.LOOK_AROUND", 0.01)
     future = make_future()
-    waits: list[float | None] = []
-    wait_on = future._condition.wait
+    done = future.done
+    looks: list[None] = []
 
-    def count(timeout: float | None = None) -> bool:
-        waits.append(timeout)
-        if len(waits) == 3:
+    def look() -> bool:
+        looks.append(None)
+        if len(looks) == 5:
             future.set_result(5)
-        return wait_on(timeout)
+        return done()
 
-    monkeypatch.setattr(future._condition, "wait", count)
+    monkeypatch.setattr(future, "done", look)
     getattr(future, ask)()
 
-    assert waits == [0.01] * len(waits)
+    assert len(looks) == 5
     with pytest.raises(TimeoutError):
         getattr(make_future(), ask)(0.02)

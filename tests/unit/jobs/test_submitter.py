@@ -73,13 +73,13 @@ class Desk:
         sending = self.submitter._sender
         sending._timing = replace(sending._timing, **times)
 
-    def watch(self, submission: OpenSubmission) -> None:
-        """Keep a submission, as a poller does."""
-        self.watched.append(submission)
+    def wake(self) -> None:
+        """See that nothing is left to be done, as a poller does."""
 
-    def cancel(self, job: Job) -> None:
-        """Keep a job that should end."""
-        self.cancelled.append(job)
+    def watch(self, submission: OpenSubmission) -> None:
+        """Keep a submission, as a poller does, and jobs that should end."""
+        self.watched.append(submission)
+        self.cancelled += submission.unwanted()
 
     def put(self, count: int, kind: Kind = KIND) -> list[SlurmFuture[Any]]:
         """Put so many calls into the outbox, as one `map` does."""
@@ -568,7 +568,7 @@ def test_waiting_calls_can_be_failed(desk: Desk, scheduler: FakeScheduler) -> No
     assert_soon(lambda: scheduler.batches)
     (waiting,) = desk.put(1)
 
-    desk.submitter.fail_waiting(SlurmFuturesError("stopped"))
+    desk.submitter.fail(SlurmFuturesError("stopped"))
 
     scheduler.gate.set()
     desk.group.join()

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from slurm_futures.jobs import threads
-from slurm_futures.jobs.threads import Courier, ThreadGroup, WorkThread
+from slurm_futures.jobs.threads import Courier, ThreadGroup
 from tests.waiting import assert_soon
 
 
@@ -100,30 +99,6 @@ def test_joining_itself_returns_at_once(group: ThreadGroup) -> None:
     assert joined == [[1]]
 
 
-def test_joining_waits_for_a_thread_whose_work_is_over(group: ThreadGroup) -> None:
-    """Nobody should meet it after that."""
-    lock = threading.RLock()
-    over, go_on = threading.Event(), threading.Event()
-
-    def work() -> None:
-        with lock:
-            thread.end()
-        over.set()
-        assert go_on.wait(10)
-
-    thread = WorkThread(work, "thread", lock, group)
-    thread.start()
-    assert over.wait(10)
-    joining = threading.Thread(target=group.join)
-    joining.start()
-
-    joining.join(0.1)
-    assert joining.is_alive()
-    go_on.set()
-    joining.join(10)
-    assert not joining.is_alive()
-
-
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let no thread start until the patch is undone, as with `ulimit -u`."""
@@ -190,38 +165,36 @@ def test_others_wait_for_work_that_has_no_thread(
     assert joined == [[[1]]]
 
 
+@pytest.mark.parametrize("begins", [True, False], ids=["begun", "not begun"])
 def test_ctrl_c_in_the_start_of_a_thread_loses_nothing(
-    group: ThreadGroup,
-    monkeypatch: pytest.MonkeyPatch,
+    group: ThreadGroup, monkeypatch: pytest.MonkeyPatch, *, begins: bool
 ) -> None:
-    """Whether the thread has begun or not, the items are delivered once."""
-    rounds: list[list[int]] = []
+    """Whether the thread has begun or not, the items are delivered once.
+
+    By the thread that the next item starts, or who waits for the end of all work.
+    """
+    delivered: list[int] = []
     start = threading.Thread.start
-    courier = Courier(rounds.append, "courier", group, pause=0.05)
+    courier = Courier(delivered.extend, "courier", group)
 
-    def start_and_interrupt(thread: threading.Thread) -> None:
-        start(thread)
+    def interrupt(thread: threading.Thread) -> None:
+        if begins:
+            start(thread)
         raise KeyboardInterrupt
 
-    def interrupt(_: threading.Thread) -> None:
-        raise KeyboardInterrupt
+    def put_and_interrupt(number: int) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                courier.put([number])
 
-    monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        courier.put([1])
-    monkeypatch.undo()
+    put_and_interrupt(1)
     courier.put([2])
+    assert_soon(lambda: delivered == [1, 2])
+    assert_soon(group.is_idle)
+    put_and_interrupt(3)
     group.join()
-    assert rounds == [[1, 2]]
-
-    monkeypatch.setattr(threads, "_BEGIN_TIMEOUT", 0.01)
-    monkeypatch.setattr(threading.Thread, "start", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        courier.put([3])
-    monkeypatch.undo()
-    courier.put([4])
-    group.join()
-    assert rounds == [[1, 2], [3, 4]]
+    assert delivered == [1, 2, 3]
 
 
 def test_joining_waits_for_a_thread_that_is_being_started(
@@ -306,26 +279,6 @@ def _patch_start(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) 
     monkeypatch.setattr(threading.Thread, "start", patched)
 
 
-def test_thread_that_begins_may_need_the_lock(
-    group: ThreadGroup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It collects garbage first, as any thread may, and `start` waits for it."""
-    delivered: list[int] = []
-    courier = Courier(delivered.extend, "courier", group)
-    monkeypatch.setattr(threads, "_BEGIN_TIMEOUT", 0.01)
-
-    def put_in_another_thread() -> None:
-        putting = threading.Thread(target=courier.put, args=([2],))
-        putting.start()
-        putting.join(10)
-        assert not putting.is_alive()
-
-    _patch_start(monkeypatch, put_in_another_thread)
-    courier.put([1])
-    group.join()
-    assert delivered == [1, 2]
-
-
 def test_signal_in_the_start_of_a_thread_may_put_more(
     group: ThreadGroup,
     monkeypatch: pytest.MonkeyPatch,
@@ -349,60 +302,6 @@ def test_signal_in_the_start_of_a_thread_may_put_more(
     group.join()
     assert rounds == [([1, 2], "courier")]
     assert joined == ["returned"]
-
-
-def test_all_who_put_learn_that_no_thread_can_be_started(
-    group: ThreadGroup,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Nobody relies on the thread that another one failed to start."""
-    delivered: list[int] = []
-    courier = Courier(delivered.extend, "courier", group)
-    put_there = threading.Event()
-
-    def put_in_another_thread() -> None:
-        courier.put([2])
-        put_there.set()
-
-    def fail_while_another_thread_puts() -> None:
-        putting.start()
-        assert_soon(lambda: courier._items == [1, 2])
-        raise RuntimeError("can't start new thread")
-
-    putting = threading.Thread(target=put_in_another_thread)
-    _patch_start(monkeypatch, fail_while_another_thread_puts)
-    courier.put([1])
-    putting.join()
-    group.join()
-    assert put_there.is_set()
-    assert sorted(delivered) == [1, 2]
-
-
-def test_thread_that_begins_too_late_does_nothing(
-    group: ThreadGroup,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its start was interrupted, and another one has taken its place."""
-    rounds: list[list[int]] = []
-    late: list[threading.Thread] = []
-    courier = Courier(rounds.append, "courier", group)
-    monkeypatch.setattr(threads, "_BEGIN_TIMEOUT", 0.01)
-
-    def interrupt(thread: threading.Thread) -> None:
-        late.append(thread)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            courier.put([1])
-    late[0].start()
-    late[0].join()
-    assert rounds == []
-
-    courier.put([2])
-    group.join()
-    assert rounds == [[1, 2]]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -472,20 +371,3 @@ def test_members_of_a_group_do_not_wait_for_each_other() -> None:
 
     group.join()
     assert not {"one", "other"} & {each.name for each in threading.enumerate()}
-
-
-def test_who_is_in_a_group_is_waited_for_and_does_not_wait_for_itself() -> None:
-    """A caller's thread counts while it hands work on."""
-    group = ThreadGroup()
-    me = threading.current_thread()
-    group.enter(me)
-    group.join()
-    joining = threading.Thread(target=group.join)
-    joining.start()
-    joining.join(0.05)
-    assert joining.is_alive()
-
-    group.leave(me, ends=False)
-
-    joining.join(10)
-    assert not joining.is_alive()

@@ -227,6 +227,12 @@ class Harness:
         self.group.join()
         return future
 
+    def wake(self) -> None:
+        """See that nothing is left to be done, as a poller does."""
+
+    def attend(self, _: object) -> None:
+        """See to the pool with the next `poll`."""
+
     def withdraw(self, future: SlurmFuture[Any]) -> bool:
         """Take the calls of a future back that no worker has."""
         return self.pools.withdraw(future)

@@ -1,0 +1,82 @@
+"""The end of the program: who hears of it, and what an interrupt means there.
+
+CPython waits for our threads, which are no daemons, before it calls the functions of
+`atexit`. Ctrl-C ends this wait, and not the program's jobs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import threading
+import weakref
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """Who has jobs."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to be done."""
+
+    def interrupt(self) -> None:
+        """Cancel everything, as the end of a `with` block does after Ctrl-C."""
+
+    def join(self) -> None:
+        """Wait until that is done."""
+
+
+_listeners: set[weakref.ref[Listener]] = set()
+_has_begun = False
+
+
+def program_ends() -> bool:
+    """Whether the main thread has come to its end, and the program waits for others.
+
+    `is_alive` of the main thread says this too, but an interrupt in it makes CPython
+    3.11 believe that the thread that asks has ended.
+    """
+    return _has_begun
+
+
+def listen(listener: Listener) -> None:
+    """Let somebody hear of the end, as long as he lives."""
+    _listeners.add(weakref.ref(listener, _listeners.discard))
+    # What was registered last is called first: before files are cleaned up.
+    atexit.unregister(_after_the_wait)
+    atexit.register(_after_the_wait)
+
+
+def _living() -> list[Listener]:
+    return [each for ref in list(_listeners) if (each := ref()) is not None]
+
+
+def _before_the_wait() -> None:
+    global _has_begun  # noqa: PLW0603  (of the process)
+    _has_begun = True
+    if _has_died_of_ctrl_c():
+        for each in _living():
+            each.interrupt()
+
+
+def _has_died_of_ctrl_c() -> bool:
+    """Whether nobody has caught a KeyboardInterrupt.
+
+    At a prompt it does not end the program.
+    """
+    last = getattr(sys, "last_type", None)
+    is_interrupt = isinstance(last, type) and issubclass(last, KeyboardInterrupt)
+    return is_interrupt and not hasattr(sys, "ps1")
+
+
+def _after_the_wait() -> None:
+    """Find work still going on: Ctrl-C has ended the wait for it."""
+    for each in _living():
+        if not each.is_idle:
+            each.interrupt()
+            each.join()
+
+
+# The hook that concurrent.futures uses, too: the only one before the wait.
+threading._register_atexit(_before_the_wait)  # type: ignore[attr-defined]
