@@ -44,7 +44,7 @@ from slurm_futures.calls.mapping import (
 )
 from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
-from slurm_futures.calls.shared_objects import CallPickler
+from slurm_futures.calls.shared_objects import CallPickler, pickle_call
 from slurm_futures.errors import JobCancelled
 from slurm_futures.jobs.jobs import JobSettings
 from slurm_futures.jobs.retries import Retries
@@ -187,7 +187,7 @@ class SlurmExecutor(Executor):
         self._session.check_usable()
         future: SlurmFuture[T] = SlurmFuture(self._session)
         try:
-            call = CallPickler().pickle(dump(fn), args, kwargs)
+            call = pickle_call(fn, args, kwargs)
         except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
             future.set_exception(error)
             return future

@@ -34,11 +34,13 @@ class PickledCall:
 PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 
-def dump_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-    """Pickle the arguments of one call."""
+def dump_arguments(
+    args: Sequence[Any], kwargs: Mapping[str, Any], limit: int | None = None
+) -> bytes:
+    """Pickle the arguments of one call, as `dump` does."""
     if not kwargs and all(type(each) in PLAIN for each in args):
         return pickle.dumps((tuple(args), {}), pickle.HIGHEST_PROTOCOL)
-    return dump((tuple(args), dict(kwargs)))
+    return dump((tuple(args), dict(kwargs)), limit)
 
 
 def function_name(fn: Callable[..., Any]) -> str:

@@ -21,7 +21,7 @@ import typing
 import weakref
 from collections import ChainMap
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import cloudpickle
 
@@ -166,6 +166,13 @@ _MAKE_CLASS = cloudpickle.cloudpickle._make_skeleton_class
 _MAKE_FUNCTION = cloudpickle.cloudpickle._make_function
 
 
+class _Writable(Protocol):
+    """A file as a pickler needs it."""
+
+    def write(self, data: Any, /) -> object:
+        """Append."""
+
+
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """Pickles like `dump`; a class to derive from."""
 
@@ -175,7 +182,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         *cloudpickle.Pickler.dispatch_table.maps[1:],
     )
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: _Writable) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         #: Functions and classes that travel by value, with what they use, by its name.
         self._used: list[tuple[Any, Mapping[str, Any]]] = []
@@ -185,6 +192,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         """Pickle; an error says which global variable is to blame for it."""
         try:
             super().dump(obj)
+        except TooLarge:
+            raise
         except Exception as error:
             self._blame(error)
             raise
@@ -259,13 +268,31 @@ def _keep_slots(cls: Any, reduced: Any) -> Any:
     return reduced[0], (*head, namespace, tracker_id, extra), *reduced[2:]
 
 
-def dump(value: object) -> bytes:
-    """Pickle an object.
+class TooLarge(Exception):
+    """A pickle is larger than the caller wants it."""
+
+
+class _LimitedFile(io.BytesIO):
+    """Refuses what is too large before memory is taken for it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any) -> int:
+        if self.tell() + memoryview(data).nbytes > self._limit:
+            raise TooLarge
+        return super().write(data)
+
+
+def dump(value: object, limit: int | None = None) -> bytes:
+    """Pickle an object, to at most so many bytes if there is a limit.
 
     Raises:
+        TooLarge: there would be more.
         Exception: whatever the reducers of the object raise.
     """
-    buffer = io.BytesIO()
+    buffer = io.BytesIO() if limit is None else _LimitedFile(limit)
     try:
         ByValuePickler(buffer).dump(value)
     except pickle.PicklingError as error:

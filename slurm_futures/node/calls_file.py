@@ -126,17 +126,14 @@ class CallsFile:
         """
         function = self._functions.get(entry[:2])
         main = None if function is None else function.main
-        objects = [self.load(blob, main=main) for blob in self.shared(entry)]
-        return self.load(self.read(*entry[2:4]), objects, main)
-
-    def load(
-        self,
-        blob: bytes,
-        objects: Sequence[Any] = (),
-        main: dict[str, Any] | None = None,
-    ) -> Any:
-        """Unpickle what the client has pickled."""
-        loaded = self._unpickle(blob, objects, main)
+        objects = []
+        for blob in self.shared(entry):
+            loaded = self._unpickle(blob, main=main)
+            add_to_main(loaded.names)
+            objects.append(loaded.value)
+            if main is None:  # a large function comes as the first of the arguments
+                main = loaded.main
+        loaded = self._unpickle(self.read(*entry[2:4]), objects, main)
         add_to_main(loaded.names)
         return loaded.value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from slurm_futures.calls.call import PickledCall
 from slurm_futures.calls.pickler import dump
-from slurm_futures.calls.shared_objects import CallPickler
+from slurm_futures.calls.shared_objects import CallPickler, pickle_call
 from slurm_futures.node import calls_file
 from slurm_futures.runs.calls_file import write_calls
 from tests.unit.fakes import CONTEXT
@@ -38,6 +39,16 @@ class Stored:
     def size(self) -> int:
         """Bytes."""
         return self.path.stat().st_size
+
+    def call(self) -> list[Any]:
+        """What each call returns."""
+        with contextlib.closing(calls_file.CallsFile(self.path)) as calls:
+            values = []
+            for entry in calls.entries(0):
+                function = calls.load_function(entry)
+                args, kwargs = calls.load_arguments(entry)
+                values.append(function(*args, **kwargs))
+            return values
 
     def load(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
         """The arguments of each call."""
@@ -192,6 +203,110 @@ def test_what_is_repeated_is_pickled_once() -> None:
     for number in range(5):
         pickler.pickle(_FUNCTION, (next(repeated), number), {})
     assert _Counted.pickled <= 3, "for the first item alone"
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_the_same_object_in_a_list_is_pickled_once(kind: Any) -> None:
+    """No line of the program runs while a list is read."""
+    _Counted.pickled = 0
+    items = kind([_Counted()] * 5)
+    pickler = CallPickler([items, range(5), np.arange(5)])
+
+    for number, each in enumerate(items):
+        pickler.pickle(_FUNCTION, (each, number), {})
+    assert _Counted.pickled <= 3, "for the first item alone"
+
+
+def test_the_same_object_in_a_list_may_change_beside_a_generator(
+    tmp_path: Path,
+) -> None:
+    """Its lines run between the items."""
+    array = np.zeros(_LARGE // 8)
+
+    def fill() -> Iterator[int]:
+        for number in range(3):
+            array[:] = number
+            yield number
+
+    iterables = [array] * 3, fill()
+    pickler = CallPickler(iterables)
+    calls = [
+        pickler.pickle(_FUNCTION, args, {}) for args in zip(*iterables, strict=False)
+    ]
+
+    values = [args[0][-1] for args, _ in Stored(tmp_path, *calls).load()]
+    assert values == [0, 1, 2]
+
+
+def _state_of(kind: str) -> Any:
+    """Something large whose first item can be set."""
+    if kind == "array":
+        return np.zeros(_LARGE // 8)
+    return [0] * (_LARGE // 2)
+
+
+@pytest.mark.parametrize("kind", ["array", "list"])
+def test_an_object_that_changes_between_submits_is_taken_anew(
+    tmp_path: Path, kind: str
+) -> None:
+    """As an argument, and as a variable of the function."""
+    state, calls = _state_of(kind), []
+    for number in [0, 1, 1, 2]:
+        state[0] = number
+        calls.append(pickle_call(lambda: state[0], (), {}))
+        calls.append(pickle_call(lambda given: given[0], (state,), {}))
+
+    stored = Stored(tmp_path, *calls)
+    assert stored.call() == [0, 0, 1, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["array", "list"])
+@pytest.mark.parametrize("args", [(1,), ([1],)], ids=["number", "list"])
+def test_what_a_function_uses_is_stored_once(
+    tmp_path: Path, kind: str, args: Any
+) -> None:
+    """Where the function is the same for a loop of `submit`, and in memory as well."""
+    state = _state_of(kind)
+
+    def use(first: Any) -> Any:
+        return first, state[-1]
+
+    calls = [pickle_call(use, args, {}) for _ in range(5)]
+
+    stored = Stored(tmp_path, *calls)
+    assert stored.call() == [(*args, 0)] * 5
+    assert len({blob for call in calls for blob in call.shared}) == 1
+    assert stored.size < _state_size(kind) + 50_000
+
+
+def _state_size(kind: str) -> int:
+    return len(dump(_state_of(kind)))
+
+
+def test_what_functions_made_in_a_loop_use_is_stored_once(tmp_path: Path) -> None:
+    """Each of them is another one."""
+    array = np.arange(_LARGE // 8)
+    made = [lambda number=number: array[number] for number in range(3)]
+    parts = [functools.partial(np.take, array, number) for number in range(3)]
+    stored = Stored(tmp_path, *[pickle_call(each, (), {}) for each in made + parts])
+
+    assert stored.call() == [0, 1, 2, 0, 1, 2]
+    assert stored.size < _LARGE + 50_000
+
+
+def test_a_large_function_and_its_arguments_share_global_variables(
+    tmp_path: Path,
+) -> None:
+    """As those of a small one do."""
+    names: dict[str, Any] = {"__name__": "__main__", "table": [0] * (_LARGE // 2)}
+    exec(  # noqa: S102  (a script)
+        "def set_first(value):\n    table[0] = value\n"
+        "def apply(function):\n    function(7)\n    return table[0]\n",
+        names,
+    )
+    call = pickle_call(names["apply"], (names["set_first"],), {})
+
+    assert Stored(tmp_path, call).call() == [7]
 
 
 class _Counted:
