@@ -1,7 +1,7 @@
 """Pickles functions, classes and what they refer to, more of it than cloudpickle does.
 
-Functions and classes of `__main__`, lambdas and closures travel by value, all others
-by reference, as cloudpickle decides.
+Functions and classes of `__main__`, lambdas and closures travel by value, and so do
+those of modules that jobs do not find; all others by reference, as cloudpickle decides.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Protocol, cast
 
 import cloudpickle
 
+from slurm_futures.calls.search_path import is_found
 from slurm_futures.node import values
 
 CLOUDPICKLE_VERSION = str(cloudpickle.__version__)
@@ -40,6 +41,8 @@ def _is_importable(obj: Any) -> bool:
     parts = name.split(".")
     parents = {".".join(parts[: end + 1]) for end in range(len(parts))}
     if name == "__main__" or name not in sys.modules or parents & registered:
+        return False
+    if not is_found(name):
         return False
     found: Any = sys.modules[name]
     for part in getattr(obj, "__qualname__", getattr(obj, "__name__", "")).split("."):
@@ -109,6 +112,9 @@ _FILE_NAME = 10
 _REDUCE_CODE: Callable[[Any], _Reduced] = cloudpickle.Pickler.dispatch_table[
     types.CodeType
 ]
+_REDUCE_MODULE: Callable[[Any], _Reduced] = cloudpickle.Pickler.dispatch_table[
+    types.ModuleType
+]
 
 
 def _reduce_code(code: Any) -> _Reduced:
@@ -121,12 +127,21 @@ def _reduce_code(code: Any) -> _Reduced:
     return make, (*head, "".join(code.co_filename), *tail)
 
 
+def _reduce_module(module: types.ModuleType) -> _Reduced:
+    if is_found(module.__name__):
+        return _REDUCE_MODULE(module)
+    own = {"__builtins__", "__spec__", "__loader__"}
+    state = {name: each for name, each in vars(module).items() if name not in own}
+    return types.ModuleType, (module.__name__,), state
+
+
 def _reducers() -> dict[Any, Callable[[Any], _Reduced]]:
     """Return what cloudpickle lacks; the types of some exist in newer Pythons only."""
     cache = functools.lru_cache(abs)
     found: dict[Any, Callable[[Any], _Reduced]] = {
         type(cache): _by_value(_reduce_cache),
         types.CodeType: _reduce_code,
+        types.ModuleType: _reduce_module,
         functools.cached_property: _reduce_cached_property,  # has a lock until 3.11
         typing.NewType: _by_value(_reduce_new_type),
         typing.ParamSpec: _by_value(_reduce_parameters),
@@ -162,6 +177,10 @@ _MADE_ANEW: dict[type, Callable[[Any], _Reduced]] = {
 _DEPTH = 3
 _NO_INSTANCES = (type, types.ModuleType, types.FunctionType)
 
+#: Flag of a class that was made in Python.
+_HEAP_TYPE = 1 << 9
+
+_reduce_class = cloudpickle.cloudpickle._dynamic_class_reduce
 _MAKE_CLASS = cloudpickle.cloudpickle._make_skeleton_class
 _MAKE_FUNCTION = cloudpickle.cloudpickle._make_function
 
@@ -201,6 +220,11 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
     def reducer_override(self, obj: Any) -> Any:
         """Reduce functions, classes, and what they use that cannot be copied."""
         reduced = super().reducer_override(obj)
+        if reduced is NotImplemented and _is_lost(obj):
+            is_class = isinstance(obj, type)
+            reduced = (
+                _reduce_class(obj) if is_class else self._dynamic_function_reduce(obj)
+            )
         if reduced is NotImplemented:
             make_anew = _MADE_ANEW.get(type(obj))
             if make_anew is not None and id(obj) in self._made_anew:
@@ -239,6 +263,13 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
                     note = f"{user.__qualname__} uses {name!r}, which cannot be sent"
                     values.add_note(error, note)
                     return
+
+
+def _is_lost(obj: Any) -> bool:
+    """Whether it is a function or class of a module that jobs do not find."""
+    if isinstance(obj, type):
+        return bool(obj.__flags__ & _HEAP_TYPE) and not is_found(obj.__module__)
+    return type(obj) is types.FunctionType and not is_found(obj.__module__)
 
 
 def _closure(function: types.FunctionType) -> dict[str, Any]:

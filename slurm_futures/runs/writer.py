@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 from slurm_futures import __version__
 from slurm_futures.calls.call import PickledCall
 from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION
+from slurm_futures.calls.search_path import search_path
 from slurm_futures.errors import OptionError, SubmitError
 from slurm_futures.node.formats import BLOCK_SIZE
 from slurm_futures.runs.calls_file import write_calls
@@ -204,15 +205,8 @@ class Writer:
 
     def _context(self, kind: Kind) -> dict[str, Any]:
         """Return what a job needs to look at modules and files as this program does."""
-        # An empty entry, as in a notebook, is the directory of the caller.
-        entries: list[object] = [*sys.path]
-        path = [
-            os.path.normpath(Path(kind.cwd, entry))
-            for entry in entries
-            if isinstance(entry, str)  # Python passes others over
-        ]
         return {
-            "path": path,
+            "path": search_path(kind.cwd),
             "cwd": kind.cwd,
             "argv": list(sys.argv),
             "prefix": sys.prefix,

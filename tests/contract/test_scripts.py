@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.contract.executors import RunScript
 
 _SCRIPT = """
@@ -472,6 +474,102 @@ if __name__ == "__main__":
     )
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "6\n", "")
+
+
+_MOVED = """
+import os
+import sys
+from multiprocessing import get_context
+from executors import make_executor
+
+{use}
+
+if __name__ == "__main__":
+    with make_executor(1, mp_context=get_context("fork")) as executor:
+        print(executor.submit(far_module.make).result())
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        'sys.path.append("extra"); import far_module; os.chdir("out")',
+        'sys.path.append("extra"); import far_module; sys.path.pop()',
+        'os.chdir("extra"); sys.path.append(""); import far_module; os.chdir("..")',
+    ],
+    ids=["moved", "removed", "empty"],
+)
+def test_call_finds_a_module_where_the_script_has_found_it(
+    run_script: RunScript, tmp_path: Path, use: str
+) -> None:
+    """Also where `sys.path` or the directory is another one by now."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "near_module.py").write_text("NUMBER = 6\n")
+    (tmp_path / "extra" / "far_module.py").write_text(
+        "import near_module\ndef make():\n    return near_module.NUMBER\n"
+    )
+    ended = run_script(_MOVED.format(use=use))
+
+    assert (ended.returncode, ended.stdout) == (0, "6\n"), ended.stderr
+
+
+_LOADED = """
+import importlib.util
+import sys
+import types
+from executors import make_executor
+
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+{make}
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        print(executor.submit(plugin.double, plugin.Number(4)).result().value)
+        print(executor.submit(plugin.Number(5).double).result())
+"""
+
+_PLUGIN = """
+FACTOR = 2
+
+class Number:
+    def __init__(self, value):
+        self.value = value
+
+    def double(self):
+        return FACTOR * self.value
+
+def double(number):
+    return Number(number.double())
+"""
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        'plugin = load("plugin", "plugins/plugin.py")',
+        'plugin = load("my_plugin", "plugins/plugin.py")',
+        'plugin = load("json", "plugins/plugin.py")',
+        'plugin = types.ModuleType("made"); sys.modules["made"] = plugin; '
+        'exec(open("plugins/plugin.py").read(), vars(plugin))',
+    ],
+    ids=["by path", "another name", "name of another", "in memory"],
+)
+def test_script_can_submit_functions_of_a_module_that_it_loads_itself(
+    run_script: RunScript, tmp_path: Path, make: str
+) -> None:
+    """No search of modules would find them."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "plugin.py").write_text(_PLUGIN)
+    ended = run_script(_LOADED.format(make=make))
+
+    assert (ended.returncode, ended.stdout) == (0, "8\n10\n"), ended.stderr
 
 
 def test_program_from_the_command_line_can_submit(
