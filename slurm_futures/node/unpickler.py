@@ -217,7 +217,9 @@ class Kept:
             names[name] = self.names[name]
 
     def in_class(self, cls: type, state: Any) -> None:
-        """Remove what is kept from the state of a class."""
+        """Remove what is kept from the state of a class, or can be set only once."""
+        if "_fields_" in vars(cls):  # of ctypes
+            state[0].pop("_fields_", None)
         for known, attributes in self._classes:
             if known is cls:
                 for name in state[0].keys() & attributes.keys():

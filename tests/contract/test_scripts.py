@@ -1,5 +1,6 @@
 """Functions and classes that belong to a script, or to a module that lies beside it."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -640,3 +641,85 @@ def test_script_may_use_locks_and_queues(run_script: RunScript) -> None:
     done = run_script(_LOCKS)
 
     assert done.stdout == "fine\n", done.stderr
+
+
+_VALUES = """
+import ctypes
+import functools
+import hashlib
+import json
+import random
+import re
+import struct
+import threading
+import weakref
+from executors import make_executor
+
+class Node(ctypes.Structure):
+    pass
+
+Node._fields_ = [("value", ctypes.c_int), ("next", ctypes.POINTER(Node))]
+
+class Record(ctypes.BigEndianStructure):
+    _pack_ = 1
+    _fields_ = [("kind", ctypes.c_char), ("value", ctypes.c_double)]
+
+class Owner:
+    value = 5
+
+mathematics = ctypes.CDLL("libm.so.6")
+mathematics.sqrt.restype = ctypes.c_double
+mathematics.sqrt.argtypes = [ctypes.c_double]
+cos = mathematics["cos"]
+cos.restype, cos.argtypes = ctypes.c_double, [ctypes.c_double]
+callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
+numbers = (ctypes.c_int * 3)(1, 2, 3)
+records = (Record * 2)(Record(b"a", 2.0))
+
+def use_ctypes(factor):
+    node = Node(5)
+    return (
+        Node(4, ctypes.pointer(node)).next.contents.value,
+        [ctypes.sizeof(Record), records[0].value, list(numbers)],
+        [mathematics.sqrt(4.0), cos(0.0), callback_type(lambda x: x * factor)(3)],
+    )
+
+header = struct.Struct("<IH")
+third = list(re.finditer("(.)b", "abcbdb"))[2]
+digest = hashlib.sha256()
+short_digest = hashlib.blake2b(digest_size=8)
+owner = Owner()
+reference, dead = weakref.ref(owner), weakref.ref(Owner())
+descending = functools.cmp_to_key(lambda a, b: b - a)
+decoder = json.JSONDecoder(object_hook=list)
+entropy = random.SystemRandom()
+locks = {"a": [threading.Lock()]}
+
+def use_values(factor):
+    with locks["a"][0]:
+        digest.update(bytes([factor]))
+    return [
+        (header.size, third[1], third.span(), digest.hexdigest()),
+        (short_digest.digest_size, reference().value, dead(), entropy.random() < 1),
+        (sorted([1, 3, 2], key=descending), decoder.decode('{"a": 1}')),
+    ]
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        for use in [use_ctypes, use_values]:
+            for factor in [1, 2]:
+                print(executor.submit(use, factor).result())
+"""
+
+
+def test_script_may_use_what_can_be_made_anew(run_script: RunScript) -> None:
+    """A job has the same, though it cannot be copied; also for the second time."""
+    done = run_script(_VALUES)
+
+    first = sha256(b"\1").hexdigest()
+    assert done.stdout.splitlines() == [
+        "(5, [9, 2.0, [1, 2, 3]], [2.0, 1.0, 3])",
+        "(5, [9, 2.0, [1, 2, 3]], [2.0, 1.0, 6])",
+        f"[(6, 'd', (4, 6), '{first}'), (8, 5, None, True), ([3, 2, 1], ['a'])]",
+        done.stdout.splitlines()[3],
+    ], done.stderr

@@ -1,9 +1,14 @@
 """What functions refer to travels with them, as far as that makes sense."""
 
 import contextvars
+import ctypes
+import functools
+import hashlib
 import multiprocessing
+import operator
 import pickle
 import queue
+import re
 import socket
 import threading
 import traceback
@@ -149,6 +154,77 @@ def test_error_of_an_argument_names_no_variable() -> None:
         dump((lambda: LOCK, threading.Lock()))
 
     assert not hasattr(caught.value, "__notes__")
+
+
+_FED = hashlib.sha256(b"1")
+_KEYED = hashlib.blake2b(key=b"1")
+_GENERATOR = (number for number in range(3))
+_POINTER = ctypes.pointer(ctypes.c_int(1))
+
+
+@pytest.mark.parametrize(
+    ("use", "why"),
+    [
+        (lambda: _FED, "sha256 that has been given bytes"),
+        (lambda: _KEYED, "blake2b that has been given bytes, or a key"),
+        (lambda: _GENERATOR, "generator"),
+        (lambda: _POINTER, "pointers"),
+    ],
+    ids=["hash", "key", "generator", "pointer"],
+)
+def test_what_cannot_be_made_anew_is_named(use: Callable[[], Any], why: str) -> None:
+    """With the function that uses it."""
+    name = use.__code__.co_names[0]
+
+    with pytest.raises((TypeError, ValueError), match=why) as caught:
+        dump(use)
+
+    assert caught.value.__notes__ == [f"<lambda> uses {name!r}, which cannot be sent"]
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        re.compile("b").match("abab", 1),
+        re.compile("b").search("abab"),
+        re.compile("a|ab").fullmatch("ab"),
+        [*re.finditer("b", "abab")][1],
+        re.compile("(?<=a)b").match("ab", 1, 2),
+    ],
+    ids=["match", "search", "fullmatch", "finditer", "behind"],
+)
+def test_match_is_found_again(match: re.Match[str]) -> None:
+    """By the method that finds the same."""
+    again = copied(match)
+
+    assert (again.span(), again.string, again.re) == (
+        match.span(),
+        match.string,
+        match.re,
+    )
+
+
+def test_match_in_another_text_by_now_is_refused() -> None:
+    """It may be one in a buffer."""
+    text = bytearray(b"ab")
+    match = re.search(b"b", text)
+    text[:] = b"cd"
+
+    with pytest.raises(TypeError, match="cannot find this match again"):
+        dump(match)
+
+
+@pytest.mark.parametrize("algorithm", sorted(hashlib.algorithms_guaranteed))
+def test_hashes_that_have_been_given_nothing_are_made_anew(algorithm: str) -> None:
+    """Whatever OpenSSL or Python itself has for them."""
+    assert copied(hashlib.new(algorithm)).name == algorithm
+
+
+def test_sort_key_of_an_object_travels() -> None:
+    """As that which makes keys does."""
+    make = functools.cmp_to_key(operator.sub)
+
+    assert copied(make(3)) < copied(make)(4)
 
 
 def test_connection_is_refused() -> None:

@@ -1,0 +1,240 @@
+"""Reducers for what cloudpickle cannot pickle, though a job can have it anew."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import contextvars
+import functools
+import gc
+import hashlib
+import json.scanner
+import multiprocessing.connection
+import pickle
+import queue
+import random
+import re
+import struct
+import sys
+import threading
+import types
+import typing
+import weakref
+from collections.abc import Callable
+from typing import Any, cast
+
+import cloudpickle
+
+from slurm_futures.calls.search_path import is_found
+
+#: What pickle's reducers return.
+Reduced = str | tuple[Any, ...]
+
+
+def is_importable(obj: Any) -> bool:
+    """Whether the nodes find the object under its name."""
+    name = getattr(obj, "__module__", None) or "__main__"
+    registered = cloudpickle.list_registry_pickle_by_value()
+    parts = name.split(".")
+    parents = {".".join(parts[: end + 1]) for end in range(len(parts))}
+    if name == "__main__" or name not in sys.modules or parents & registered:
+        return False
+    if not is_found(name):
+        return False
+    found: Any = sys.modules[name]
+    for part in getattr(obj, "__qualname__", getattr(obj, "__name__", "")).split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+def _by_value(
+    reduce: Callable[[Any], tuple[Any, ...]],
+) -> Callable[[Any], Reduced]:
+    """Return a reducer for objects that pickle and cloudpickle write as names."""
+
+    def reduce_unless_importable(obj: Any) -> Reduced:
+        if is_importable(obj):
+            return cast("Reduced", obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL))
+        return reduce(obj)
+
+    return reduce_unless_importable
+
+
+def _reduce_cache(cached: Any) -> tuple[Any, ...]:
+    settings = cached.cache_parameters()
+    arguments = settings["maxsize"], settings["typed"], _CacheInfo()
+    return type(cached), (cached.__wrapped__, *arguments), vars(cached)
+
+
+class _CacheInfo:
+    """Stands for functools._CacheInfo, which calls itself CacheInfo."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (functools, "_CacheInfo")
+
+
+def _reduce_cached_property(cached: Any) -> tuple[Any, ...]:
+    state = {name: each for name, each in vars(cached).items() if name != "lock"}
+    return type(cached), (cached.func,), state
+
+
+def _reduce_new_type(new: Any) -> tuple[Any, ...]:
+    return typing.NewType, (new.__qualname__, new.__supertype__), vars(new)
+
+
+def _reduce_parameters(parameters: Any) -> tuple[Any, ...]:
+    names = ("bound", "covariant", "contravariant")
+    options = {name: getattr(parameters, f"__{name}__", None) for name in names}
+    given = {name: each for name, each in options.items() if each}
+    kind: Callable[..., Any] = type(parameters)
+    return functools.partial(kind, **given), (parameters.__name__,)
+
+
+def _reduce_alias(alias: Any) -> tuple[Any, ...]:
+    kind: Callable[..., Any] = type(alias)
+    make = functools.partial(kind, type_params=alias.__type_params__)
+    return make, (alias.__name__, alias.__value__)
+
+
+def _reduce_connection(_: Any) -> Reduced:
+    # Its own reducer writes the number of a descriptor, which means another file there.
+    raise TypeError(
+        "a connection of multiprocessing is a descriptor of this process: a job, which "
+        "may run on another machine, cannot use it"
+    )
+
+
+#: Place of the file name among the arguments of `types.CodeType` (Python 3.11 to 3.14).
+_FILE_NAME = 10
+_REDUCE_CODE: Callable[[Any], Reduced] = cloudpickle.Pickler.dispatch_table[
+    types.CodeType
+]
+_REDUCE_MODULE: Callable[[Any], Reduced] = cloudpickle.Pickler.dispatch_table[
+    types.ModuleType
+]
+
+
+def _reduce_code(code: Any) -> Reduced:
+    """Keep the file name, so that tracebacks show lines; cloudpickle 3.1.3 drops it."""
+    reduced = _REDUCE_CODE(code)
+    assert isinstance(reduced, tuple)
+    make, arguments, *_ = reduced
+    head, tail = arguments[:_FILE_NAME], arguments[_FILE_NAME + 1 :]
+    # A new string: whether two are one object must not change the pickle.
+    return make, (*head, "".join(code.co_filename), *tail)
+
+
+def _reduce_module(module: types.ModuleType) -> Reduced:
+    if is_found(module.__name__):
+        return _REDUCE_MODULE(module)
+    own = {"__builtins__", "__spec__", "__loader__"}
+    state = {name: each for name, each in vars(module).items() if name not in own}
+    return types.ModuleType, (module.__name__,), state
+
+
+def _reduce_match(match: re.Match[Any]) -> Reduced:
+    """Find the same again: a match does not tell by which method it was found."""
+    for start in (match.pos, match.start()):
+        for method in (match.re.match, match.re.search, match.re.fullmatch):
+            again = method(match.string, start, match.endpos)
+            if again is not None and again.regs == match.regs:
+                return method, (match.string, start, match.endpos)
+    raise TypeError("cannot find this match again in its text")
+
+
+def _reduce_hash(each: Any) -> Reduced:
+    options = {"digest_size": each.digest_size} if "blake2" in each.name else {}
+    make = functools.partial(hashlib.new, each.name, **options)
+    length = () if each.digest_size else (32,)  # of one that is as long as one likes
+    if each.digest(*length) != make().digest(*length):
+        raise TypeError(
+            f"a {each.name} that has been given bytes, or a key, cannot be copied: "
+            "send these, and make it in the call"
+        )
+    return make, ()
+
+
+def _reduce_key(key: Any) -> Reduced:
+    """Reduce what functools.cmp_to_key returns, or that with an object."""
+    compare, *of = (each for each in gc.get_referents(key) if each is not type(key))
+    make = functools.cmp_to_key(compare) if of else functools.cmp_to_key
+    return make, tuple(of or [compare])
+
+
+def _reduce_scanner(scanner: Any) -> Reduced:
+    """Reduce what each json.JSONDecoder has."""
+    names = "strict object_hook object_pairs_hook parse_float parse_int parse_constant"
+    settings = {name: getattr(scanner, name) for name in names.split()}
+    return _MakeScanner(), (types.SimpleNamespace(**settings),)
+
+
+class _MakeScanner:
+    """Stands for json.scanner.c_make_scanner, which calls itself Scanner."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (json.scanner, "c_make_scanner")
+
+    def __call__(self) -> None:
+        """Do nothing; pickle asks for it."""
+
+
+def reducers() -> dict[Any, Callable[[Any], Reduced]]:
+    """Return what cloudpickle lacks; the types of some exist in newer Pythons only."""
+    cache = functools.lru_cache(abs)
+    found: dict[Any, Callable[[Any], Reduced]] = {
+        type(cache): _by_value(_reduce_cache),
+        types.CodeType: _reduce_code,
+        types.ModuleType: _reduce_module,
+        functools.cached_property: _reduce_cached_property,  # has a lock until 3.11
+        typing.NewType: _by_value(_reduce_new_type),
+        typing.ParamSpec: _by_value(_reduce_parameters),
+        typing.TypeVarTuple: _by_value(_reduce_parameters),
+        multiprocessing.connection.Connection: _reduce_connection,
+        struct.Struct: lambda each: (struct.Struct, (each.format,)),
+        re.Match: _reduce_match,
+        random.SystemRandom: lambda each: (type(each), ()),
+        type(functools.cmp_to_key(max)): _reduce_key,
+        type(vars(json.JSONDecoder())["scan_once"]): _reduce_scanner,
+        # functools.singledispatch has one.
+        weakref.WeakKeyDictionary: lambda each: (type(each), (dict(each),)),
+    }
+    for name in hashlib.algorithms_guaranteed:
+        found[type(hashlib.new(name))] = _reduce_hash
+    if hasattr(typing, "TypeAliasType"):
+        found[typing.TypeAliasType] = _by_value(_reduce_alias)
+    return found
+
+
+def _reduce_context_variable(variable: Any) -> Reduced:
+    kind: Callable[..., Any] = contextvars.ContextVar
+    with contextlib.suppress(LookupError):
+        default = contextvars.Context().run(variable.get)
+        kind = functools.partial(contextvars.ContextVar, default=default)
+    return kind, (variable.name,)
+
+
+def _reduce_reference(reference: weakref.ref[Any]) -> Reduced:
+    referent = reference()
+    if referent is None:
+        return weakref.ref, (set(),)  # which nobody else has
+    return make_reference, (referent, reference.__callback__)
+
+
+def make_reference(referent: Any, callback: Any) -> weakref.ref[Any]:
+    """Refer to an object that `__main__` keeps, in a job as in the program."""
+    names = vars(sys.modules["__main__"])
+    names.setdefault("__referents__", []).append(referent)
+    return weakref.ref(referent, callback)
+
+
+#: What functions and classes may use as global variables and attributes though it
+#: cannot be copied: the job gets a new one, as from a module that is imported there.
+MADE_ANEW: dict[type, Callable[[Any], Reduced]] = {
+    type(threading.Lock()): lambda _: (_thread.allocate_lock, ()),
+    type(threading.RLock()): lambda each: (type(each), ()),
+    threading.local: lambda each: (type(each), ()),
+    queue.SimpleQueue: lambda each: (type(each), ()),
+    weakref.WeakValueDictionary: lambda each: (type(each), ()),
+    weakref.ref: _reduce_reference,
+    contextvars.ContextVar: _reduce_context_variable,
+}
