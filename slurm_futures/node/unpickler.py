@@ -55,11 +55,65 @@ class _ClassFinder(Unpickler):
         def find_or_make(*args: Any) -> type:
             known: type | None = tracked.get(args[-2])
             if known is None:
-                return make(*args)
+                return _make_class(make, args)
             self.known.append(known)
             return known
 
         return find_or_make
+
+
+def _make_class(make: Callable[..., type], args: tuple[Any, ...]) -> type:
+    """Make a class, which is given its attributes afterwards.
+
+    Its metaclass and its bases may want keyword arguments, which nobody knows any more,
+    or refuse to make the same class twice. What they did to it is in the attributes, so
+    it is made without asking them.
+    """
+    try:
+        return make(*args)
+    except Exception:
+        if make.__name__ != "_make_skeleton_class":
+            raise
+        cls = _make_bare_class(*args[:4])
+        if cls is None:
+            raise
+    track: Callable[..., type] = vars(sys.modules["cloudpickle.cloudpickle"])[
+        "_lookup_class_or_track"
+    ]
+    return track(args[-2], cls)
+
+
+def _make_bare_class(
+    metaclass: type, name: str, bases: tuple[Any, ...], attributes: dict[str, Any]
+) -> type | None:
+    """Make a class by the `__new__` of a metaclass that asks for nothing else."""
+    resolved = types.resolve_bases(bases)
+    if resolved is not bases:
+        attributes = {**attributes, "__orig_bases__": bases}
+    quiet: Any = type(metaclass)(metaclass.__name__, (metaclass,), {"mro": _quiet_mro})
+    for each in metaclass.__mro__[:-1]:
+        if "__new__" in vars(each):
+            try:
+                cls: Any = each.__new__(quiet, name, resolved, dict(attributes))
+            except Exception:  # noqa: BLE001, S112  (the next one may ask for less)
+                continue
+            cls.__class__ = metaclass
+            cls.__bases__ = cls.__bases__  # with the usual order again
+            return cls  # type: ignore[no-any-return]
+    return None
+
+
+def _quiet_mro(cls: type) -> list[type]:
+    """Hide the `__init_subclass__` of the bases."""
+    first, *rest = type.mro(cls)
+    return [first, _Quiet, *rest]
+
+
+class _Quiet:
+    __slots__ = ()
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        pass
 
 
 class OutcomeUnpickler(_ClassFinder):

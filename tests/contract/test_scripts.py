@@ -723,3 +723,89 @@ def test_script_may_use_what_can_be_made_anew(run_script: RunScript) -> None:
         f"[(6, 'd', (4, 6), '{first}'), (8, 5, None, True), ([3, 2, 1], ['a'])]",
         done.stdout.splitlines()[3],
     ], done.stderr
+
+
+_METACLASSES = """
+import abc
+from typing import Generic, TypeVar
+from executors import make_executor
+
+T = TypeVar("T")
+known = {}
+
+class Unit(type):
+    def __new__(cls, name, bases, namespace, unit):
+        made = super().__new__(cls, name, bases, namespace)
+        made.unit = unit
+        return made
+
+    def __init__(cls, name, bases, namespace, unit):
+        super().__init__(name, bases, namespace)
+
+class AbstractUnit(abc.ABCMeta):
+    def __new__(cls, name, bases, namespace, *, unit):
+        return super().__new__(cls, name, bases, {**namespace, "unit": unit})
+
+class Plugin:
+    def __init_subclass__(cls, /, unit, **rest):
+        super().__init_subclass__(**rest)
+        if cls.__name__ in known:
+            raise ValueError("there is one")
+        known[cls.__name__] = cls
+        cls.unit = unit
+
+class Once(type):
+    def __init__(cls, name, bases, namespace):
+        super().__init__(name, bases, namespace)
+        if name in known:
+            raise ValueError("there is one")
+        known[name] = cls
+
+class Mass(metaclass=Unit, unit="kg"):
+    pass
+
+class Length(Generic[T], metaclass=AbstractUnit, unit="m"):
+    @property
+    @abc.abstractmethod
+    def value(self): ...
+
+class Height(Length[int], unit="cm"):
+    value = 2
+
+class Time(Plugin, unit="s"):
+    pass
+
+class Ticks(int, Plugin, unit="t"):
+    pass
+
+class Single(metaclass=Once):
+    unit = "1"
+
+def look(factor):
+    try:
+        Length()
+    except TypeError:
+        abstract = True
+    assert isinstance(Height(), Length) and Mass.unit == "kg" and Ticks(3) == 3
+    units = [each.unit for each in (Mass, Length, Height, Time, Ticks, Single)]
+    assert known["Time"] is Time and known["Single"] is Single
+    assert type(Single) is Once and Time.__bases__ == (Plugin,)
+    return abstract, units, Time(), Ticks(factor)
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        for factor in [1, 2]:
+            *values, time, ticks = executor.submit(look, factor).result()
+            assert (type(time), type(ticks), ticks) == (Time, Ticks, factor)
+            print(*values)
+"""
+
+
+def test_classes_need_no_arguments_of_their_metaclass_again(
+    run_script: RunScript,
+) -> None:
+    """Nor those of their bases, which may also refuse to make the same class twice."""
+    done = run_script(_METACLASSES)
+
+    line = "True ['kg', 'm', 'cm', 's', 't', '1']\n"
+    assert done.stdout == 2 * line, done.stderr

@@ -300,3 +300,17 @@ def test_other_releases_of_cloudpickle_load_their_own_pickles() -> None:
     found = loading.find_class("cloudpickle.cloudpickle", "_make_cell")
 
     assert found is cloudpickle._make_cell
+
+
+def _refuse(*_: Any) -> type:
+    raise TypeError("refused")
+
+
+@pytest.mark.parametrize("name", ["_make_skeleton_class", "_make_skeleton_enum"])
+def test_class_that_cannot_be_made_at_all_is_an_error(name: str) -> None:
+    """The one that cloudpickle has met: the other attempts tell less."""
+    _refuse.__name__ = name
+    impossible = type, "Impossible", (), {"__slots__": ("not a name",)}, "id", None
+
+    with pytest.raises(TypeError, match="refused"):
+        unpickler._make_class(_refuse, impossible)
