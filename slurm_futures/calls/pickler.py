@@ -11,12 +11,13 @@ import io
 import pickle
 import types
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import cloudpickle
 
 from slurm_futures.calls import ctypes_reducers, reducers
+from slurm_futures.calls.overlooked import overlooked
 from slurm_futures.calls.search_path import is_found
 from slurm_futures.node import values
 
@@ -90,7 +91,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
                 return ctypes_reducers.reduce_function(obj)
         elif isinstance(reduced, tuple):
             if reduced[0] is _MAKE_FUNCTION:
-                self._note_use(obj, {**reduced[2][1]["__globals__"], **_closure(obj)})
+                used = reduced[2][1]["__globals__"]
+                used.update(overlooked(obj, _can_be_sent))
+                self._note_use(obj, {**used, **_closure(obj)})
             elif reduced[0] is _MAKE_CLASS:
                 made = ctypes_reducers.reduce_type(obj)
                 if made is not None:
@@ -120,17 +123,33 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
                     self._note_made_anew(each, depth - 1)
 
     def _blame(self, error: Exception) -> None:
-        """Note which variable cannot be pickled, of the innermost user of one."""
-        for user, names in reversed(self._used):
+        """Note which variable cannot be pickled, of the innermost user of one.
+
+        The program's own function is named, rather than that of a library that is in
+        the variable.
+        """
+        innermost = self._used[::-1]
+        for user, names in sorted(innermost, key=lambda each: not _is_own(each[0])):
             for name, value in names.items():
-                probe = ByValuePickler(io.BytesIO())
-                probe._made_anew = self._made_anew
-                try:
-                    super(ByValuePickler, probe).dump(value)
-                except Exception:  # noqa: BLE001  (whatever a reducer may raise)
+                if not _can_be_sent(value, self._made_anew):
                     note = f"{user.__qualname__} uses {name!r}, which cannot be sent"
                     values.add_note(error, note)
                     return
+
+
+def _can_be_sent(value: object, made_anew: Iterable[int] = ()) -> bool:
+    probe = ByValuePickler(io.BytesIO())
+    probe._made_anew.update(made_anew)
+    try:
+        super(ByValuePickler, probe).dump(value)
+    except Exception:  # noqa: BLE001  (whatever a reducer may raise)
+        return False
+    return True
+
+
+def _is_own(user: Any) -> bool:
+    """Whether a function or class is that of the program, not of a library."""
+    return bool(user.__module__ == "__main__")
 
 
 def _is_lost(obj: Any) -> bool:

@@ -809,3 +809,46 @@ def test_classes_need_no_arguments_of_their_metaclass_again(
 
     line = "True ['kg', 'm', 'cm', 's', 't', '1']\n"
     assert done.stdout == 2 * line, done.stderr
+
+
+_OVERLOOKED = """
+import builtins
+import gettext
+import math
+import sys
+import types
+from executors import make_executor
+
+FACTOR, STEP, UNIT = 3, 2, "m"
+tenfold = lambda number: 10 * number
+builtins.shout = lambda text: text + "!"
+gettext.install("nothing")
+
+def decorate(cls):
+    cls.unit = UNIT
+    return cls
+
+def make(number):
+    @decorate
+    class Outer:
+        area = math.pi > 3
+
+        class Inner:
+            value = tenfold(number)
+
+            def scaled(self, step=STEP):
+                return self.value * FACTOR * step
+
+    return [Outer.Inner().scaled(), Outer.area, Outer.unit, shout(_("done"))]
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        print(executor.submit(make, 4).result())
+"""
+
+
+def test_call_finds_what_only_the_body_of_a_class_uses(run_script: RunScript) -> None:
+    """And what the program has added to Python's own names."""
+    done = run_script(_OVERLOOKED)
+
+    assert done.stdout == "[240, True, 'm', 'done!']\n", done.stderr

@@ -24,7 +24,7 @@ ROOMS = (
 #: What is heavy, or starts programs, and the rooms or modules that may import it.
 ONLY_IN = {
     "jinja2": {"runs.script"},
-    "cloudpickle": {"calls.pickler", "calls.reducers", "node"},
+    "cloudpickle": {"calls.pickler", "calls.reducers", "calls.overlooked", "node"},
     "subprocess": {"schedulers"},
 }
 

@@ -10,8 +10,10 @@ import pickle
 import queue
 import re
 import socket
+import sys
 import threading
 import traceback
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -146,6 +148,48 @@ def test_error_names_the_variable() -> None:
 
     (note,) = caught.value.__notes__
     assert note.endswith("<locals>.inner uses 'connection', which cannot be sent")
+
+
+def test_error_names_the_own_function_rather_than_that_of_a_library() -> None:
+    """Which a client, say, has made for itself, and the program knows nothing of."""
+    connection = socket.socket()
+    client = functools.partial(print, lambda: connection)
+
+    def call() -> None:
+        client()
+
+    call.__module__ = "__main__"
+    with connection, pytest.raises(TypeError, match="socket") as caught:
+        dump(call)
+
+    (note,) = caught.value.__notes__
+    assert note.endswith("<locals>.call uses 'client', which cannot be sent")
+
+
+def test_names_that_others_have_added_to_python_are_sent_if_they_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What belongs to a notebook alone stays there."""
+    here = threading.Lock()
+    monkeypatch.setattr("builtins.display", lambda value: value + 1, raising=False)
+    monkeypatch.setattr("builtins.input", lambda: here.locked() or print(here))
+    monkeypatch.setattr("builtins.ask", here, raising=False)
+    function = eval("lambda: (display(1), input, ask)", {"__name__": "__main__"})  # noqa: S307
+
+    names = copied(function).__globals__
+    assert names["display"](1) == 2
+    assert "ask" not in names
+    assert names["input"] is not input
+
+
+def test_get_ipython_is_that_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook it is a method of this notebook."""
+    notebook = types.SimpleNamespace(lock=threading.Lock(), get_ipython=max)
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    names = {"__name__": "__main__", "get_ipython": notebook.lock.acquire}
+    function = eval("lambda: get_ipython()", names)  # noqa: S307
+
+    assert copied(function).__globals__["get_ipython"] is max
 
 
 def test_error_of_an_argument_names_no_variable() -> None:
