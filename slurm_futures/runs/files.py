@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
+from slurm_futures import node
 from slurm_futures.node.formats import write_all
 
 if TYPE_CHECKING:
@@ -32,6 +34,17 @@ def write_file(path: Path, content: bytes) -> None:
     finally:
         os.close(descriptor)
     temporary.replace(path)
+
+
+def read_ours(name: str) -> bytes:
+    """Return a file of the room `node`, also where the package lies in an archive.
+
+    Raises:
+        OSError: there is none of this name.
+    """
+    content = pkgutil.get_data(node.__name__, name)
+    assert content is not None, "only odd loaders of modules cannot read files"
+    return content
 
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:

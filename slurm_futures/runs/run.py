@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import pkgutil
 import random
 import shutil
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from slurm_futures import node
 from slurm_futures.node.start import BUNDLE
-from slurm_futures.runs.files import write_file, write_json
+from slurm_futures.runs.files import read_ours, write_file, write_json
 from slurm_futures.runs.submission import SubmissionDirectory
 
 
@@ -94,10 +95,8 @@ class RunDirectory:
 @cache
 def _programs() -> dict[str, bytes]:
     """Return the files of the room `node`, by their names, and the bundle of them."""
-    sources = {
-        path.name: path.read_bytes() for path in Path(node.__path__[0]).glob("*.py")
-    }
-    del sources["__init__.py"]
+    names = [f"{each.name}.py" for each in pkgutil.iter_modules(node.__path__)]
+    sources = {name: read_ours(name) for name in names}
     codes = {
         Path(name).stem: marshal.dumps(compile(source, name, "exec", dont_inherit=True))
         for name, source in sources.items()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import jinja2
 
-from slurm_futures import node
 from slurm_futures.errors import OptionError, is_passing, words_of
+from slurm_futures.runs.files import read_ours
 from slurm_futures.schedulers.sbatch_options import can_be_encoded
 
 
@@ -96,7 +96,7 @@ class ScriptTemplate:
 
 @cache
 def _environment(directory: Path | None) -> jinja2.Environment:
-    loaders: list[jinja2.BaseLoader] = [jinja2.FileSystemLoader(node.__path__[0])]
+    loaders: list[jinja2.BaseLoader] = [jinja2.FunctionLoader(_read_template)]
     if directory is not None:
         loaders.append(jinja2.FileSystemLoader(directory))
     environment = jinja2.Environment(
@@ -109,6 +109,14 @@ def _environment(directory: Path | None) -> jinja2.Environment:
     )
     environment.filters["quote"] = lambda value: shlex.quote(str(value))
     return environment
+
+
+def _read_template(name: str) -> str | None:
+    """Read a template of ours; None: there is no such one."""
+    try:
+        return read_ours(name).decode()
+    except OSError:
+        return None
 
 
 def python_words(python: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:

@@ -3,13 +3,16 @@
 import gc
 import multiprocessing
 import os
+import shutil
 import weakref
+import zipapp
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+import slurm_futures
 from slurm_futures import JobFailed, OptionError, OutcomeNotReadable
 from tests.contract import activities, calls, executors
 from tests.contract.executors import PATIENCE, MakeOurs, RunScript
@@ -337,3 +340,33 @@ def test_success_leaves_no_files(make_ours: MakeOurs, tmp_path: Path) -> None:
         assert list(executor.map(abs, [-1, -2])) == [1, 2]
 
     assert [path for path in (tmp_path / "runs").rglob("*") if not path.is_dir()] == []
+
+
+def test_program_may_be_an_archive(run_script: RunScript, tmp_path: Path) -> None:
+    """With this package in it, and a module that the calls import."""
+    source = tmp_path / "archive"
+    shutil.copytree(Path(slurm_futures.__file__).parent, source / "slurm_futures")
+    shutil.copy(tmp_path / "executors.py", source)
+    (source / "beside.py").write_text("def double(number): return 2 * number\n")
+    (source / "__main__.py").write_text(
+        """
+import slurm_futures, beside
+from executors import make_executor
+
+def use(number):
+    return beside.double(number) + 1
+
+if __name__ == "__main__":
+    assert "program.pyz" in slurm_futures.__file__
+    with make_executor(1) as executor:
+        print(*executor.map(use, [4]), *executor.map(beside.double, [4]))
+"""
+    )
+    zipapp.create_archive(source, tmp_path / "program.pyz")
+    ended = run_script(
+        """
+import os, sys
+os.execv(sys.executable, [sys.executable, "program.pyz"])
+"""
+    )
+    assert ended.stdout == "9 8\n", ended.stderr
