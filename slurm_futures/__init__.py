@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from slurm_futures.calls.future import SlurmFuture
     from slurm_futures.errors import (
+        ArgumentFailed,
         InitializerFailed,
         JobCancelled,
         JobFailed,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgumentFailed",
     "InitializerFailed",
     "JobCancelled",
     "JobFailed",

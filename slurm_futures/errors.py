@@ -12,6 +12,7 @@
         JobCancelled           ... by scancel, not by `Future.cancel`
         JobLost                ... and nobody knows how
         PendingTimeout         ... since it did not start within `pending_timeout`
+      ArgumentFailed           a future among the arguments has no value
       InitializerFailed        the initializer raised
       OutcomeNotReadable       the outcome came back and cannot be unpickled here
       RemoteTraceback          the `__cause__` of an exception that a call raised
@@ -256,6 +257,10 @@ class JobLost(JobFailed):
 
 class PendingTimeout(JobFailed):
     """The job was still pending after `pending_timeout` seconds, and was cancelled."""
+
+
+class ArgumentFailed(SlurmFuturesError):
+    """A future among the arguments of the call failed: its error is the cause."""
 
 
 class InitializerFailed(SlurmFuturesError, BrokenProcessPool):

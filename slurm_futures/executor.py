@@ -32,6 +32,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, TypeVarTuple
 
+from slurm_futures.calls.awaited import AwaitedRequest, pickle_or_await, request_of
 from slurm_futures.calls.call import function_name
 from slurm_futures.calls.future import ChunkFuture, SlurmFuture
 from slurm_futures.calls.mapping import (
@@ -178,7 +179,9 @@ class SlurmExecutor(Executor):
         """Let a job call `fn(*args, **kwargs)`; return its future at once.
 
         Function and arguments are pickled before this returns. If that fails, the
-        error is the exception of the future, as in ProcessPoolExecutor.
+        error is the exception of the future, as in ProcessPoolExecutor. A future among
+        the arguments, or in a list, tuple or dict of them, stands for its value: the
+        call is sent once it is there.
 
         Raises:
             RuntimeError: the executor was shut down.
@@ -187,11 +190,13 @@ class SlurmExecutor(Executor):
         self._session.check_usable()
         future: SlurmFuture[T] = SlurmFuture(self._session)
         try:
-            call = pickle_call(fn, args, kwargs)
+            call = pickle_or_await(
+                lambda: pickle_call(fn, args, kwargs), lambda: dump(fn), args, kwargs
+            )
         except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
             future.set_exception(error)
             return future
-        self._put(function_name(fn), [JobRequest(future, range(1), [call])])
+        self._put(function_name(fn), [request_of(future, range(1), [call])])
         return future
 
     def map(
@@ -331,7 +336,7 @@ class SlurmExecutor(Executor):
         """What ProcessPoolExecutor calls this; read by programs that look inside."""
         return self._session.broken or False
 
-    def _put(self, label: str, requests: list[JobRequest]) -> None:
+    def _put(self, label: str, requests: list[JobRequest | AwaitedRequest]) -> None:
         kind = Kind(self._options, current_directory())
         self._session.put(kind, clean_name(label), requests)
 
@@ -344,7 +349,7 @@ class SlurmExecutor(Executor):
         pickler: CallPickler,
     ) -> list[SlurmFuture[Any]]:
         """Let each chunk become a job, all of them one submission."""
-        requests = []
+        requests: list[JobRequest | AwaitedRequest] = []
         futures: list[SlurmFuture[Any]] = []
         for chunk in chunks:
             future: SlurmFuture[Any]

@@ -13,6 +13,7 @@ import weakref
 from functools import partial
 from typing import Any, NoReturn
 
+from slurm_futures.calls.awaited import AwaitedRequest
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.progress import Progress
 from slurm_futures.calls.request import JobRequest
@@ -88,14 +89,21 @@ class Session:
         if program_end.program_ends():
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
-    def put(self, kind: Kind, label: str, requests: list[JobRequest]) -> None:
+    def put(
+        self, kind: Kind, label: str, requests: list[JobRequest | AwaitedRequest]
+    ) -> None:
         """Let these requests run."""
         self.check_usable()
         for request in requests:
             self._futures.add(weakref.ref(request.future, self._futures.discard))
             if self._progress is not None:
                 self._progress.watch(request.future, request.future._size)
-        self._machine.put(kind, label, requests)
+        ready = [each for each in requests if isinstance(each, JobRequest)]
+        if ready:
+            self._machine.put(kind, label, ready)
+        for each in requests:
+            if isinstance(each, AwaitedRequest):
+                self._jobs.awaiting.put(kind, label, each)
         if self._lifecycle.closed:  # by another thread, maybe before it saw these
             for request in requests:
                 request.future.cancel()

@@ -12,6 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from slurm_futures.calls.awaited import (
+    AwaitedCall,
+    AwaitedRequest,
+    pickle_or_await,
+    request_of,
+)
+from slurm_futures.calls.call import PickledCall
 from slurm_futures.calls.future import ChunkFuture, SlurmFuture
 from slurm_futures.calls.outcome import Outcome
 from slurm_futures.calls.pickler import dump
@@ -34,19 +41,28 @@ def make_request(
     function: bytes | Exception,
     chunk: Chunk,
     pickler: CallPickler,
-) -> JobRequest:
+) -> JobRequest | AwaitedRequest:
     """Pickle the calls of a chunk; those that cannot be pickled fail on the spot."""
-    positions, calls = [], []
+    positions: list[int] = []
+    calls: list[PickledCall | AwaitedCall] = []
     for position, args in enumerate(chunk):
         try:
-            if isinstance(function, Exception):
-                raise function
-            calls.append(pickler.pickle(function, args, {}))
+            calls.append(_pickle_item(function, args, pickler))
         except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
             future._settle(position, Outcome(exception=error))
         else:
             positions.append(position)
-    return JobRequest(future, positions, calls)
+    return request_of(future, positions, calls)
+
+
+def _pickle_item(
+    function: bytes | Exception, args: tuple[Any, ...], pickler: CallPickler
+) -> PickledCall | AwaitedCall:
+    if isinstance(function, Exception):
+        raise function
+    return pickle_or_await(
+        lambda: pickler.pickle(function, args, {}), lambda: function, args, {}
+    )
 
 
 def chunked(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[Chunk]:

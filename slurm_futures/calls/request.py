@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from slurm_futures.calls.call import PickledCall
 from slurm_futures.calls.future import SlurmFuture
@@ -27,7 +27,19 @@ class JobRequest:
     calls: list[PickledCall]
 
 
-def fail_requests(requests: Iterable[JobRequest], error: SlurmFuturesError) -> None:
+class Unsent(Protocol):
+    """Calls that have no job, and the future that waits for them."""
+
+    @property
+    def future(self) -> SlurmFuture[Any]:
+        """The future."""
+
+    @property
+    def positions(self) -> Iterable[int]:
+        """The positions of the calls in it."""
+
+
+def fail_requests(requests: Iterable[Unsent], error: SlurmFuturesError) -> None:
     """Fail the futures of requests that nobody has taken yet."""
     for request in requests:
         try:

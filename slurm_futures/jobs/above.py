@@ -15,7 +15,10 @@ class Above(CancelHearer, Protocol):
     """All that points up. Everything else is an object that is handed down."""
 
     def resubmit(self, kind: Kind, label: str, request: JobRequest) -> None:
-        """Let calls whose job is over run once more, also after shutdown."""
+        """Let calls run that were accepted before: once more, or at last.
+
+        Also after shutdown.
+        """
 
     def note_initializer(self, exception: BaseException) -> SlurmFuturesError:
         """Fail all futures, since the initializer raised; return the error for them."""

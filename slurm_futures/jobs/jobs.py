@@ -18,6 +18,7 @@ from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.jobs.above import Above
+from slurm_futures.jobs.awaiting import Awaiting
 from slurm_futures.jobs.canceller import Canceller
 from slurm_futures.jobs.job import Job, JobOrder
 from slurm_futures.jobs.job_calls import JobCalls
@@ -88,6 +89,7 @@ class Jobs:
             settings.timing,
             settings.max_workers,
         )
+        self.awaiting = Awaiting(self.poller, above)
 
     # From any thread; the thread of a caller may be interrupted at any moment.
 

@@ -31,6 +31,11 @@ def divide(numerator: int, denominator: int) -> int:
     return numerator // denominator
 
 
+def add(numbers: list[Any]) -> Any:
+    """Return the sum."""
+    return sum(numbers)
+
+
 def append(items: list[int], item: int) -> list[int]:
     """Change the list that was given, and return it."""
     items.append(item)

@@ -9,6 +9,7 @@ import pytest
 
 from slurm_futures import errors
 from slurm_futures.errors import (
+    ArgumentFailed,
     InitializerFailed,
     JobFailed,
     JobState,
@@ -37,6 +38,7 @@ EXAMPLES: list[SlurmFuturesError] = [
     OptionError("text"),
     SchedulerError("text", command=["squeue", "-h"], exit_code=1, stderr="down"),
     SubmitError("text", refusal=Refusal.QUOTA, command=["sbatch"], stderr="no"),
+    ArgumentFailed("text"),
     InitializerFailed("text"),
     OutcomeNotReadable("text", "Traceback ..."),
     RemoteTraceback("Traceback ..."),
