@@ -5,6 +5,7 @@ All state belongs to the poller's thread, which goes on while a call waits here.
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -28,7 +29,8 @@ class Awaiting:
     def __init__(self, poller: Poller, above: Above) -> None:
         self._poller = poller
         self._above = above
-        self._open: list[AwaitedRequest] = []
+        self._numbers = itertools.count()
+        self._open: dict[int, tuple[Kind, str, AwaitedRequest]] = {}
 
     def put(self, kind: Kind, label: str, request: AwaitedRequest) -> None:
         """Let a request run as soon as it can; called from any thread."""
@@ -38,8 +40,11 @@ class Awaiting:
     # The poller's thread.
 
     def _begin(self, kind: Kind, label: str, request: AwaitedRequest) -> None:
-        self._open.append(request)
-        look = partial(self._complete, kind, label, request)
+        number = next(self._numbers)
+        self._open[number] = kind, label, request
+        look = partial(
+            self._complete, number
+        )  # a future keeps this as long as it lives
 
         def tell(_: Future[Any]) -> None:
             self._poller.call(look)  # this is whatever thread has settled it
@@ -48,18 +53,25 @@ class Awaiting:
             each.add_done_callback(tell)
         look()
 
-    def _complete(self, kind: Kind, label: str, request: AwaitedRequest) -> None:
-        if request not in self._open or request.missing():
+    def _complete(self, number: int) -> None:
+        if number not in self._open:
+            return
+        kind, label, request = self._open[number]
+        if request.missing():
             return
         complete = request.complete()
         if complete.calls:
             self._above.resubmit(kind, label, complete)
-        self._open.remove(request)
+        del self._open[number]
 
     @property
     def is_open(self) -> bool:
         """Whether calls wait that nobody has cancelled."""
-        self._open = [each for each in self._open if not each.future.done()]
+        self._open = {
+            number: entry
+            for number, entry in self._open.items()
+            if not entry[-1].future.done()
+        }
         return bool(self._open)
 
     def look(self) -> bool:
@@ -68,7 +80,7 @@ class Awaiting:
 
     def fail(self, error: SlurmFuturesError) -> None:
         """Fail all calls that wait."""
-        waiting, self._open = self._open, []
-        fail_requests(waiting, error)
+        waiting, self._open = self._open, {}
+        fail_requests([request for _, _, request in waiting.values()], error)
 
     stop = fail
