@@ -170,7 +170,9 @@ def _trace(
         match = re.match(r"\d+\s+(\w+)\((.*)", line)
         if match is not None and match[1] != "execve":
             everything += 1
-            kinds[match[1]] += place in match[2]
+            # What /proc says of a file no file server sees.
+            is_meant = place in match[2] and '"/proc/' not in match[2]
+            kinds[match[1]] += is_meant
     return (
         {kind: count / divisor for kind, count in kinds.most_common() if count},
         {"all": everything},

@@ -104,7 +104,8 @@ class SlurmExecutor(Executor):
         idle_timeout: seconds without a call after which a worker ends.
         progress: show a line on stderr that counts the calls.
         poll_interval: seconds between two calls of squeue by this process; None: 5.
-        grace: seconds to wait for the files of a job that is over, as Slurm says.
+        grace: seconds to wait for the files of a job that is over, as Slurm says, and
+            in a job for a file system that fails.
         pending_timeout: seconds after which a job that is still pending is cancelled
             and its calls fail; None: jobs may wait for ever.
         retries: how often a call is tried again whose job ended without an outcome
@@ -152,6 +153,7 @@ class SlurmExecutor(Executor):
             setup_lines(setup),
             None if template is None else Path(template).absolute(),
             srun,
+            grace,
         )
         script.check()
         pickled = None if initializer is None else dump((initializer, (*initargs,)))

@@ -7,6 +7,7 @@ or sacct still know.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from slurm_futures.errors import (
     JobTimeout,
     NodeFailed,
 )
+from slurm_futures.node.formats import NOT_WRITTEN
 from slurm_futures.schedulers.base import Ending
 
 if TYPE_CHECKING:
@@ -202,6 +204,8 @@ def _what(
             )
         case JobState.CANCELLED:
             return f"{job} was cancelled with scancel, not by this program."
+        case JobState.FAILED if remains.death is not None and remains.death.error:
+            return f"{job} {_failed_with(remains.death)}."
         case JobState.FAILED if by_signal is not None:
             return f"{job} was killed by {_signal_name(by_signal)} and left no result."
         case JobState.FAILED:
@@ -233,6 +237,13 @@ def _may_have_been_refused(remains: Remains) -> bool:
     return is_unheard_of and remains.ending.node is not None
 
 
+def _failed_with(death: Death) -> str:
+    words = os.strerror(death.error)
+    if death.failed == NOT_WRITTEN:
+        return f"has ended, but its result could not be written: {words}"
+    return f"could not begin, since the files of its run could not be used: {words}"
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
@@ -244,7 +255,8 @@ def _facts(remains: Remains) -> str:
     if not remains.started:
         reason = remains.ending.reason
         because = f" (reason {reason})" if reason else ""
-        return f"Its script never began{because}."
+        words = "" if _is_prolog_to_blame(remains) else _last_words(remains)
+        return f"Its script never began{because}.{words}"
     if not remains.worker_started:
         return f"It did not get as far as to run Python.{_last_words(remains)}"
     node = remains.node or remains.ending.node
@@ -272,6 +284,13 @@ def _advice(remains: Remains, cls: type[JobFailed]) -> str:
         )
     if not remains.worker_started:
         return "Look at the options python= and setup= of the SlurmExecutor."
+    if remains.death is not None and remains.death.error:
+        return (
+            f"See that the nodes can use {remains.directory.parents[3]}, and that it "
+            "has room for more files ('df', 'df -i' and 'quota' tell), or choose "
+            'another directory, SlurmExecutor(directory="..."), and submit the call '
+            "again."
+        )
     if cls is JobTimeout:
         return f'Ask for more time, SlurmExecutor(time="..."), or {see}.'
     if cls is JobOutOfMemory:

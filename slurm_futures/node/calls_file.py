@@ -14,6 +14,8 @@ from .formats import (
     USE_ENTRY,
 )
 from .modules import add_to_main, import_ours, load_unpickler
+from .own_file import OwnFile
+from .patience import insist
 
 try:
     from _pickle import loads
@@ -49,24 +51,29 @@ class CallsFile:
 
     The end of the file is read at once: of a small one, that is all there is to read.
 
+    Attributes:
+        problem: the error for which nothing more can be read of it.
+
     Raises:
         OSError: it is not there or cannot be read.
         EOFError: it is incomplete.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = insist(OwnFile, [os.fspath(path)], os.O_RDONLY)
         self._functions: dict[tuple[int, ...], _Loaded] = {}
+        self.problem: OSError | None = None
+        self._tail_offset, self._tail = 0, b""
         try:
             self._read_end()
         except BaseException:
-            os.close(self._descriptor)
+            self._file.close()
             raise
 
     def _read_end(self) -> None:
-        size = os.fstat(self._descriptor).st_size
+        size = insist(self._size)
         self._tail_offset = max(0, size - TAIL_SIZE)
-        self._tail = os.pread(self._descriptor, TAIL_SIZE, self._tail_offset)
+        self._tail = insist(self._read, TAIL_SIZE, self._tail_offset)
         if self._tail[-len(CALLS_MAGIC) :] != CALLS_MAGIC or size < CALLS_FOOTER.size:
             raise EOFError("calls.pkl is incomplete")
         (
@@ -85,15 +92,33 @@ class CallsFile:
         start = offset - self._tail_offset
         blob = self._tail[start : start + length] if start >= 0 else b""
         while len(blob) < length:  # Linux reads at most 2 GiB at a time
-            more = os.pread(self._descriptor, length - len(blob), offset + len(blob))
+            try:
+                more = insist(self._read, length - len(blob), offset + len(blob))
+            except OSError as error:
+                self.problem = error
+                raise
             if not more:
                 raise EOFError("calls.pkl is incomplete")
             blob = blob + more if blob else more
         return blob
 
+    def _size(self) -> int:
+        try:
+            return os.fstat(self._file.descriptor).st_size
+        except OSError:
+            self._file.renew()
+            raise
+
+    def _read(self, length: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._file.descriptor, length, offset)
+        except OSError:
+            self._file.renew()
+            raise
+
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        self._file.close()
 
     def entries(self, job: int) -> Iterator[tuple[int, ...]]:
         """Yield the entry of each call of the job: where its parts are."""

@@ -33,7 +33,9 @@ then tells what it did not begin.
 
 Marks (`jobs/0-999/7/started`, `finished/0-999/7.died`): symbolic links, whose target is
 their text. They appear with it in a single operation, which on a parallel file system
-makes no file.
+makes no file. Most of 7.died are left by the script of the job: exit code and number of
+the attempt. A worker whose files cannot be used leaves it itself, with the number of
+the system's error and NOT_READ or NOT_WRITTEN.
 """
 
 from __future__ import annotations
@@ -63,6 +65,8 @@ BLOCK_SIZE = 1000
 #: pickle of the dict that `exceptions.describe` returns. NOT_BEGUN has none: the calls
 #: from this position on did not run.
 VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN = range(4)
+#: What the worker could not do that left a mark: read its calls, or write its outcomes.
+NOT_READ, NOT_WRITTEN = 1, 2
 #: The end of the name of outcomes that the client does not wait for; see above.
 WITHDRAWN = ".withdrawn"
 #: Seconds between two looks for it; and after how many the client can be sure that a
@@ -94,22 +98,24 @@ def pack_outcome(position: int, kind: int, payload: bytes) -> bytes:
     return OUTCOME_HEADER.pack(*header) + payload
 
 
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of it, however little the system takes at a time.
+def write_all(descriptor: int, content: bytes, start: int = 0) -> None:
+    """Write all of it from an offset on, however little the system takes at a time.
 
     Raises:
         OSError: it does not fit; nothing of it is left, so that there is some room for
             the words that tell of it.
     """
-    start = os.lseek(descriptor, 0, os.SEEK_CUR)
     rest = memoryview(content)
     try:
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    except OSError:
-        os.ftruncate(descriptor, start)
-        os.lseek(descriptor, start, os.SEEK_SET)
-        raise
+            end = start + len(content) - len(rest)
+            rest = rest[os.pwrite(descriptor, rest, end) :]
+    except OSError as error:
+        try:
+            os.ftruncate(descriptor, start)
+        except OSError:
+            pass
+        raise error
 
 
 def block_of(index: int) -> str:

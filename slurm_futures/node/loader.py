@@ -17,7 +17,10 @@ except ImportError:  # not CPython
 PACKAGE = "slurm_futures_node"
 #: What every job needs, each after what it imports: so the machinery of imports, which
 #: takes longer than their code, has nothing to look for.
-NEEDED = "formats modules streams values calls_file runner outcomes worker".split()
+NEEDED = (
+    "formats patience modules streams values own_file limits calls_file runner "
+    "outcomes worker"
+).split()
 
 
 class Finder:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from .formats import LOOK_INTERVAL, block_of, pack_outcome, write_all
+from .formats import LOOK_INTERVAL, WITHDRAWN, block_of, pack_outcome, write_all
+from .limits import NoFileSizeSignal, lift_file_size
+from .own_file import OwnFile
+from .patience import Patience
+
+#: Bytes that are written again at a time.
+_PIECE = 1 << 20
 
 
 class OutcomesFile:
@@ -19,6 +25,7 @@ class OutcomesFile:
     Raises:
         FileNotFoundError: the client has cleaned up.
         IsADirectoryError: the client does not want this attempt to begin.
+        OSError: it cannot be made.
     """
 
     def __init__(self, root: str, number: int, name: str) -> None:
@@ -26,8 +33,12 @@ class OutcomesFile:
         self._own = f"{self._final}.{name}"
         self._pid = os.getpid()
         self._looked_at = time.monotonic()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._descriptor = os.open(self._own, flags, 0o600)
+        self._size = 0  # bytes of all complete records
+        self._lost = False  # the system has dropped what it could not write
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        names = self._own, f"{self._own}{WITHDRAWN}"
+        self._patience = Patience()
+        self._file = self._patience.insist(OwnFile, names, flags)
 
     def append(self, position: int, kind: int, payload: bytes) -> None:
         """Write the outcome of one call.
@@ -37,7 +48,18 @@ class OutcomesFile:
         """
         if os.getpid() != self._pid:
             os._exit(0)  # the call forked, and its child came back here as well
-        write_all(self._descriptor, pack_outcome(position, kind, payload))
+        record = pack_outcome(position, kind, payload)
+        with NoFileSizeSignal():
+            self._patience.insist(self._write, record)
+        self._size += len(record)
+
+    def _write(self, record: bytes) -> None:
+        try:
+            write_all(self._file.descriptor, record, self._size)
+        except OSError as error:
+            lift_file_size(error)
+            self._file.renew()
+            raise
 
     def are_wanted(self) -> bool:
         """Whether the client has not withdrawn them; it looks now and then only."""
@@ -62,31 +84,50 @@ class OutcomesFile:
 
         Returns:
             False if the client has withdrawn it.
+
+        Raises:
+            OSError: it cannot be written, or not be renamed.
         """
-        if sync:
-            os.fsync(self._descriptor)
-        # Whichever descriptor is closed, NFS writes then what it holds back.
-        os.close(os.dup(self._descriptor))
+        self._patience.insist(self._flush, sync)
         try:
-            os.rename(self._own, self._final)
+            self._patience.insist(os.rename, self._own, self._final)
         except FileNotFoundError:
-            return self._is_published()
+            return self._patience.insist(self._is_published)
         finally:
-            os.close(self._descriptor)
+            self._file.release()
         return True
+
+    def _flush(self, sync: bool) -> None:
+        """Let the file be on the server."""
+        descriptor = self._file.descriptor
+        try:
+            if self._lost:
+                self._write_again(descriptor)
+            if sync:
+                os.fsync(descriptor)
+            else:  # whichever descriptor is closed, NFS writes what it holds back
+                os.close(os.dup(descriptor))
+        except OSError:
+            self._lost = True
+            self._file.renew()
+            raise
+
+    def _write_again(self, descriptor: int) -> None:
+        """Hand the system what it could not write, and takes for written ever since."""
+        for start in range(0, self._size, _PIECE):
+            write_all(descriptor, os.pread(descriptor, _PIECE, start), start)
 
     def _is_published(self) -> bool:
         """Whether the rename has worked, and NFS has sent it twice."""
         try:
-            published = os.stat(self._final)
-        except OSError:
+            return self._file.is_at(self._final)
+        except FileNotFoundError:
             return False
-        return os.path.samestat(published, os.fstat(self._descriptor))
 
     def drop(self) -> None:
-        """Leave nothing."""
-        os.close(self._descriptor)
+        """Leave nothing, as far as that can be done."""
+        self._file.close()
         try:
-            os.unlink(self._own)
-        except FileNotFoundError:
+            self._patience.insist(os.unlink, self._own)
+        except OSError:
             pass

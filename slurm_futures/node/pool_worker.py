@@ -15,7 +15,10 @@ NAME is that of the worker's job; from its first restart on, with the number of 
 
 A call is taken by making the link, which works for exactly one worker, also over NFS,
 and tells who it is in the same step. ("Call" here is an entry of the jobs table of a
-calls file: with the `chunksize` of a map it holds several.)
+calls file: with the `chunksize` of a map it holds several.) A worker that cannot begin
+with a call takes the link away again, and ends: another one may be on a better node.
+One that Slurm has started again puts its new name in the place of that before, and so
+has outcomes of its own where the attempt before lives on.
 """
 
 from __future__ import annotations
@@ -24,13 +27,14 @@ import os
 import time
 
 from .calls_file import CallsFile
-from .formats import BLOCK_SIZE, block_of
+from .formats import BLOCK_SIZE, NOT_BEGUN, WITHDRAWN, block_of
 from .outcomes import OutcomesFile
-from .runner import run_call
+from .patience import insist
+from .runner import NotBegun, run_call
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
 CLOSED = "closed"
@@ -66,7 +70,7 @@ class Batch:
         for block in range(begin, self.numbers.stop, BLOCK_SIZE):
             name = block_of(block)
             try:
-                taken = set(os.listdir(f"{self._claims}/{name}"))
+                taken = set(insist(os.listdir, f"{self._claims}/{name}"))
             except FileNotFoundError:  # all of its calls are over
                 continue
             first = max(block, self.first)
@@ -151,46 +155,53 @@ class PoolWorker:
         if not self._was_requeued:
             return 0
         # Nobody else can run them: one look that fails is not enough.
-        left_over = self._insist(self._find_left_over)
-        self._insist(self._list_strictly)
+        try:
+            left_over = insist(self._find_left_over)
+        except FileNotFoundError:  # the client has cleaned up
+            return 0
+        insist(self._list_strictly)
         count = 0
-        for number, owner in left_over:
+        for number in left_over:
             for name, batch in self._batches.items():
-                if number in batch.numbers:
-                    self._run(name, number, owner)
+                if number in batch.numbers and self._adopt(number):
+                    self._run(name, number)
                     count += 1
         return count
 
-    def _insist(self, look: Callable[[], Any]) -> Any:
-        """Look until it works, for as long as this job may be without work."""
-        deadline = time.monotonic() + self._idle_timeout
-        while True:
-            try:
-                return look()
-            except FileNotFoundError:  # the client has cleaned up
-                return []
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(SHORTEST_WAIT * 10)
-
-    def _find_left_over(self) -> list[tuple[int, str]]:
-        """Return them, and as whom this job has claimed them."""
+    def _find_left_over(self) -> list[int]:
         found = []
         me = worker_of(self._name)
         for block in os.listdir(f"{self._root}/claims"):
             claims = f"{self._root}/claims/{block}"
             try:
-                open_ones = set(os.listdir(claims))
-                open_ones -= set(os.listdir(f"{self._root}/finished/{block}"))
-                found += [
-                    (int(number), owner)
-                    for number in open_ones
-                    if worker_of(owner := os.readlink(f"{claims}/{number}")) == me
-                ]
+                taken = os.listdir(claims)
+                finished = set(os.listdir(f"{self._root}/finished/{block}"))
+                for number in taken:
+                    if not number.isdigit() or number in finished:
+                        continue
+                    owner = os.readlink(f"{claims}/{number}")
+                    is_wanted = f"{number}.{owner}{WITHDRAWN}" not in finished
+                    if worker_of(owner) == me and is_wanted:
+                        found.append(int(number))
             except FileNotFoundError:  # all of its calls are over
                 continue
         return sorted(found)
+
+    def _adopt(self, number: int) -> bool:
+        """Put our name on a claim of the attempt before; False if there is none."""
+        claim = self._claim_of(number)
+        own = f"{claim}.{self._name}"
+        try:
+            try:
+                insist(os.symlink, self._name, own)
+            except FileExistsError:  # NFS has sent it twice
+                pass
+            insist(os.rename, own, claim)
+        except FileNotFoundError:  # its block is gone, or the rename was sent twice
+            if not os.path.lexists(claim):
+                return False
+        self._taken.add(number)
+        return True
 
     def _may_go_on(self) -> bool:
         if self._left is not None and self._left <= 0:
@@ -230,9 +241,9 @@ class PoolWorker:
         return bool(new)
 
     def _claim(self, number: int) -> bool:
-        claim = f"{self._root}/claims/{block_of(number)}/{number}"
+        claim = self._claim_of(number)
         try:
-            os.symlink(self._name, claim)
+            insist(os.symlink, self._name, claim)
         except FileNotFoundError:
             return False
         except FileExistsError:
@@ -240,6 +251,9 @@ class PoolWorker:
                 return False
         self._taken.add(number)
         return True
+
+    def _claim_of(self, number: int) -> str:
+        return f"{self._root}/claims/{block_of(number)}/{number}"
 
     def _is_own(self, claim: str, number: int) -> bool:
         """Whether we have made a claim that the system says was there already.
@@ -249,34 +263,64 @@ class PoolWorker:
         if number in self._taken:
             return False
         try:
-            return os.readlink(claim) == self._name
+            return insist(os.readlink, claim) == self._name
         except OSError:
             return False
 
-    def _run(self, batch: str, number: int, owner: str = "") -> bool:
-        """Run a call; return False if the client cancelled it, and so this job."""
+    def _run(self, batch: str, number: int) -> bool:
+        """Run a call; return False if the client cancelled it, and so this job.
+
+        Raises:
+            OSError: it cannot begin here, and is given back; or its outcome cannot be
+                written.
+        """
         began = time.monotonic()
-        name = owner or self._name
         try:
-            outcomes = OutcomesFile(self._root, number, name)
+            outcomes = OutcomesFile(self._root, number, self._name)
         except FileNotFoundError:  # all calls of the block are over
             return True
         except IsADirectoryError:  # cancelled before it began
             return False
+        except OSError:
+            self._give_back(number)
+            raise
         try:
-            calls = self._open(batch)
-        except FileNotFoundError:
+            self._run_calls(batch, number, outcomes)
+        except NotBegun as error:
             outcomes.drop()
-            return True
-        first = self._batches[batch].first
-        for position, entry in enumerate(calls.entries(number - first)):
-            if position and not outcomes.are_wanted():
-                break
-            run_call(calls, entry, position, outcomes)
+            if isinstance(error.__cause__, FileNotFoundError):
+                return True  # all calls of the batch are over
+            self._give_back(number)
+            raise error.__cause__ or error from None
         self._longest = max(self._longest, time.monotonic() - began)
         if self._left is not None:
             self._left -= 1
         return outcomes.publish(sync=False)
+
+    def _run_calls(self, batch: str, number: int, outcomes: OutcomesFile) -> None:
+        try:
+            calls = self._open(batch)
+            entries = list(calls.entries(number - self._batches[batch].first))
+        except (OSError, EOFError) as error:
+            raise NotBegun from error
+        for position, entry in enumerate(entries):
+            if position and not outcomes.are_wanted():
+                break
+            try:
+                run_call(calls, entry, position, outcomes)
+            except NotBegun:
+                if position == 0:
+                    raise
+                outcomes.append(position, NOT_BEGUN, b"")
+                break
+
+    def _give_back(self, number: int) -> None:
+        """Let another worker take a call that cannot begin here."""
+        self._taken.discard(number)
+        try:
+            insist(os.unlink, self._claim_of(number))
+        except OSError:  # it is gone, or the client finds that its worker has ended
+            pass
 
     def _open(self, batch: str) -> Any:
         """Return the calls file of a batch; the last one stays open."""

@@ -17,12 +17,23 @@ if TYPE_CHECKING:
     from .outcomes import OutcomesFile
 
 
+class NotBegun(Exception):
+    """A call did not run: what it is cannot be read. The cause tells why."""
+
+
 def run_call(
     calls: CallsFile, entry: tuple[int, ...], position: int, outcomes: OutcomesFile
 ) -> bool:
-    """Run one call and append its outcome; return whether it failed."""
+    """Run one call and append its outcome; return whether it failed.
+
+    Raises:
+        NotBegun: it did not run; nothing is appended.
+        OSError: its outcome cannot be written.
+    """
     try:
         value = _call(calls, entry)
+    except NotBegun:
+        raise
     except BaseException as error:  # noqa: BLE001  (as in concurrent.futures)
         append_exception(outcomes, position, EXCEPTION, error)
         return True
@@ -63,6 +74,8 @@ def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
             f"The call could not be loaded on {os.uname().nodename}, so it did not "
             f"run. The job looked for modules in {sys.path}.",
         )
+        if error is calls.problem:
+            raise NotBegun from error
         raise
     try:
         return function(*arguments, **keywords)

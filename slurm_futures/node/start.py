@@ -1,6 +1,6 @@
 """Lets `loader.py` load the modules beside this file, and `worker.py` run.
 
-    python start.py SUBMISSION INDEX
+    python start.py SUBMISSION INDEX GRACE
 
 A script that Python is given is compiled anew each time, so this one is short. All else
 comes compiled out of a single file, the bundle: the magic number of a release of
@@ -15,6 +15,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]  # before anything is imported that might be looked for in it
 
 import os
+import time
 from marshal import loads
 
 try:  # it is there already; importlib itself takes 0.6 ms
@@ -26,25 +27,42 @@ except ImportError:  # not CPython
 BUNDLE = "node.bundle"
 
 
+def _insist(name: str) -> bytes:
+    """Read a file beside this one, for so long as a file system may fail."""
+    deadline = time.monotonic() + float((sys.argv[3:] or "0")[0])
+    while True:
+        try:
+            return _read(name)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
+
+
 def _read(name: str) -> bytes:
-    """Read a file beside this one, with no fstat, unlike open()."""
+    """Read it with no fstat, unlike open()."""
     content = b""
     file = os.open(f"{_here}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     while part := os.read(file, 1 << 18):
         content += part
-    os.close(file)
+    try:
+        os.close(file)
+    except OSError:  # it is closed all the same
+        pass
     return content
 
 
 if __name__ == "__main__":
     codes: dict[str, bytes] = {}
     try:
-        bundle = _read(BUNDLE)
+        bundle = _insist(BUNDLE)
         if bundle.startswith(MAGIC_NUMBER):
             codes = loads(bundle[len(MAGIC_NUMBER) :])
     except OSError:
         pass  # each module lies here, too
     compiled = codes.get("loader")
     loader = {"__name__": "loader"}
-    exec(_read("loader.py") if compiled is None else loads(compiled), loader)  # noqa: S102
+    exec(_insist("loader.py") if compiled is None else loads(compiled), loader)  # noqa: S102
     loader["run"](_here, codes)  # type: ignore[operator]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from .patience import insist
+
 #: The files behind the descriptors 0, 1 and 2 of the job.
 _files: tuple[str, ...] = ()
 
@@ -14,7 +16,7 @@ def enter(directory: str) -> None:
     global _files  # noqa: PLW0603  (one process, one job)
     _files = os.devnull, f"{directory}/stdout", f"{directory}/stderr"
     for descriptor in (1, 2):
-        _open(descriptor)
+        insist(_open, descriptor)
     reopen()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:  # what is printed is there while the call runs
@@ -28,7 +30,10 @@ def _open(descriptor: int) -> None:
         os.set_inheritable(file, True)
     else:
         os.dup2(file, descriptor)
-        os.close(file)
+        try:
+            os.close(file)
+        except OSError:  # it is closed all the same
+            pass
 
 
 def reopen() -> None:

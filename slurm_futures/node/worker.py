@@ -1,6 +1,6 @@
 """Runs the calls of one job on the compute node.
 
-    python start.py SUBMISSION INDEX
+    python start.py SUBMISSION INDEX GRACE
 
 The modules of this folder lie in each run directory, compiled into one file, and
 start.py lets `main` run. They use the standard library alone, and as little of it as
@@ -13,19 +13,22 @@ from __future__ import annotations
 import os
 import sys
 
-from . import streams
+from . import patience, streams
 from .calls_file import CallsFile
 from .formats import (
     EXCEPTION,
     INITIALIZER_FAILED,
     NOT_BEGUN,
+    NOT_READ,
+    NOT_WRITTEN,
     VALUE,
     block_of,
     leave_mark,
 )
 from .modules import enter_context, give_calls_a_main
 from .outcomes import OutcomesFile
-from .runner import append_exception, run_call
+from .patience import insist
+from .runner import NotBegun, append_exception, run_call
 from .values import dump
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
@@ -33,31 +36,54 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main(submission: str, index: str) -> int:
-    """Run all calls of the job; return the exit code of the job."""
+def main(submission: str, index: str, grace: str = "60") -> int:
+    """Run all calls of the job; return the exit code of the job.
+
+    Args:
+        submission: the directory of it.
+        index: of the job.
+        grace: seconds to wait for the file system.
+    """
+    patience.grace = float(grace)
     streams.restore_interrupts()
     place = f"{block_of(int(index))}/{index}"
-    if not _make_directory(f"{submission}/jobs/{place}") and os.path.exists(
-        f"{submission}/finished/{place}"
-    ):
-        return 0  # all has been done
     attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
-    _enter_job_directory(f"{submission}/jobs/{place}", attempt)
-    name_of_attempt = f"{attempt}-{os.uname().nodename}-{os.getpid()}"
-    outcomes = OutcomesFile(submission, int(index), name_of_attempt)
-    calls = CallsFile(f"{submission}/calls.pkl")
-    enter_context(calls.context)
-    give_calls_a_main()
-    name = f"{os.path.basename(submission)}-{index}"
-    failed = _run_calls(calls, int(index), outcomes, name)
-    calls.close()
-    return 0 if outcomes.publish(sync=True) and not failed else 1
+    failing = NOT_READ
+    try:
+        if not _make_directory(f"{submission}/jobs/{place}") and os.path.exists(
+            f"{submission}/finished/{place}"
+        ):
+            return 0  # all has been done
+        _enter_job_directory(f"{submission}/jobs/{place}", attempt)
+        name_of_attempt = f"{attempt}-{os.uname().nodename}-{os.getpid()}"
+        outcomes = OutcomesFile(submission, int(index), name_of_attempt)
+        calls = CallsFile(f"{submission}/calls.pkl")
+        enter_context(calls.context)
+        give_calls_a_main()
+        name = f"{os.path.basename(submission)}-{index}"
+        entries = list(calls.entries(int(index)))
+        failing = NOT_WRITTEN
+        failed = _run_calls(calls, entries, outcomes, name)
+        calls.close()
+        return 0 if outcomes.publish(sync=True) and not failed else 1
+    except OSError as error:
+        _leave_reason(f"{submission}/finished/{place}.died", attempt, failing, error)
+        return 1
+
+
+def _leave_reason(path: str, attempt: str, failed: int, error: OSError) -> None:
+    """Say why the job ends without outcomes: a link has room where no file has."""
+    try:
+        leave_mark(path, f"1 {attempt} {error.errno or 0} {failed}")
+        print(f"slurm_futures: the files of the run fail: {error}", file=sys.stderr)
+    except OSError:
+        pass  # the script says at least that the job has died
 
 
 def _make_directory(path: str) -> bool:
     """Make the job directory; return False if an earlier attempt has made it."""
     try:
-        os.mkdir(path)
+        insist(os.mkdir, path)
     except FileExistsError:
         return False
     return True
@@ -68,10 +94,15 @@ def _enter_job_directory(directory: str, attempt: str) -> None:
     streams.enter(directory)
     host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
     job_id = os.environ.get("SLURM_JOB_ID", "0")
-    leave_mark(f"{directory}/started", f"{host} {job_id} {attempt}")
+    insist(leave_mark, f"{directory}/started", f"{host} {job_id} {attempt}")
 
 
-def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile, name: str) -> bool:
+def _run_calls(
+    calls: CallsFile,
+    entries: list[tuple[int, ...]],
+    outcomes: OutcomesFile,
+    name: str,
+) -> bool:
     """Run the calls one after another; return whether any of them failed."""
     initializer = calls.context["initializer"]
     if initializer is not None:
@@ -82,13 +113,20 @@ def _run_calls(calls: CallsFile, job: int, outcomes: OutcomesFile, name: str) ->
             append_exception(outcomes, 0, INITIALIZER_FAILED, error)
             return True
     failed = False
-    for position, entry in enumerate(calls.entries(job)):
+    for position, entry in enumerate(entries):
         if position and not outcomes.are_wanted():
             outcomes.append(position, NOT_BEGUN, b"")
             return True  # the others run in another job
         if calls.is_pool_worker(entry):
-            return _serve_pool(calls, entry, outcomes, name, job)
-        failed |= run_call(calls, entry, position, outcomes)
+            return _serve_pool(calls, entry, outcomes, name)
+        try:
+            failed |= run_call(calls, entry, position, outcomes)
+        except NotBegun as error:
+            if not position:
+                append_exception(outcomes, 0, EXCEPTION, error.__cause__ or error)
+            else:  # what was read before was well: it may be so elsewhere
+                outcomes.append(position, NOT_BEGUN, b"")
+            return True
     return failed
 
 
@@ -97,12 +135,12 @@ def _serve_pool(
     entry: tuple[int, ...],
     outcomes: OutcomesFile,
     name: str,
-    number: int,
 ) -> bool:
     """Be a worker of a pool, and keep how that ended; return whether it failed."""
     from . import pool_worker
 
     try:
+        number = int(name.rpartition("-")[2])
         (root, *settings), _ = calls.load_arguments(entry)
         count = pool_worker.PoolWorker(root, name, number, *settings).serve()
         outcomes.append(0, VALUE, dump(count))

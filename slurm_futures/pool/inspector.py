@@ -20,6 +20,7 @@ from slurm_futures.errors import (
 from slurm_futures.jobs.outage import Outage
 from slurm_futures.jobs.settler import Settler
 from slurm_futures.jobs.timing import Timing
+from slurm_futures.node.pool_worker import worker_of
 from slurm_futures.pool.open_entries import Entry, OpenEntries
 from slurm_futures.pool.workers import Workers
 from slurm_futures.runs.files import ForeignFileError
@@ -113,6 +114,12 @@ class PoolInspector:
                 lost = _not_readable(entry, directory, error)
                 self._settler.fail(entry, range(len(entry.positions)), lost)
 
+    def forget_owner(self, directory: PoolDirectory, name: str) -> None:
+        """Let calls wait again that a worker has given back before it ended."""
+        for number, entry in self._entries.with_numbers():
+            if worker_of(entry.owner or "") == name and directory.is_free(number):
+                entry.owner = None
+
     def end_broken_off(self, directory: PoolDirectory) -> None:
         """End the calls that workers have left unfinished, which have just ended."""
         blocks = self._entries.choose_blocks()
@@ -146,6 +153,8 @@ class PoolInspector:
         missing, _ = self._settler.deliver(entry, records)
         if missing:
             self._settler.fail(entry, missing, failure)
+        else:
+            self._workers.note_result()
         self._entries.forget(number)
         return True
 
@@ -154,7 +163,10 @@ class PoolInspector:
         self._claims_at = -float("inf")  # if this fails, the next look does it again
         for number, entry in self._note_owners(directory, blocks):
             if self._workers.has_ended(entry.owner) and entry.finished_at is None:
-                self._break_off(directory, number, entry)
+                # It may have given the call back, or the next attempt has taken it.
+                self._note_owner(directory, number, entry)
+                if self._workers.has_ended(entry.owner):
+                    self._break_off(directory, number, entry)
         self._claims_at = time.monotonic()
 
     def _note_owners(
@@ -262,10 +274,18 @@ def as_ours(error: BaseException) -> SlurmFuturesError:
     """Return the end of a worker as an error that a call may have."""
     if isinstance(error, SlurmFuturesError):
         return error
-    failure = JobFailed(
-        f"A worker ended with {type(error).__name__}: {words_of(error)}. Please report "
-        "it."
-    )
+    if isinstance(error, OSError):
+        failure = JobFailed(
+            f"A worker could not use the files of its run: {words_of(error)}.\nSee "
+            "that the nodes can use their directory, and that it has room for more "
+            "files ('df', 'df -i' and 'quota' tell), or choose another one, "
+            'SlurmExecutor(directory="..."), and submit the call again.'
+        )
+    else:
+        failure = JobFailed(
+            f"A worker ended with {type(error).__name__}: {words_of(error)}. Please "
+            "report it."
+        )
     failure.__cause__ = error
     return failure
 

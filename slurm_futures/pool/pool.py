@@ -135,6 +135,8 @@ class Pool:
         self._workers.note_end(worker, queue.next_number)
         if worker.job is not None:
             queue.inspector.end_broken_off(directory)
+            if worker.error is not None:
+                queue.inspector.forget_owner(directory, worker.name)
         waits = queue.entries.any_waits(before=worker.first)
         hopeless = not queue.inspector.is_blind and self._workers.weigh_end(
             worker, waits=waits

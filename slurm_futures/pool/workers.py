@@ -25,7 +25,8 @@ from slurm_futures.schedulers.sbatch_options import Kind
 logger = logging.getLogger("slurm_futures")
 
 #: So many workers in a row that end before they have taken a call, although one waits,
-#: show that there is no use in the next one; if no worker is left, calls fail then.
+#: or cannot use their files, show that there is no use in the next one; if no worker
+#: is left, calls fail then.
 _BARREN = 3
 #: So many workers are known before those that have ended are looked through.
 _MANY = 100
@@ -77,6 +78,7 @@ class Workers:
         self._records: dict[str, _Record] = {}  # by their names
         self._many = _MANY
         self._barren = 0
+        self._broken = 0
         self._pause = 0.0  # seconds between two attempts; 0: there is no need to wait
         self._resume_at: float | None = None  # monotonic seconds
 
@@ -173,6 +175,10 @@ class Workers:
     def _record(self, name: str) -> _Record:
         return self._records.setdefault(name, _Record())
 
+    def note_result(self) -> None:
+        """Record that a worker has run a call: the files of the queue can be used."""
+        self._broken = 0
+
     def trust(self) -> None:
         """Note that workers are of use, or may be again."""
         with self._lock:
@@ -243,7 +249,10 @@ class Workers:
             Whether no other one can be had, or would do any better.
         """
         error = worker.error
-        if worker.job is not None and self._record(worker.name).proven:
+        # Then it may have given back what it had taken.
+        is_broken = isinstance(error, OSError)
+        proven = worker.job is not None and self._record(worker.name).proven
+        if proven and not is_broken:
             self.trust()
             return False
         if worker.cancelled or isinstance(error, JobCancelled):
@@ -253,7 +262,9 @@ class Workers:
         )
         with self._lock:
             self._barren += waits and not refused
-            hopeless = refused or (waits and self._barren >= _BARREN)
+            self._broken += is_broken
+            of_no_use = max(self._barren, self._broken) >= _BARREN
+            hopeless = refused or (waits and of_no_use)
             if hopeless:
                 self._slow_down()
         return hopeless
@@ -314,7 +325,8 @@ class Workers:
         with self._lock:
             workers, self._workers = self._workers, []
             self._records = {}
-            self._barren, self._pause, self._resume_at = 0, 0.0, None
+            self._barren, self._broken = 0, 0
+            self._pause, self._resume_at = 0.0, None
         return workers
 
 

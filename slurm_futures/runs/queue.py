@@ -106,6 +106,16 @@ class PoolDirectory:
             return None
         return None if owner == _CLIENT else owner
 
+    def is_free(self, number: int) -> bool:
+        """Whether it is certain that nobody has a call that a worker had taken."""
+        try:
+            self._claim(number).readlink()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def withdraw(self, number: int, owner: str) -> bool:
         """Cancel a call that a worker runs; return False if it is over already.
 

@@ -5,6 +5,7 @@ The only module that imports Jinja2.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from slurm_futures.errors import OptionError, is_passing, words_of
 from slurm_futures.runs.files import read_ours
 from slurm_futures.schedulers.sbatch_options import can_be_encoded
 
+_DAY = 86_400  #: seconds; bash has no infinity
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptTemplate:
@@ -28,12 +31,14 @@ class ScriptTemplate:
         setup: shell lines that come before it.
         template: file of a Jinja2 template that extends ours (`{% extends base %}`).
         srun: start the worker as a job step, with srun.
+        grace: seconds to wait for a file system that fails.
     """
 
     python: tuple[str, ...]
     setup: tuple[str, ...] = ()
     template: Path | None = None
     srun: bool = False
+    grace: float = 60.0
 
     def render(
         self,
@@ -61,6 +66,7 @@ class ScriptTemplate:
             "requeue": requeue,
             "setup": self.setup,
             "command": shlex.join(words),
+            "grace": math.ceil(min(self.grace, _DAY)),
         }
         if self.template is None:
             return _environment(None).get_template(base).render(values)

@@ -22,10 +22,15 @@ class Death:
 
     Attributes:
         attempt: how often Slurm had restarted the job before.
+        error: the number of the system's error for which the worker gave up; 0: it did
+            not.
+        failed: what it could not do then: NOT_READ or NOT_WRITTEN.
     """
 
     exit_code: int
     attempt: int = 0
+    error: int = 0
+    failed: int = 0
 
 
 class Ends(NamedTuple):

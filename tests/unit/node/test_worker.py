@@ -18,12 +18,14 @@ from slurm_futures.calls.call import PickledCall, dump_arguments
 from slurm_futures.calls.outcome import Outcome, load_outcome
 from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION, dump
 from slurm_futures.errors import OutcomeNotReadable
-from slurm_futures.node import formats, modules, outcomes, values, worker
+from slurm_futures.node import formats, modules, outcomes, patience, values, worker
 from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.run import RunDirectory
 from tests.unit.fakes import finished_path
 from tests.waiting import assert_soon
+
+GRACE = 0.2  #: seconds
 
 
 def pack(position: int, payload: bytes) -> bytes:
@@ -63,7 +65,7 @@ class Job:
     @property
     def words(self) -> list[str]:
         """The arguments of the worker."""
-        return [str(self.submission), "0"]
+        return [str(self.submission), "0", str(GRACE)]
 
     def start(self) -> subprocess.Popen[bytes]:
         """Run the worker as the script does."""
@@ -104,6 +106,7 @@ def as_on_a_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers = {
         each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGQUIT)
     }
+    monkeypatch.setattr(patience, "grace", 0.0)
     for name in ("foreign_version", "main_of_calls", "main_of_job"):
         monkeypatch.setattr(modules, name, None)
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
@@ -837,16 +840,16 @@ def test_value_that_does_not_fit_on_the_disk_is_an_error(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was written of it makes room for the words that tell of it."""
-    write = os.write
+    write = os.pwrite
 
-    def fill_up(descriptor: int, content: bytes) -> int:
+    def fill_up(descriptor: int, content: bytes, start: int) -> int:
         if len(content) < 10_000:
-            return write(descriptor, content)
+            return write(descriptor, content, start)
         if len(content) > 50_000:
-            return write(descriptor, content[:50_000])
+            return write(descriptor, content[:50_000], start)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", fill_up)
+    monkeypatch.setattr(os, "pwrite", fill_up)
     job.write(lambda: b"x" * 90_000, lambda: "small")
 
     worker.main(*job.words)

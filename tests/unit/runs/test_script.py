@@ -148,7 +148,8 @@ class Script:
         self.index = 1042 if array else 0
         self.submission.create(self.index + 1)
         self.submission.allow_attempt(1)
-        (self.run_directory.path / "start.py").write_text(program)
+        begin = f"import os\nos.makedirs({str(self.job)!r}, exist_ok=True)\n"
+        (self.run_directory.path / "start.py").write_text(begin + program)
         template = ScriptTemplate((sys.executable,), setup)
         text = template.render(
             name="fit",
@@ -193,10 +194,10 @@ class Script:
 
 SUCCEED = """
 import pathlib, sys
-submission, index = sys.argv[1:]
+submission, index, _ = sys.argv[1:]
 block = {"0": "0-999", "1042": "1000-1999"}[index]
 print("running", index, flush=True)
-pathlib.Path(submission, "jobs", block, index).mkdir()
+assert pathlib.Path(submission, "jobs", block, index).exists()
 pathlib.Path(submission, "finished", block, index).touch()
 """
 
