@@ -103,10 +103,8 @@ class OutcomesFile:
         try:
             if self._lost:
                 self._write_again(descriptor)
-            if sync:
+            if sync or not _close_copy(descriptor):
                 os.fsync(descriptor)
-            else:  # whichever descriptor is closed, NFS writes what it holds back
-                os.close(os.dup(descriptor))
         except OSError:
             self._lost = True
             self._file.renew()
@@ -131,3 +129,20 @@ class OutcomesFile:
             self._patience.insist(os.unlink, self._own)
         except OSError:
             pass
+
+
+def _close_copy(descriptor: int) -> bool:
+    """Let NFS write what it holds back, as it does where any descriptor is closed.
+
+    Returns:
+        False if the calls have left no descriptor for that.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        return False
+    os.close(copy)
+    return True

@@ -204,6 +204,8 @@ class PoolInspector:
             error = self._workers.error_of(entry.owner)
             cause = as_ours(error or JobLost(f"worker {entry.owner} ended in a call."))
             self._settler.break_off(entry, missing, cause, began=True)
+        else:
+            self._workers.note_result()
         self._entries.forget(number)
 
     def _read_left(
