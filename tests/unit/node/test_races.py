@@ -22,7 +22,7 @@ from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import JobFailed, JobState, NodeFailed
 from slurm_futures.jobs.retries import Retries
-from slurm_futures.node import formats, outcomes, patience, pool_worker
+from slurm_futures.node import calls_file, formats, outcomes, patience, pool_worker
 from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.queue import PoolDirectory
@@ -375,6 +375,124 @@ def test_a_requeued_worker_that_cannot_list_the_queue_at_first(
     monkeypatch.setattr(patience, "grace", 10.0)
     queue.worker().serve()
     assert RAN == {"a": 1}
+
+
+def test_attempts_that_live_at_once_do_not_mix(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node is back, and the first one goes on while the second one runs all."""
+    queue.put_chunks([*CALLS])
+
+    def restart() -> None:
+        del HOOKS["b"]
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        assert queue.worker().serve() == 1
+        assert queue.results() == {0: ["a", "b", "c"]}
+
+    HOOKS["b"] = restart
+
+    assert queue.worker().serve() == 1
+    assert queue.results() == {0: ["a", "b", "c"]}
+    assert queue.names("finished") == {"0"}
+    assert queue.owners() == ["0001-0.1"]
+
+
+def test_a_requeued_worker_leaves_alone_what_was_withdrawn(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client has settled it otherwise."""
+    queue.put(call_a)
+    HOOKS["a"] = lambda: queue.directory.withdraw(0, "0001-0")
+    queue.worker().serve()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+
+    assert queue.worker().serve() == 0
+    assert RAN == {"a": 1}
+
+
+# Calls that cannot begin.
+
+
+@pytest.mark.parametrize("place", ["finished/", "queue/"])
+def test_a_call_that_cannot_begin_is_given_back(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The worker ends with the error, and leaves nothing; another one runs the call."""
+    queue.put(call_a)
+    original = os.open
+
+    def fail(path: str, *arguments: Any) -> int:
+        if place in path:
+            raise OSError(errno.EIO, "I/O error")
+        return original(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(OSError, match="I/O error"):
+            queue.worker().serve()
+
+    assert queue.names("claims") == queue.names("finished") == set()
+    assert queue.worker(1).serve() == 1
+    assert queue.owners() == ["0001-1"]
+
+
+def test_calls_of_a_chunk_that_cannot_be_read_run_elsewhere(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has run before counts."""
+    queue.put_chunks([*CALLS])
+    original = calls_file.CallsFile.read
+
+    def fail(file: calls_file.CallsFile, *place: int) -> bytes:
+        if RAN:
+            file.problem = OSError(errno.EIO, "I/O error")
+            raise file.problem
+        return original(file, *place)
+
+    monkeypatch.setattr(calls_file.CallsFile, "read", fail)
+
+    assert queue.worker().serve() == 1
+    assert [each[:2] for each in queue.directory.finished.read(0)] == [
+        (0, formats.VALUE),
+        (1, formats.NOT_BEGUN),
+    ]
+
+
+def test_a_call_that_a_worker_has_given_back_waits_again(harness: Harness) -> None:
+    """Its worker was known to have it, and has ended with the error of a file."""
+    (future,) = harness.submit(call_a)
+    first = harness.workers[0]
+    first.start()
+    claim = harness.directory.path / "claims/0-999/0"
+    claim.symlink_to(first.name)
+    harness.poll()
+    claim.unlink()
+
+    first.end(OSError(errno.EIO, "I/O error"))
+    assert not future.done()
+    harness.workers[1].start()
+    harness.workers[1].serve()
+    harness.poll()
+
+    assert future.result(0) == "a"
+
+
+def test_calls_fail_that_no_worker_can_begin(harness: Harness) -> None:
+    """Each worker takes the call, and gives it back: the error names the cause."""
+    (future,) = harness.submit(call_a)
+    claim = harness.directory.path / "claims/0-999/0"
+    for number in range(3):
+        worker = harness.workers[number]
+        worker.start()
+        claim.symlink_to(worker.name)
+        harness.poll()
+        claim.unlink()
+        worker.end(OSError(errno.ENOSPC, "No space left on device"))
+
+    error = future.exception(0)
+    assert isinstance(error, JobFailed)
+    assert "A worker could not use the files of its run" in str(error)
+    assert "No space left on device" in str(error)
 
 
 # Two errors far apart.
