@@ -27,6 +27,7 @@ from slurm_futures.pool.pools import Pools
 from tests.cluster.conftest import MakeExecutor, Noticed
 from tests.contract.calls import identity, outcomes_file_of_this_job
 from tests.contract.gate import Gate
+from tests.faults.sweep import COMPILER, MANY, Fault, run_calls
 from tests.slurm import SlurmCluster
 from tests.waiting import assert_soon, job_id_of
 
@@ -283,6 +284,20 @@ def damage_own_outcomes(gate: Gate, damage: str) -> str:
     return gate.hold("a")
 
 
+# A file system that fails for a while.
+
+
+@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler: gcc")
+@pytest.mark.parametrize(("error", "seconds"), [("ESTALE", 0), ("EIO", 1)])
+def test_a_job_whose_file_system_fails_for_a_while(
+    slurm: SlurmCluster, tmp_path: Path, error: str, seconds: float
+) -> None:
+    """Each operation in turn; all of them are in tests/faults."""
+    fault = Fault(error, 1, seconds)
+
+    assert run_calls(fault, tmp_path, MANY, on_slurm=True) == []
+
+
 # Full disks.
 
 
@@ -294,13 +309,62 @@ def test_a_disk_that_is_full_on_the_node(
     noticed: Noticed,
 ) -> None:
     """The value does not fit: the call fails with the system's error, and a note."""
-    executor = make_executor(directory=mount_tmpfs("size=400k"))
+    executor = make_executor(directory=mount_tmpfs("size=400k"), grace=2)
 
     error = noticed(executor.submit(fill_with, 3 << 20), OSError, within=20)
 
     assert error.errno == errno.ENOSPC
     assert "The call ended well, but its value (" in error.__notes__[0]
     assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+def use_up(directory: str) -> int:
+    """Leave no byte on a file system."""
+    with Path(directory, "filler").open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return 0
+
+
+@needs_root
+@pytest.mark.parametrize("workers", [None, 1], ids=["job", "worker"])
+def test_a_disk_that_is_full_to_the_last_byte(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    mount_tmpfs: MountTmpfs,
+    noticed: Noticed,
+    workers: int | None,
+) -> None:
+    """There is no room even for the words that tell of it, but for a link."""
+    directory = mount_tmpfs("size=600k")
+    pool = {"max_workers": workers, "max_tasks_per_child": None} if workers else {}
+    executor = make_executor(directory=directory, grace=2, **pool)
+
+    error = noticed(executor.submit(use_up, str(directory)), JobFailed, within=30)
+
+    assert "could not be written: No space left on device" in str(error)
+    assert "'df'" in str(error)
+    (directory / "filler").unlink()
+    assert executor.submit(identity, 5).result(PATIENCE) == 5
+
+
+@needs_root
+def test_a_disk_that_has_room_again_within_the_grace(
+    slurm: SlurmCluster, make_executor: MakeExecutor, mount_tmpfs: MountTmpfs
+) -> None:
+    """The job has waited: the value arrives."""
+    directory = mount_tmpfs("size=600k")
+    executor = make_executor(directory=directory, grace=30)
+    future = executor.submit(use_up, str(directory))
+    assert_soon(lambda: os.statvfs(directory).f_bavail == 0, PATIENCE)
+    with pytest.raises(TimeoutError):
+        future.result(1)
+
+    (directory / "filler").unlink()
+
+    assert future.result(PATIENCE) == 0
 
 
 @needs_root

@@ -88,7 +88,13 @@ class Fault:
 
 
 def run_calls(
-    fault: Fault, directory: Path, count: int, *, chunksize: int = 1, workers: int = 0
+    fault: Fault,
+    directory: Path,
+    count: int,
+    *,
+    chunksize: int = 1,
+    workers: int = 0,
+    on_slurm: bool = False,
 ) -> list[str]:
     """Run calls whose jobs have a fault; return what was not as it should be.
 
@@ -98,6 +104,7 @@ def run_calls(
         count: of the futures: each has a job of its own, unless there are workers.
         chunksize: calls of each future.
         workers: of a pool; 0: there is none.
+        on_slurm: or else on the local scheduler.
 
     Returns:
         How each of them ended, and which operation of its job had failed.
@@ -108,7 +115,7 @@ def run_calls(
     with fault.happens(directory) as counts:
         executor = SlurmExecutor(
             directory=directory / "runs",
-            scheduler=LocalScheduler(cpus=_AT_ONCE),
+            scheduler="slurm" if on_slurm else LocalScheduler(cpus=_AT_ONCE),
             grace=_GRACE,
             **pool,
         )

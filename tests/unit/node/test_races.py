@@ -59,6 +59,12 @@ def call_c() -> str:
     return note("c")
 
 
+def call_longer() -> str:
+    """Return more each time."""
+    note("longer")
+    return "x" * RAN["longer"]
+
+
 CALLS = (call_a, call_b, call_c)
 
 
@@ -381,18 +387,18 @@ def test_attempts_that_live_at_once_do_not_mix(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node is back, and the first one goes on while the second one runs all."""
-    queue.put_chunks([*CALLS])
+    queue.put_chunks([call_longer, call_b, call_longer])
 
     def restart() -> None:
         del HOOKS["b"]
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
         assert queue.worker().serve() == 1
-        assert queue.results() == {0: ["a", "b", "c"]}
+        assert queue.results() == {0: ["xx", "b", "xxx"]}
 
     HOOKS["b"] = restart
 
     assert queue.worker().serve() == 1
-    assert queue.results() == {0: ["a", "b", "c"]}
+    assert queue.results() == {0: ["x", "b", "xxxx"]}
     assert queue.names("finished") == {"0"}
     assert queue.owners() == ["0001-0.1"]
 
