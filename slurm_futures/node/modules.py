@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from .patience import ANSWERS, insist
+
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
     from types import ModuleType
@@ -46,13 +48,22 @@ def enter_context(context: dict[str, Any]) -> None:
         sys.path[:] = foreign + [entry for entry in sys.path if entry not in foreign]
     sys.argv[:] = context["argv"]
     try:
-        os.chdir(context["cwd"])
+        _enter(context["cwd"])
     except OSError as error:
         print(
             f"slurm_futures: cannot enter the directory of the client: {error}; "
             f"the calls run in {os.getcwd()}",
             file=sys.stderr,
         )
+
+
+def _enter(directory: str) -> None:
+    try:
+        os.chdir(directory)
+    except (*ANSWERS, PermissionError, NotADirectoryError):
+        raise  # on this node it is so
+    except OSError:
+        insist(os.chdir, directory)
 
 
 def give_calls_a_main() -> None:
