@@ -96,7 +96,8 @@ class SlurmExecutor(Executor):
         scheduler: "slurm", "local" (run the jobs on this machine) or a `Scheduler`;
             None: the environment variable SLURM_FUTURES_SCHEDULER, else Slurm.
         python: the command that starts Python on the nodes, a path or its words.
-        setup: shell lines that come before it, such as "module load gcc".
+        setup: shell lines that come before it, such as "module load gcc". One that
+            fails ends the job, unless `|| true` or `set +e` say that it may.
         template: file of a Jinja2 template that extends ours: `{% extends base %}`.
         srun: start the calls as a job step with srun, not in the batch step.
         keep: which files stay after shutdown: those of submissions in which a call

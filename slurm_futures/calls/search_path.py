@@ -10,7 +10,6 @@ what belongs to them travels by value.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
@@ -59,7 +58,8 @@ def _here(cwd: str | None) -> Iterator[str]:
             finder = sys.path_importer_cache.get(entry) if entry else None
             place = Path(getattr(finder, "path", None) or entry)
             if cwd is not None or place.is_absolute():
-                yield os.path.normpath(Path(cwd or "/", place))
+                # Not normalized: after a link, ".." is not what its name says.
+                yield str(Path(cwd or "/", place))
 
 
 def _will_be_found(name: str, module: ModuleType | None) -> bool:

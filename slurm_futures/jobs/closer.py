@@ -104,7 +104,8 @@ class Closer:
         if missing:
             error = diagnose(remains)
             self._note(job, error)
-            waiter.break_off(missing, error, began=remains.started)
+            began = remains.started and not remains.words
+            waiter.break_off(missing, error, began=began)
         self.close(submission, job)
 
     def fail(

@@ -106,6 +106,11 @@ class Remains:
     grace: float = 60.0
     problem: str = ""
 
+    @property
+    def words(self) -> str:
+        """Why none of its calls could begin, as the job itself has said; or empty."""
+        return "" if self.death is None else self.death.words
+
 
 def diagnose(remains: Remains) -> JobFailed:
     """Return the error for the calls that the job has not finished."""
@@ -114,6 +119,8 @@ def diagnose(remains: Remains) -> JobFailed:
     cls = JobLost if state is None else _ERRORS.get(state, JobLost)
     what = _what(remains, state, exit_code, by_signal)
     message = f"{what}\n{_facts(remains)}\n{_advice(remains, cls)}"
+    if state is JobState.FAILED and remains.words:
+        message = f"job {remains.job_id} ended before its calls began.\n{remains.words}"
     return cls(
         message,
         job_id=remains.job_id,

@@ -10,8 +10,8 @@ tables that say where they are, then a footer of fixed size.
                   first entry and number of entries in the uses table
     uses table    offset and length of each large object that a call shares with
                   others; the arguments refer to the n-th one by the persistent id n
-    context       pickled dict: path, cwd, argv, prefix, version, cloudpickle (its
-                  version), initializer, uses
+    context       pickled dict: path, cwd, real_cwd (the same without links), argv,
+                  prefix, version, cloudpickle (its version), initializer, uses
 
 Outcomes file (`finished/0-999/7`, of job 7 or of entry 7 of a queue): one record for
 each call that ended, in the order in which they ended. A record whose length or
@@ -32,10 +32,10 @@ their way. A job that is alive all the same gets the name back, and what it has 
 then tells what it did not begin.
 
 Marks (`jobs/0-999/7/started`, `finished/0-999/7.died`): symbolic links, whose target is
-their text. They appear with it in a single operation, which on a parallel file system
-makes no file. Most of 7.died are left by the script of the job: exit code and number of
-the attempt. A worker whose files cannot be used leaves it itself, with the number of
-the system's error and NOT_READ or NOT_WRITTEN.
+their text; XFS has room for 1,000 bytes. They appear with it in a single operation,
+which on a parallel file system makes no file. 7.died has exit code and number of the
+attempt; then follow, where the job could not begin, words, and where its files could
+not be used, the number of the system's error and NOT_READ or NOT_WRITTEN.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from .patience import ANSWERS, insist
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+#: Seconds between attempts to enter the directory of the client.
+_PAUSES = 0.2, 0.8
 #: What `__main__` is for the calls of this job, and what it was before.
 main_of_calls: ModuleType | None = None
 main_of_job: ModuleType | None = None
@@ -34,7 +37,7 @@ def import_ours(name: str) -> Any:
 
 
 def enter_context(context: dict[str, Any]) -> None:
-    """Look at modules, arguments and files as the client does."""
+    """Look at modules and arguments as the client does."""
     global foreign_version  # noqa: PLW0603  (one process, one client)
     here = (sys.prefix, sys.version_info[:2])
     foreign_version = None if here[1] == context["version"] else context["version"]
@@ -47,14 +50,42 @@ def enter_context(context: dict[str, Any]) -> None:
         ]
         sys.path[:] = foreign + [entry for entry in sys.path if entry not in foreign]
     sys.argv[:] = context["argv"]
+
+
+def enter_directory(name: str, real_name: str) -> None:
+    """Enter the directory of the client, and call it what the client does.
+
+    Args:
+        name: what the client calls it.
+        real_name: the same without links. It counts where this machine does not know
+            the name, or the name has come to mean another directory.
+
+    Raises:
+        OSError: it cannot be entered.
+    """
+    for pause in (*_PAUSES, None):
+        if name != real_name and _means_another(name, real_name):
+            name = real_name
+        try:
+            _enter(name)
+        except OSError:
+            if pause is None:
+                raise
+            time.sleep(pause)  # an automounter may need a while
+        else:
+            break
+    os.environ["PWD"] = name  # bash had put there where the script began
+
+
+def _means_another(name: str, real_name: str) -> bool:
     try:
-        _enter(context["cwd"])
-    except OSError as error:
-        print(
-            f"slurm_futures: cannot enter the directory of the client: {error}; "
-            f"the calls run in {os.getcwd()}",
-            file=sys.stderr,
-        )
+        there = os.stat(real_name)
+    except OSError:
+        return False
+    try:
+        return not os.path.samestat(os.stat(name), there)
+    except OSError:
+        return True
 
 
 def _enter(directory: str) -> None:

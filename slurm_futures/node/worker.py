@@ -25,7 +25,7 @@ from .formats import (
     block_of,
     leave_mark,
 )
-from .modules import enter_context, give_calls_a_main
+from .modules import enter_context, enter_directory, give_calls_a_main
 from .outcomes import OutcomesFile
 from .patience import insist
 from .runner import NotBegun, append_exception, run_call
@@ -48,6 +48,7 @@ def main(submission: str, index: str, grace: str = "60") -> int:
     streams.restore_interrupts()
     place = f"{block_of(int(index))}/{index}"
     attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
+    died = f"{submission}/finished/{place}.died"
     failing = NOT_READ
     try:
         if not _make_directory(f"{submission}/jobs/{place}") and os.path.exists(
@@ -59,6 +60,12 @@ def main(submission: str, index: str, grace: str = "60") -> int:
         outcomes = OutcomesFile(submission, int(index), name_of_attempt)
         calls = CallsFile(f"{submission}/calls.pkl")
         enter_context(calls.context)
+        try:
+            enter_directory(calls.context["cwd"], calls.context["real_cwd"])
+        except OSError as error:
+            outcomes.drop()
+            leave_mark(died, f"1 {attempt} {_cannot_enter(error)}")
+            return 1
         give_calls_a_main()
         name = f"{os.path.basename(submission)}-{index}"
         entries = list(calls.entries(int(index)))
@@ -67,7 +74,7 @@ def main(submission: str, index: str, grace: str = "60") -> int:
         calls.close()
         return 0 if outcomes.publish(sync=True) and not failed else 1
     except OSError as error:
-        _leave_reason(f"{submission}/finished/{place}.died", attempt, failing, error)
+        _leave_reason(died, attempt, failing, error)
         return 1
 
 
@@ -78,6 +85,19 @@ def _leave_reason(path: str, attempt: str, failed: int, error: OSError) -> None:
         print(f"slurm_futures: the files of the run fail: {error}", file=sys.stderr)
     except OSError:
         pass  # the script says at least that the job has died
+
+
+def _cannot_enter(error: OSError) -> str:
+    """Say why no call of this job may begin: its files would be elsewhere."""
+    return (
+        f"Node {_node()} cannot enter the directory in which the call was submitted, "
+        f"{error.filename} ({error.strerror}).\nSubmit it in a directory that the "
+        "nodes share: call os.chdir() before."
+    )
+
+
+def _node() -> str:
+    return os.environ.get("SLURMD_NODENAME") or os.uname().nodename
 
 
 def _make_directory(path: str) -> bool:
@@ -92,9 +112,8 @@ def _make_directory(path: str) -> bool:
 def _enter_job_directory(directory: str, attempt: str) -> None:
     """Let what is printed from now on go to the job directory."""
     streams.enter(directory)
-    host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
     job_id = os.environ.get("SLURM_JOB_ID", "0")
-    insist(leave_mark, f"{directory}/started", f"{host} {job_id} {attempt}")
+    insist(leave_mark, f"{directory}/started", f"{_node()} {job_id} {attempt}")
 
 
 def _run_calls(

@@ -17,8 +17,8 @@
                 finished/0-999/7.NAME   the same while attempt NAME runs the calls, and
                                         if it is cut short
                     7.NAME.withdrawn    if the client does not wait for it any more
-                finished/0-999/7.died   exit code and number of the attempt whose worker
-                                        ended without that
+                finished/0-999/7.died   exit code and number of the attempt that ended
+                                        without that, and why if no call had begun
                 finished/0-999/7.ending exit code of one that Slurm told to end
             pool-1/                     one queue: see node/pool_worker.py
 

@@ -69,6 +69,12 @@ def read_tail(path: Path) -> str:
     return ""
 
 
+def printable(text: str) -> str:
+    """Return what a mark says as lines that any program can print."""
+    lines = os.fsencode(text).decode("utf-8", errors="replace").splitlines()
+    return "\n".join(line.strip() for line in lines if line.strip())
+
+
 def read_own(path: Path) -> bytes:
     """Read a file that will be unpickled: it must be our own."""
     # Once for each job: open() would ask three times what the file is.

@@ -6,31 +6,33 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from slurm_futures.node.formats import BLOCK_SIZE, block_of, read_mark
-from slurm_futures.runs.files import read_tail, write_json
+from slurm_futures.runs.files import printable, read_tail, write_json
 from slurm_futures.runs.finished import DIED, ENDING, FinishedDirectory
 from slurm_futures.runs.job import JobDirectory, remove_job
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """What the script of a job wrote when its worker had ended without its outcomes.
+    """What a job wrote that ended without its outcomes.
 
     Attributes:
         attempt: how often Slurm had restarted the job before.
         error: the number of the system's error for which the worker gave up; 0: it did
             not.
         failed: what it could not do then: NOT_READ or NOT_WRITTEN.
+        words: why none of its calls could begin; empty if they may have begun.
     """
 
     exit_code: int
     attempt: int = 0
     error: int = 0
     failed: int = 0
+    words: str = ""
 
 
 class Ends(NamedTuple):
@@ -135,7 +137,12 @@ class SubmissionDirectory:
         """
         path = f"{self.finished.file(index)}.{DIED}"
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return Death(*map(int, read_mark(path).split()))
+            code, attempt, rest = f"{read_mark(path)}  ".split(" ", 2)
+            death = Death(int(code), int(attempt or 0))
+            if rest[:1].isdigit():
+                error, failed = map(int, rest.split())
+                return replace(death, error=error, failed=failed)
+            return replace(death, words=printable(rest))
         return None
 
     def read_log(self, job_id: str) -> str:

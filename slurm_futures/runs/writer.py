@@ -208,6 +208,7 @@ class Writer:
         return {
             "path": search_path(kind.cwd),
             "cwd": kind.cwd,
+            "real_cwd": os.path.realpath(kind.cwd),
             "argv": list(sys.argv),
             "prefix": sys.prefix,
             "base_prefix": sys.base_prefix,
@@ -310,11 +311,25 @@ def check_directory(directory: Path) -> None:
 
 
 def current_directory() -> str:
-    """Return where this program is; if that was deleted, where it was before."""
+    """Return where this program is; if that was deleted, where it was before.
+
+    By the name that the user goes by ($PWD) where there are several: nodes may not have
+    the others, such as what an automounter or a link on this machine leads to.
+    """
+    name = os.environ.get("PWD", "/")
     try:
-        return os.getcwd()  # noqa: PTH109  (text for jobs and JSON)
+        here = os.getcwd()  # noqa: PTH109  (text for jobs and JSON)
+        is_name = os.path.normpath(name) == name and Path(name).is_absolute()
+        return name if is_name and name != here and _are_same(name, here) else here
     except FileNotFoundError:
-        return os.environ.get("PWD", "/")
+        return name
+
+
+def _are_same(name: str, here: str) -> bool:
+    try:
+        return Path(name).samefile(here)
+    except OSError:
+        return False
 
 
 def not_written(directory: Path, error: Exception) -> SubmitError:

@@ -50,6 +50,7 @@ from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
 CONTEXT: dict[str, Any] = {
     "path": list(sys.path),
     "cwd": "/",
+    "real_cwd": "/",
     "argv": [],
     "prefix": sys.prefix,
     "base_prefix": sys.base_prefix,

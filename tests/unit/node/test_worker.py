@@ -40,6 +40,7 @@ class Job:
         self.run_directory = RunDirectory.create(directory, "fit")
         submission = self.run_directory.submission(1)
         submission.create(1)
+        self.submission_directory = submission
         self.submission = submission.path
         self.directory = submission.job(0).path
         self.finished = submission.finished
@@ -47,6 +48,7 @@ class Job:
         self.context: dict[str, Any] = {  # Any: what the client wants to tell
             "path": list(sys.path),
             "cwd": str(submission.path),
+            "real_cwd": os.path.realpath(submission.path),
             "argv": ["sweep.py", "--fast"],
             "prefix": sys.prefix,
             "base_prefix": sys.base_prefix,
@@ -110,6 +112,7 @@ def as_on_a_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("foreign_version", "main_of_calls", "main_of_job"):
         monkeypatch.setattr(modules, name, None)
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    monkeypatch.setenv("PWD", str(cwd))
     yield
     sys.path[:], sys.argv[:] = path, argv
     os.chdir(cwd)
@@ -265,15 +268,67 @@ def test_context_of_the_client_is_entered(job: Job) -> None:
     assert job.outcomes()[0].value == expected
 
 
-def test_missing_directory_of_the_client_is_told_of(job: Job) -> None:
-    """The calls run all the same, elsewhere."""
-    job.context["cwd"] = "/no/such/directory"
-    job.write(lambda: 5)
+@pytest.mark.usefixtures("as_on_a_node")
+def test_no_call_begins_elsewhere_than_in_the_directory_of_the_client(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files would be lost with the run; the mark says where it cannot go."""
+    monkeypatch.setattr(modules, "_PAUSES", (0.01,))
+    job.context |= {"cwd": "/no/such/link", "real_cwd": "/no/such/directory"}
+    job.write((tmp_path / "begun").touch)
 
-    printed = job.run()
+    exit_code = worker.main(*job.words)
 
-    assert "cannot enter the directory of the client" in printed
-    assert job.outcomes()[0].value == 5
+    death = job.submission_directory.read_death(0)
+    assert exit_code == 1
+    assert job.names() == ["0.died"]
+    assert not (tmp_path / "begun").exists()
+    assert death is not None
+    assert death.words == (
+        f"Node {os.uname().nodename} cannot enter the directory in which the call was "
+        "submitted, /no/such/link (No such file or directory).\n"
+        "Submit it in a directory that the nodes share: call os.chdir() before."
+    )
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+@pytest.mark.parametrize("link", ["right", "missing", "elsewhere"])
+def test_directory_is_entered_by_a_name_that_means_it_here(
+    link: str, tmp_path: Path
+) -> None:
+    """That of the client, if it is the same directory; $PWD is this name."""
+    real = tmp_path / "real"
+    name = tmp_path / "link"
+    (tmp_path / "other").mkdir()
+    real.mkdir()
+    if link != "missing":
+        name.symlink_to(real if link == "right" else tmp_path / "other")
+
+    modules.enter_directory(str(name), str(real))
+
+    assert Path.cwd() == real
+    assert os.environ["PWD"] == str(name if link == "right" else real)
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_name_of_the_client_is_enough(tmp_path: Path) -> None:
+    """The node need not know what the client's link leads to."""
+    modules.enter_directory(str(tmp_path), "/physical/of/the/client")
+
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_directory_may_take_a_while_to_appear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an automounter lets it."""
+    late = tmp_path / "late"
+    monkeypatch.setattr("time.sleep", lambda _: late.mkdir())
+
+    modules.enter_directory(str(late), str(late))
+
+    assert Path.cwd() == late
 
 
 @pytest.mark.usefixtures("as_on_a_node")

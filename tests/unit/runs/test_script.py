@@ -215,6 +215,103 @@ def test_script_runs_setup_and_worker(tmp_path: Path, array: bool) -> None:
     assert [path.name for path in script.final.parent.iterdir()] == [str(script.index)]
 
 
+FAILING = [
+    (["true", "module load nonexistent"], "module load nonexistent", 127),
+    (["f() {", "  false", "  return 3", "}", "f one two"], "f one two", 3),
+    (["if true; then", "  ls /nonexistent", "fi"], "  ls /nonexistent", 2),
+    (["cat /nonexistent | grep -q word"], "cat /nonexistent | grep -q word", 1),
+    (["source fails.sh"], "source fails.sh", 4),
+    (["( exit 6 )"], "( exit 6 )", 6),
+    (["set -euo pipefail", "false"], "false", 1),
+    (["set -E", "out=$(echo a; exit 5)"], "out=$(echo a; exit 5)", 5),
+]
+
+
+@pytest.mark.parametrize(
+    ("setup", "line", "code"), FAILING, ids=[e[1] for e in FAILING]
+)
+def test_line_of_setup_that_fails_ends_the_job(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    setup: list[str],
+    line: str,
+    code: int,
+) -> None:
+    """The mark quotes it, and what was printed last; no worker begins."""
+    monkeypatch.chdir(tmp_path)
+    Path("fails.sh").write_text("return 4\n")
+    script = Script(tmp_path, SUCCEED, setup=("echo 'some words' >&2", *setup))
+
+    exit_code = script.run(SLURMD_NODENAME="n7")
+
+    death = script.submission.read_death(0)
+    assert exit_code == code
+    assert not script.job.exists()
+    assert death is not None
+    words = death.words.split("\n")
+    assert (
+        words[0] == f"On node n7 a line of setup failed with exit code {code}: {line}"
+    )
+    assert words[1] == "The log of the job ends with:"
+    assert script.log.read_text().splitlines()[-1] in words[2:]
+    assert words[-1] == "Correct the line, or add '|| true' if it may fail."
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        ["false || true"],
+        ["[ -d /nonexistent ] && export A=1"],
+        ["! true"],
+        ["if false; then", "  echo no", "fi"],
+        ["f() {", "  false", "  true", "}", "f"],
+        ["source copes.sh"],
+        ["set -E", "source copes.sh", "out=$(false; echo a)"],
+        ["( false; true )"],
+        ["false &"],
+        ["set +e", "false"],
+        ["trap - ERR", "false"],
+        ["set -u"],
+    ],
+    ids=" ; ".join,
+)
+def test_setup_may_hold_commands_that_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setup: list[str]
+) -> None:
+    """Where a shell says so, and within functions and files, as of conda activate."""
+    monkeypatch.chdir(tmp_path)
+    Path("copes.sh").write_text("false\ngrep -q word /dev/null\ntrue\n")
+    script = Script(tmp_path, SUCCEED, setup=tuple(setup))
+
+    exit_code = script.run()
+
+    assert exit_code == 0
+    assert script.job.exists()
+
+
+def test_words_of_a_mark_are_short_lines(tmp_path: Path) -> None:
+    """File systems have room for a thousand bytes, and the log may hold anything."""
+    line = "printf '\\377%05000d\\r\\n' 7 >&2; false # é" + 1000 * "é"
+    script = Script(tmp_path, SUCCEED, setup=(line,))
+
+    script.run()
+
+    death = script.submission.read_death(0)
+    assert len(os.fsencode(formats.read_mark(f"{script.final}.died"))) < 1000
+    assert death is not None
+    assert "\ufffd0000" in death.words
+    death.words.encode()
+
+
+def test_setup_that_slurm_ends_is_not_blamed(tmp_path: Path) -> None:
+    """SIGTERM reaches what it runs first; Slurm will say why."""
+    script = Script(tmp_path, SUCCEED, setup=("sh -c 'kill -TERM 0; sleep 9'",))
+
+    script.run()
+
+    assert [path.name for path in script.final.parent.iterdir()] == ["0.ending"]
+
+
 def test_worker_that_exits_without_outcomes_has_died(tmp_path: Path) -> None:
     """The mark tells the exit code at once, however slow squeue is."""
     script = Script(tmp_path, "raise SystemExit(3)")
