@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import pkgutil
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from slurm_futures import node
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Bytes that a message quotes from the end of a file.
 _TAIL = 4096
+
+
+logger = logging.getLogger("slurm_futures")
 
 
 class ForeignFileError(PermissionError):
@@ -67,6 +72,14 @@ def read_tail(path: Path) -> str:
         file.seek(max(0, size - _TAIL))
         return file.read().decode("utf-8", errors="replace").rstrip()
     return ""
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory and what it holds, as far as the file system lets us now."""
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+    except OSError as error:  # not all of them are ignored, those of fstat are not
+        logger.info("%s stays as it is: %s", path, error)
 
 
 def printable(text: str) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from slurm_futures.node.formats import BLOCK_SIZE, WITHDRAWN, block_of
 from slurm_futures.node.pool_worker import CLOSED
+from slurm_futures.runs.files import remove_tree
 from slurm_futures.runs.finished import FinishedDirectory
 
 #: Who takes calls away from the workers.
@@ -162,12 +162,12 @@ class PoolDirectory:
         last, and stay until the end of the pool where that place could not be deleted.
         """
         finished = self.finished.path / block
-        shutil.rmtree(finished, ignore_errors=True)
+        remove_tree(finished)
         with contextlib.suppress(OSError):
             if block not in os.listdir(finished.parent):
-                shutil.rmtree(self.path / "claims" / block, ignore_errors=True)
+                remove_tree(self.path / "claims" / block)
 
     def remove(self) -> None:
         """Delete the pool, in the same order."""
-        shutil.rmtree(self.finished.path, ignore_errors=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_tree(self.finished.path)
+        remove_tree(self.path)

@@ -7,7 +7,6 @@ import marshal
 import os
 import pkgutil
 import random
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -17,7 +16,7 @@ from typing import Any
 
 from slurm_futures import node
 from slurm_futures.node.start import BUNDLE
-from slurm_futures.runs.files import read_ours, write_file, write_json
+from slurm_futures.runs.files import read_ours, remove_tree, write_file, write_json
 from slurm_futures.runs.submission import SubmissionDirectory
 
 
@@ -82,7 +81,7 @@ class RunDirectory:
 
     def remove(self) -> None:
         """Delete the whole run."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_tree(self.path)
 
     def remove_empty_logs(self) -> None:
         """Delete the logs in which Slurm had nothing to say."""

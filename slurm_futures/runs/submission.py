@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from slurm_futures.node.formats import BLOCK_SIZE, block_of, read_mark
-from slurm_futures.runs.files import printable, read_tail, write_json
+from slurm_futures.runs.files import printable, read_tail, remove_tree, write_json
 from slurm_futures.runs.finished import DIED, ENDING, FinishedDirectory
 from slurm_futures.runs.job import JobDirectory, remove_job
 
@@ -162,7 +161,7 @@ class SubmissionDirectory:
             for block in self._remove_blocks("jobs"):
                 for job in os.listdir(block):
                     remove_job(job, block)
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_tree(self.path)
 
     def _remove_blocks(self, kind: str) -> Iterator[int]:
         """Yield a descriptor of each directory of a kind; delete those then empty."""

@@ -4,9 +4,11 @@ import errno
 import json
 import os
 import random
+import shutil
 import stat
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -383,3 +385,17 @@ def test_output_is_text_whatever_was_printed(job: JobDirectory) -> None:
     assert job.stderr() == "one\nepoch 3\N{REPLACEMENT CHARACTER}\n"
     assert job.stderr_tail() == "one\nepoch 3\N{REPLACEMENT CHARACTER}"
     assert job.stdout() == ""
+
+
+def test_removal_never_raises(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that shutil does not ignore is a line in the log."""
+    caplog.set_level("INFO", "slurm_futures")
+    stale = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    monkeypatch.setattr(shutil, "rmtree", mock.Mock(side_effect=stale))
+
+    run.remove()
+
+    assert "stays as it is" in caplog.text
+    assert os.strerror(errno.ESTALE) in caplog.text

@@ -1,0 +1,80 @@
+"""Each operation of the client on files may fail: a value, or an error that says so.
+
+    SLURM_FUTURES_EVERY_OPERATION=1 ./run tests tests/cluster/test_client_files.py
+
+lets each one fail in each way, which takes half an hour; else there is a sample.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_futures import OptionError
+from tests.cluster.conftest import MakeExecutor
+from tests.cluster.failing_files import FailingFiles
+from tests.contract.calls import identity
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(7200)]
+
+PATIENCE = 60  #: seconds
+_EVERY = bool(os.environ.get("SLURM_FUTURES_EVERY_OPERATION"))
+_ERRORS = [errno.ESTALE, errno.EIO, errno.EACCES, errno.ENOSPC]
+
+
+def use(make_executor: MakeExecutor, files: FailingFiles, **options: Any) -> list[str]:
+    """Use an executor once; return what goes wrong that should not."""
+    with files.active():
+        try:
+            executor = make_executor(**options)
+        except OptionError as refusal:
+            return find_problems(refusal, files)
+        futures = [executor.submit(identity, number) for number in range(3)]
+        problems = []
+        for number, future in enumerate(futures):
+            error = future.exception(PATIENCE)
+            if error is not None:
+                problems += find_problems(error, files)
+            elif future.result() != number:
+                problems.append(f"{future.result()}, not {number}")
+        executor.shutdown()
+    return problems
+
+
+def find_problems(error: BaseException, files: FailingFiles) -> list[str]:
+    """Say so where an error does not name its cause."""
+    named = os.strerror(files.error) in str(error)
+    return [] if named else [f"the cause is not named in {error!r}"]
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("seconds", [0, 3], ids=["once", "for 3 s"])
+@pytest.mark.parametrize("tasks", [1, None], ids=["jobs", "pool"])
+def test_any_operation_may_fail(
+    make_executor: MakeExecutor,
+    tmp_path: Path,
+    tasks: int | None,
+    seconds: float,
+) -> None:
+    """The calls end, with their values or the words of the system; no end raises."""
+    options = {"max_workers": 3, "max_tasks_per_child": tasks, "grace": 5}
+    directory = tmp_path / "runs"
+    clean = FailingFiles(directory)
+    assert use(make_executor, clean, **options) == []
+    count = len(clean.operations)
+    step = 1 if _EVERY else count // (3 if seconds else 8)
+    found = []
+    for number in range(0, count, step):
+        for error in _ERRORS if _EVERY else [_ERRORS[number // step % 4]]:
+            files = FailingFiles(directory, number, seconds, error)
+            try:
+                problems = use(make_executor, files, **options)
+            except (OSError, TimeoutError) as failure:
+                problems = [repr(failure)]
+            found += [f"{files.failed[:1]}: {each}" for each in problems]
+
+    assert found == []
