@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from .formats import (
@@ -12,6 +13,7 @@ from .formats import (
     SERVE_POOL,
     TAIL_SIZE,
     USE_ENTRY,
+    WRITABLE_BY_OTHERS,
 )
 from .modules import add_to_main, import_ours, load_unpickler
 from .own_file import OwnFile
@@ -55,7 +57,7 @@ class CallsFile:
         problem: the error for which nothing more can be read of it.
 
     Raises:
-        OSError: it is not there or cannot be read.
+        OSError: it is not there or cannot be read, or others may have written it.
         EOFError: it is incomplete.
     """
 
@@ -71,7 +73,10 @@ class CallsFile:
             raise
 
     def _read_end(self) -> None:
-        size = insist(self._size)
+        status = insist(self._status)
+        size = status.st_size
+        if status.st_uid != os.geteuid() or status.st_mode & WRITABLE_BY_OTHERS:
+            raise PermissionError(errno.EACCES, "calls.pkl is not yours alone")
         self._tail_offset = max(0, size - TAIL_SIZE)
         self._tail = insist(self._read, TAIL_SIZE, self._tail_offset)
         if self._tail[-len(CALLS_MAGIC) :] != CALLS_MAGIC or size < CALLS_FOOTER.size:
@@ -102,9 +107,9 @@ class CallsFile:
             blob = blob + more if blob else more
         return blob
 
-    def _size(self) -> int:
+    def _status(self) -> os.stat_result:
         try:
-            return os.fstat(self._file.descriptor).st_size
+            return os.fstat(self._file.descriptor)
         except OSError:
             self._file.renew()
             raise

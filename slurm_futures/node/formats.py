@@ -72,6 +72,8 @@ WITHDRAWN = ".withdrawn"
 #: Seconds between two looks for it; and after how many the client can be sure that a
 #: job that still runs has seen it, or will see it before its next call.
 LOOK_INTERVAL, WITHDRAWAL_PAUSE = 0.2, 0.5
+#: Bits of the mode of a file that is not unpickled. Those of the library have none.
+WRITABLE_BY_OTHERS = 0o022
 #: In the place of a pickled function, and no pickle: the job is a worker of a pool.
 SERVE_POOL = b"slurm_futures: serve a pool"
 

@@ -35,7 +35,7 @@ class OutcomesFile:
         self._looked_at = time.monotonic()
         self._size = 0  # bytes of all complete records
         self._lost = False  # the system has dropped what it could not write
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         names = self._own, f"{self._own}{WITHDRAWN}"
         self._patience = Patience()
         self._file = self._patience.insist(OwnFile, names, flags)

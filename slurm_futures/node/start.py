@@ -65,4 +65,5 @@ if __name__ == "__main__":
     compiled = codes.get("loader")
     loader = {"__name__": "loader"}
     exec(_insist("loader.py") if compiled is None else loads(compiled), loader)  # noqa: S102
-    loader["run"](_here, codes)  # type: ignore[operator]
+    # Here is where the script is; a call may go elsewhere, and load more modules then.
+    loader["run"](sys.argv[1].rpartition("/")[0], codes)  # type: ignore[operator]

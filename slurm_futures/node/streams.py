@@ -24,7 +24,8 @@ def enter(directory: str) -> None:
 
 
 def _open(descriptor: int) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if descriptor else os.O_RDONLY
+    writing = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    flags = writing if descriptor else os.O_RDONLY
     file = os.open(_files[descriptor], flags, 0o666)
     if file == descriptor:
         os.set_inheritable(file, True)

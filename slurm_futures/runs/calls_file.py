@@ -41,7 +41,9 @@ def write_calls(
 def _write(
     path: Path, jobs: Sequence[Sequence[PickledCall]], context: Mapping[str, Any]
 ) -> None:
-    with path.open("wb", buffering=1 << 20) as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=1 << 20) as file:
         file.write(CALLS_MAGIC)
         blobs = _BlobWriter(file)
         job_table, call_table, use_table = bytearray(), bytearray(), bytearray()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import pkgutil
 import shutil
+import stat
 from typing import TYPE_CHECKING, Any
 
 from slurm_futures import node
-from slurm_futures.node.formats import write_all
+from slurm_futures.node.formats import WRITABLE_BY_OTHERS, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +27,14 @@ logger = logging.getLogger("slurm_futures")
 
 
 class ForeignFileError(PermissionError):
-    """A file that would be unpickled belongs to somebody else."""
+    """A file that would be unpickled may be of somebody else."""
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Let a complete file appear under its name, in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o666)
+    descriptor = os.open(temporary, flags, 0o600)
     try:
         write_all(descriptor, content)
         os.fsync(descriptor)
@@ -88,16 +90,40 @@ def printable(text: str) -> str:
     return "\n".join(line.strip() for line in lines if line.strip())
 
 
+def _find_stranger(status: os.stat_result) -> str | None:
+    """Say why a file may not be what we have written."""
+    if status.st_uid != os.geteuid():
+        return f"belongs to user {status.st_uid}"
+    if stat.S_ISDIR(status.st_mode):
+        return None  # reading it fails
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    if status.st_mode & WRITABLE_BY_OTHERS:
+        return f"can be written by others (mode {status.st_mode & 0o777:o})"
+    return None
+
+
 def read_own(path: Path) -> bytes:
-    """Read a file that will be unpickled: it must be our own."""
+    """Read a file that will be unpickled: it must be our own.
+
+    Raises:
+        ForeignFileError: others may have written it.
+        OSError: it cannot be read now, or is a directory.
+    """
     # Once for each job: open() would ask three times what the file is.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ForeignFileError(f"{path} is a symbolic link") from error
+        raise
     try:
         status = os.fstat(descriptor)
-        if status.st_uid != os.geteuid():
+        problem = _find_stranger(status)
+        if problem is not None:
             raise ForeignFileError(
-                f"{path} belongs to user {status.st_uid}; only your own files are "
-                "unpickled"
+                f"{path} {problem}; only your own files are unpickled"
             )
         content = b""
         while part := os.read(descriptor, max(status.st_size, 1)):

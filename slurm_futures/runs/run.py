@@ -17,6 +17,7 @@ from typing import Any
 from slurm_futures import node
 from slurm_futures.node.start import BUNDLE
 from slurm_futures.runs.files import read_ours, remove_tree, write_file, write_json
+from slurm_futures.runs.place import make_directory
 from slurm_futures.runs.submission import SubmissionDirectory
 
 
@@ -34,7 +35,7 @@ class RunDirectory:
             OSError: it cannot be made.
         """
         programs = _programs()
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         # First what fails without a trace where this process has no descriptor left.
         os.close(os.open(directory, os.O_RDONLY))
         run = cls(_make_unique(directory, label))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -60,7 +61,7 @@ class ScriptTemplate:
         values = {
             "base": base,
             "name": " ".join(name.split()),
-            "run": str(run),
+            "run": ".." if self._begins_in_place else str(run),
             "submission": str(submission),
             "block_size": block_size,
             "requeue": requeue,
@@ -82,6 +83,14 @@ class ScriptTemplate:
                 "Start it with '{% extends base %}' and fill the blocks setup or "
                 "run_worker."
             ) from error
+
+    @property
+    def _begins_in_place(self) -> bool:
+        """Whether Python begins in the submission, as the script does.
+
+        srun, or a container, may begin elsewhere.
+        """
+        return not self.srun and self.python == (sys.executable,)
 
     def check(self) -> None:
         """Render once, to find a mistake in the user's template before it matters.

@@ -27,6 +27,7 @@ from slurm_futures.errors import OptionError, SubmitError
 from slurm_futures.node.formats import BLOCK_SIZE
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.files import write_file
+from slurm_futures.runs.place import find_weakness, make_directory
 from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate
@@ -299,7 +300,8 @@ def check_directory(directory: Path) -> None:
             'cannot create files. Choose another one: SlurmExecutor(directory="...").'
         )
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
+        weakness = find_weakness(directory)
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
@@ -308,6 +310,14 @@ def check_directory(directory: Path) -> None:
             "Choose a directory that you may write to and that the nodes share with "
             'this machine: SlurmExecutor(directory="...").'
         ) from error
+    if weakness is not None:
+        place, why = weakness
+        raise OptionError(
+            f"Others could replace the jobs' files in {directory}, which run as you.\n"
+            f"The reason is {place}: {why}.\nType 'chmod go-w {place}', or "
+            "choose a directory where only you may write: "
+            'SlurmExecutor(directory="...").'
+        )
 
 
 def current_directory() -> str:

@@ -98,7 +98,6 @@ def test_negative_caches_do_not_delay_results(
     template = nfs.parent / "template.sh.j2"
     template.write_text(
         "{% extends base %}{% block index %}\n"
-        f"_slurm_futures_run={nfs.parent}/shared${{_slurm_futures_run#{nfs}}}\n"
         f"_slurm_futures_submission="
         f"{nfs.parent}/shared${{_slurm_futures_submission#{nfs}}}\n"
         "{{ super() }}{% endblock %}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,72 @@ def test_outcomes_of_somebody_else_are_refused(
 
     assert "belongs to user 65534; only your own files are unpickled" in str(error)
     assert not (tmp_path / "pwned").exists()
+
+
+STRANGER = """
+import pathlib
+pathlib.Path({proof!r}).touch()
+"""
+
+
+def put_another_in_its_place(run: Path, proof: Path, *, keeps: str = "") -> None:
+    """Do what another user can who may rename the run, with a copy of his own.
+
+    Args:
+        run: is renamed.
+        proof: a file that his programs create.
+        keeps: what the copy takes from the run as it is, by a link.
+    """
+    own = run.with_name(f"{run.name}.own")
+    moved = run.with_name(f"{run.name}.moved")
+    shutil.copytree(run, own, symlinks=True)
+    (own / "start.py").write_text(STRANGER.format(proof=str(proof)))
+    for path in [own, *own.rglob("*")]:
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+        if not path.is_symlink():
+            path.chmod(0o777)
+    if keeps:
+        shutil.rmtree(own / keeps)
+        (own / keeps).symlink_to(moved / keeps)
+    run.rename(moved)
+    own.rename(run)
+
+
+@needs_root
+@pytest.mark.parametrize("keeps", ["", "0001"], ids=["copy", "link"])
+@pytest.mark.parametrize("flags", [[], ["-s"]], ids=["from within", "by its path"])
+@pytest.mark.parametrize("tasks", [1, None], ids=["jobs", "pool"])
+def test_a_run_that_another_user_has_replaced_is_not_used(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    tmp_path: Path,
+    keeps: str,
+    flags: list[str],
+    tasks: int | None,
+) -> None:
+    """Between sbatch and the start of the job; by a copy, or one with the real jobs."""
+    executor = make_executor(
+        max_workers=1,
+        hold=True,
+        python=[sys.executable, *flags],
+        max_tasks_per_child=tasks,
+    )
+    future = executor.submit(identity, 1)
+
+    def jobs() -> list[str]:
+        return slurm.run("squeue", "-h", "-o", "%F").split()
+
+    assert_soon(jobs, PATIENCE)
+    job = jobs()[0]
+    proof = tmp_path / "pwned"
+
+    put_another_in_its_place(executor.directory, proof, keeps=keeps)
+    slurm.run("scontrol", "release", job)
+
+    assert_soon(lambda: job not in jobs(), PATIENCE)
+    executor.terminate_workers()
+    assert future.exception(PATIENCE) is not None or future.result() == 1
+    assert not proof.exists()
 
 
 class Exploit:

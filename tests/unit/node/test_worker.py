@@ -151,6 +151,25 @@ def test_job_directory_tells_where_the_job_began(
 
 
 @pytest.mark.usefixtures("as_on_a_node")
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_calls_that_others_may_have_written_are_not_unpickled(
+    job: Job, mode: int
+) -> None:
+    """The library lets nobody else write to them, whatever the umask."""
+    before = os.umask(0)
+    try:
+        job.write(lambda: 1)
+    finally:
+        os.umask(before)
+    file = job.submission / "calls.pkl"
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(mode)
+
+    with pytest.raises(PermissionError, match=r"calls\.pkl is not yours alone"):
+        worker.main(*job.words)
+
+
+@pytest.mark.usefixtures("as_on_a_node")
 def test_call_that_raises_does_not_stop_the_others(job: Job) -> None:
     """But the job counts as failed, for Slurm and for people."""
     job.write(lambda: 1 / 0, lambda: 2)

@@ -399,3 +399,32 @@ def test_removal_never_raises(
 
     assert "stays as it is" in caplog.text
     assert os.strerror(errno.ESTALE) in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("link", "is a symbolic link"),
+        ("pipe", "is not a regular file"),
+        ("open", r"can be written by others \(mode 666\)"),
+    ],
+)
+def test_outcomes_that_others_may_have_written_are_refused(
+    run: RunDirectory, tmp_path: Path, kind: str, words: str
+) -> None:
+    """They are not unpickled; and nobody waits for the writer of a pipe."""
+    submission = run.submission(1)
+    submission.create(1)
+    file = finished_path(submission, 0)
+    (tmp_path / "elsewhere").write_bytes(b"")
+    match kind:
+        case "link":
+            file.symlink_to(tmp_path / "elsewhere")
+        case "pipe":
+            os.mkfifo(file, 0o600)
+        case "open":
+            file.touch()
+            file.chmod(0o666)
+
+    with pytest.raises(ForeignFileError, match=words):
+        submission.finished.read(0)
