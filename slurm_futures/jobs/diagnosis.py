@@ -172,10 +172,12 @@ def _is_prolog_to_blame(remains: Remains) -> bool:
 
 
 def _find_exit(remains: Remains) -> tuple[int | None, int | None]:
-    if remains.death is None:
-        return remains.ending.exit_code, remains.ending.signal
-    code = remains.death.exit_code
-    return code, code - 128 if 128 < code < 128 + 65 else None
+    ending, death = remains.ending, remains.death
+    code = ending.exit_code if death is None else death.exit_code
+    by_signal = ending.signal if death is None else None
+    if by_signal is None and code is not None and 128 < code < 128 + 65:
+        by_signal = code - 128  # as the script says it, like any shell
+    return code, by_signal
 
 
 def _what(

@@ -97,6 +97,21 @@ def test_a_call_that_leaves_its_process(
 
 
 @pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("tasks", [1, None], ids=["jobs", "pool"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+def test_a_call_that_kills_its_process_group(
+    make_executor: MakeExecutor, noticed: Noticed, number: int, tasks: int | None
+) -> None:
+    """The script of the job gets the signal, too; the error names it."""
+    executor = make_executor(max_workers=1, max_tasks_per_child=tasks)
+
+    error = noticed(executor.submit(os.killpg, 0, number), JobFailed, within=20)
+
+    assert error.signal == number
+    assert f"was killed by {signal.Signals(number).name}" in str(error)
+
+
+@pytest.mark.usefixtures("slurm")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
 def test_a_call_that_kills_its_process(
     make_executor: MakeExecutor, noticed: Noticed, number: signal.Signals

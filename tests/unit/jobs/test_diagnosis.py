@@ -1,5 +1,6 @@
 """Why a job left no outcome: the witnesses, and what the user is told."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,6 +185,27 @@ def test_facts_of_the_scheduler_fill_the_gaps() -> None:
     failure = diagnose(replace(BEGAN, node=None, ending=Ending(None, 0, 9, "c4")))
 
     assert (failure.exit_code, failure.signal, failure.node) == (0, 9, "c4")
+
+
+def test_signal_is_named_as_the_script_says_it_to_the_scheduler() -> None:
+    """Where a signal has reached the script, too."""
+    ending = Ending(JobState.FAILED, 143, None, "c4")
+
+    failure = diagnose(replace(BEGAN, death=None, ending=ending))
+
+    assert failure.signal == signal.SIGTERM
+    assert "was killed by SIGTERM" in str(failure)
+
+
+def test_words_of_a_job_that_could_not_begin_are_all_that_is_said() -> None:
+    """They say what to do."""
+    death = Death(1, 0, "No directory.\nMake it.")
+
+    failure = diagnose(replace(BEGAN, death=death))
+
+    assert str(failure) == (
+        f"job {BEGAN.job_id} ended before its calls began.\nNo directory.\nMake it."
+    )
 
 
 @pytest.mark.parametrize(

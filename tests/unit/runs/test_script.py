@@ -335,6 +335,22 @@ def test_worker_that_is_killed_has_died(tmp_path: Path, number: int) -> None:
     assert formats.read_mark(f"{script.final}.died") == f"{128 + number} 0"
 
 
+@pytest.mark.parametrize("name", ["TERM", "HUP", "USR1", "ALRM"])
+def test_signal_to_the_process_group_is_named(tmp_path: Path, name: str) -> None:
+    """Bash sometimes says -1 of a worker that ends while the signal comes."""
+    number = getattr(signal, f"SIG{name}")
+    program = f"import os, time; os.killpg(0, {number:d}); time.sleep(9)"
+    (kind, text) = ("ending", "") if name == "TERM" else ("died", " 0")
+    for attempt in range(8):
+        script = Script(tmp_path / str(attempt), program)
+
+        exit_code = script.run()
+
+        assert exit_code == 128 + number
+        mark = formats.read_mark(f"{script.final}.{kind}")
+        assert mark == f"{128 + number}{text}"
+
+
 #: Names that people give to variables of their own.
 COMMON_NAMES = (
     "run submission index first block finished mark job code again worker signal i name"
