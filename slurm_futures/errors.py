@@ -118,6 +118,7 @@ class Refusal(enum.Enum):
     TRANSIENT = "the same submission may be accepted later"
     QUOTA = "too many jobs; fewer may fit, or later when some have ended"
     ARRAY_TOO_LARGE = "a smaller array may be accepted"
+    NO_ARRAYS = "jobs that are no arrays may be accepted"
     AMBIGUOUS = "the job may have been created all the same"
 
 

@@ -24,6 +24,9 @@ from slurm_futures.schedulers.base import JobId, Row, Scheduler
 
 logger = logging.getLogger("slurm_futures")
 
+#: Refusals that nothing helps against where it was no array.
+_OF_ARRAYS = {Refusal.ARRAY_TOO_LARGE, Refusal.NO_ARRAYS}
+
 
 class Sender:
     """Hands submissions to the scheduler; used by the submitter's thread alone.
@@ -37,6 +40,8 @@ class Sender:
     Attributes:
         largest: how many jobs the next submission may hold, as far as refusals have
             taught; None: nothing is known.
+        only_single: whether the site takes no arrays; None: one was refused, and the
+            next job, which is none, will show whether that was why.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Sender:
         self._backoff = self._timing.shortest_backoff
         self._refused_since: float | None = None
         self.largest: int | None = None
+        self.only_single: bool | None = False
 
     def send(
         self, written: WrittenSubmission, orders: Sequence[JobOrder]
@@ -102,6 +108,16 @@ class Sender:
                 return job_id
         return None
 
+    def end_doubt(self) -> bool:
+        """Hear that a single job is refused, too; return whether an array was before.
+
+        Then it was not since it was an array.
+        """
+        if self.only_single is not None:
+            return False
+        self.largest, self.only_single = None, False
+        return True
+
     def _is_too_late(self) -> bool:
         now = time.monotonic()
         if self._refused_since is None:
@@ -111,13 +127,24 @@ class Sender:
     def _forgive(self) -> None:
         """Start anew after a success: short pauses, arrays may grow again."""
         self._backoff = self._timing.shortest_backoff
-        if self.largest is not None:
+        if self.only_single is None:
+            self.only_single = True
+            logger.warning(
+                "this site takes no job arrays, but single jobs: from now on each job "
+                "is submitted by itself. With chunksize= or long-lived workers, "
+                "max_tasks_per_child=None, it takes fewer of them."
+            )
+        if self.largest is not None and not self.only_single:
             self.largest *= 2
 
     def _shrink(self, error: SubmitError, size: int) -> bool:
         """Make later arrays smaller if the size may be why this one was refused."""
-        if error.refusal is Refusal.ARRAY_TOO_LARGE and size == 1:
+        if size == 1 and error.refusal in _OF_ARRAYS:
             raise error
+        if error.refusal is Refusal.NO_ARRAYS:
+            self.largest, self.only_single = 1, None
+            logger.info("a submission of %d jobs is sent one by one. %s", size, error)
+            return True
         if error.refusal in {Refusal.ARRAY_TOO_LARGE, Refusal.QUOTA} and size > 1:
             self.largest = size // 2
             logger.warning(

@@ -197,7 +197,9 @@ class Submitter:
                 rested = True
                 self._changed.wait(left)
         longer = min(2 * self._pause, self._timing.longest_rest)
-        self._pause = longer if rested else self._timing.shortest_rest
+        if not rested or self._sender.only_single:  # one by one they would take long
+            longer = self._timing.shortest_rest
+        self._pause = longer
         time.sleep(self._timing.gather_pause)
 
     def _next(self) -> tuple[Kind, str, list[JobOrder], int | None] | None:
@@ -276,6 +278,8 @@ class Submitter:
         except SubmitError as error:
             logger.info("%s", error)
             written.directory.remove()
+            if self._sender.end_doubt():  # the others were in that array
+                orders = orders + self._take_all(kind)
             fail_orders(orders, error)
             return
         except OSError as error:
@@ -287,6 +291,10 @@ class Submitter:
             self._put_back(kind, label, orders)
             return
         self._accept(kind, label, written, job_id, orders)
+
+    def _take_all(self, kind: Kind) -> list[JobOrder]:
+        with self._changed:
+            return self._outbox.pop(kind, ("", []))[1]
 
     def _put_back(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
         with self._changed:

@@ -141,6 +141,13 @@ _REFUSALS: tuple[tuple[Refusal, str], ...] = (
         # MaxJobCount: slurmctld has no room for so many jobs, or not now.
         "|Resource temporarily unavailable|job queue full|temporarily unable",
     ),
+    # What a job_submit plugin of the site says in its own words, if it says anything.
+    (
+        Refusal.ARRAY_TOO_LARGE,
+        r"\barray.*(?:large|big|size|limit|max|exceed|at most|more than)"
+        r"|(?:large|big|size|limit|max|exceed|at most|more than).*\barray",
+    ),
+    (Refusal.NO_ARRAYS, r"\barrays?\b|Unspecified error|operation not supported"),
 )
 
 

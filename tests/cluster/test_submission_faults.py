@@ -320,3 +320,48 @@ def test_a_hidden_partition(
         future.result(4)
     gate.open()
     assert future.result(PATIENCE) == "a"
+
+
+#: What job_submit plugins say, and sbatch after them.
+_NO_ARRAYS = [
+    "sbatch: error: Job arrays are not allowed here, see the user guide",
+    "sbatch: error: Batch job submission failed: Unspecified error",
+]
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("words", _NO_ARRAYS, ids=["told", "untold"])
+@pytest.mark.parametrize("tasks", [1, None], ids=["jobs", "pool"])
+def test_a_site_that_refuses_job_arrays(
+    make_executor: MakeExecutor,
+    shims: Shims,
+    caplog: pytest.LogCaptureFixture,
+    words: str,
+    tasks: int | None,
+) -> None:
+    """Its jobs are sent one by one, with one warning; max_workers holds."""
+    text = f'[[ "$*" != *--array* ]] || {{ echo "{words}" >&2; exit 1; }}'
+    shims.put("sbatch", f'{text}\nexec "$real" "$@"')
+    executor = make_executor(max_workers=4, max_tasks_per_child=tasks)
+
+    results = list(executor.map(identity, range(12), timeout=PATIENCE))
+
+    assert results == list(range(12))
+    assert len([each for each in shims.calls("sbatch") if "--array" in each]) == 1
+    said = [each for each in caplog.messages if "takes no job arrays" in each]
+    assert len(said) == 1
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_refusal_without_a_reason_is_not_tried_for_each_call(
+    make_executor: MakeExecutor, shims: Shims
+) -> None:
+    """A single job shows that it was not for the array."""
+    shims.put("sbatch", f'echo "{_NO_ARRAYS[1]}" >&2; exit 1')
+    executor = make_executor()
+
+    futures = [executor.submit(identity, number) for number in range(9)]
+
+    for future in futures:
+        assert "Unspecified error" in str(future.exception(PATIENCE))
+    assert len(shims.calls("sbatch")) < 9

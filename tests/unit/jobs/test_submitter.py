@@ -292,6 +292,40 @@ def test_array_that_is_too_large_is_halved(
     assert sum(len(submission.jobs) for submission in desk.watched) == 8
 
 
+def test_site_that_takes_no_arrays_gets_single_jobs(
+    desk: Desk, scheduler: FakeScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Learned once, with one warning; later calls are not sent as arrays at all."""
+    scheduler.answers = [refusal(Refusal.NO_ARRAYS)]
+
+    desk.put(4)
+    desk.group.join()
+    desk.put(3)
+    desk.group.join()
+
+    assert scheduler.sizes == [4] + [1] * 7
+    warnings = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert [each.getMessage()[:30] for each in warnings] == [
+        "this site takes no job arrays,"
+    ]
+
+
+def test_array_that_is_refused_for_another_reason_is_not_sent_job_by_job(
+    desk: Desk, scheduler: FakeScheduler
+) -> None:
+    """One single job shows that; all calls have its error, and arrays go on later."""
+    scheduler.answers = [refusal(Refusal.NO_ARRAYS), refusal(Refusal.PERMANENT)]
+
+    futures = desk.put(4)
+    desk.group.join()
+    desk.put(3)
+    desk.group.join()
+
+    assert scheduler.sizes == [4, 1, 3]
+    words = {str(each.exception(0)) for each in futures}
+    assert words == {"refused: PERMANENT"}
+
+
 def test_single_job_that_is_too_large_an_array_fails(
     desk: Desk, scheduler: FakeScheduler
 ) -> None:
