@@ -33,7 +33,7 @@ class Capacity:
 
     def note_over(self, submission: OpenSubmission) -> None:
         """Count a submission no more once its jobs are over."""
-        if not submission.jobs and submission in self._open:
+        if not submission.is_open and submission in self._open:
             self._open.remove(submission)
 
     def free(self) -> int | None:
@@ -47,7 +47,7 @@ class Capacity:
         free = self.free() or 0
         changes = []
         for each in self._open:
-            extra = min(free, len(each.jobs) - _workers(each))
+            extra = min(free, each.size - _workers(each))
             if extra > 0 and each.throttle is not None:
                 free -= extra
                 changes.append((each, each.throttle + extra))
@@ -64,5 +64,5 @@ def _is_due(submission: OpenSubmission) -> bool:
 
 def _workers(submission: OpenSubmission) -> int:
     """Return how many jobs of a submission may run at the same time."""
-    size = len(submission.jobs)
+    size = submission.size
     return size if submission.throttle is None else min(size, submission.throttle)

@@ -70,7 +70,7 @@ class Closer:
         """
         outcomes = job.submission.finished
         try:
-            records = outcomes.read(job.index)
+            records, job.lingers = outcomes.read_ended(job.index)
         except ForeignFileError as error:
             refused = OutcomeNotReadable(f"The outcome is refused: {error}.")
             self.fail(submission, job, refused)
@@ -124,8 +124,17 @@ class Closer:
             self.fail(submission, job, error)
 
     def close(self, submission: OpenSubmission, job: Job) -> None:
-        """Forget a job."""
+        """Wait no more for a job."""
         submission.close(job.index)
+        self.note_over(submission)
+
+    def forget(self, submission: OpenSubmission, job: Job) -> None:
+        """Forget a job that nobody waits for, since it is over."""
+        submission.forget(job.index)
+        self.note_over(submission)
+
+    def note_over(self, submission: OpenSubmission) -> None:
+        """Tell that a job is over, and with the last one the submission."""
         self._above.note_over(submission)
 
     def _note(self, job: Job, error: SlurmFuturesError) -> None:

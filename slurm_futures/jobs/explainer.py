@@ -63,7 +63,19 @@ class Explainer:
                 logger.info("nothing more is known of %d jobs: %s", len(unclear), error)
         if any(may_live_on(job) for _, job in lost):
             time.sleep(self._timing.withdrawal_pause)
+        for _, job in lost:
+            if job.death is not None:
+                job.may_restart = self._starts_again(job.death.exit_code)
         self._inbox.put(Explained(endings, lost))
+
+    def _starts_again(self, exit_code: int) -> bool:
+        """Whether Slurm may start a job again that ended with this exit code."""
+        try:
+            exits = self._scheduler.limits().requeue_exits
+        except Exception as error:  # noqa: BLE001  (squeue will tell)
+            logger.info("it is not known which jobs are started again: %s", error)
+            return True
+        return any(exit_code in codes for codes in exits)
 
 
 def _is_clear(job: Job) -> bool:

@@ -15,6 +15,7 @@ from slurm_futures.jobs.diagnosis import find_cause
 from slurm_futures.jobs.explainer import Explainer
 from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.judge import UNLISTED, Verdict, judge
+from slurm_futures.jobs.lingering import LingeringJobs
 from slurm_futures.jobs.look_pace import LookPace
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.queue_cache import Subscription
@@ -36,6 +37,7 @@ class Inspector:
         canceller: takes jobs that should end.
         subscription: asks the scheduler when it has something to say about a job.
         explainer: takes a job that is over for an unknown cause; `bury` follows.
+        lingering: sees that jobs end whose calls are over.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Inspector:
         canceller: Canceller,
         subscription: Subscription,
         explainer: Explainer,
+        lingering: LingeringJobs,
     ) -> None:
         self._closer = closer
         self._pace = pace
@@ -53,6 +56,7 @@ class Inspector:
         self._canceller = canceller
         self._subscription = subscription
         self._explainer = explainer
+        self._lingering = lingering
 
     def look_at(self, submission: OpenSubmission, look_at_started: bool) -> None:
         """Settle what is over of a submission.
@@ -78,6 +82,7 @@ class Inspector:
                 if index not in ends.died and index not in ends.ending:
                     submission.jobs[index].begin_anew()  # which has removed its mark
                 self._decide(submission, submission.jobs[index])
+        self._lingering.note_marks(submission, ends)
 
     def _list(self, submission: OpenSubmission, look_at_started: bool) -> Ends | None:
         """List the outcomes of a submission, and note what that costs.

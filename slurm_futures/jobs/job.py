@@ -16,6 +16,8 @@ from slurm_futures.schedulers.base import JobId
 
 #: squeue must have left a job out so many times running before it counts as gone.
 _ABSENCES = 2
+#: States of jobs that wait for something; squeue shows what it is.
+WAITING = frozenset({JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT})
 
 
 class Waiter(Protocol):
@@ -77,6 +79,8 @@ class Job:
         waiter: who waits for it; None once it is closed.
         submitted_at: monotonic seconds, when sbatch had returned.
         state: Slurm's last word.
+        may_run_again: whether Slurm may start it again when it has died, as the user
+            wants.
         started: whether the job directory exists, or squeue has seen the job run.
         absences: how many good snapshots running did not list the job.
         id_taken: whether the last snapshot has another job with this id.
@@ -93,6 +97,14 @@ class Job:
         put_off_until: monotonic seconds until which that is not tried again.
         problem: why its outcomes could not be read.
         closed: whether nobody waits for the job any more.
+        closed_at: monotonic seconds, since when.
+        lingers: whether its process may live on after its outcomes, as these say.
+        to_cancel: whether it is to be cancelled, or was.
+        cancelled_at: monotonic seconds when scancel had done so; None: not yet.
+        listed_as: its state in the last snapshot since then; None: it was not listed.
+        may_restart: whether Slurm may start it again for the exit code of its worker.
+        is_given_up: whether the client has given up to end it.
+        is_asked_for: whether the scheduler is asked whether it is over.
     """
 
     job_id: JobId
@@ -101,6 +113,7 @@ class Job:
     waiter: Waiter | None
     submitted_at: float
     state: JobState = JobState.PENDING
+    may_run_again: bool = False
     started: bool = False
     absences: int = 0
     id_taken: bool = False
@@ -115,6 +128,14 @@ class Job:
     put_off_until: float = -math.inf
     problem: str = ""
     closed: bool = False
+    closed_at: float = math.inf
+    lingers: bool = False
+    to_cancel: bool = False
+    cancelled_at: float | None = None
+    listed_as: JobState | None = None
+    may_restart: bool = False
+    is_given_up: bool = False
+    is_asked_for: bool = False
 
     def see(self, state: JobState, at: float) -> bool:
         """Note what a snapshot of this time says; return whether it is news."""
@@ -123,7 +144,8 @@ class Job:
         self.absences = 0
         self.id_taken = False
         self.started = self.started or state.started
-        if state is JobState.PENDING and at > self.death_at:
+        requeued = WAITING if self.may_run_again else {JobState.PENDING}
+        if state in requeued and at > self.death_at:
             self.begin_anew()
         if not state.ended:
             self.over_since = None
@@ -161,6 +183,15 @@ class Job:
         A slurmctld that has lost its state gives the same ids once more.
         """
         return not self.id_taken and self.absences < _ABSENCES
+
+    @property
+    def may_linger(self) -> bool:
+        """Whether it may be in the queue still when nobody waits for it any more.
+
+        Mostly a job ends when its outcomes are there, or when Slurm says so.
+        """
+        expected = self.lingers or self.to_cancel or self.may_restart
+        return expected and self.over_since is None
 
     @property
     def directory(self) -> JobDirectory:

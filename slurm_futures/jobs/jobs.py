@@ -70,7 +70,7 @@ class Jobs:
         self.group = group
         self.timing = settings.timing
         self.above = above
-        self.canceller = Canceller(scheduler, settings.timing, group)
+        self.canceller = Canceller(scheduler, settings.timing, lifecycle, group)
         self.settler = Settler(settings.retries, writer, above)
         self.poller = Poller(
             scheduler,
@@ -142,7 +142,7 @@ class Jobs:
 
     def note_over(self, submission: OpenSubmission) -> None:
         """Let others have the place of a job that is over."""
-        if not submission.jobs:
+        if not submission.is_open:
             self.writer.note_over(submission.directory)
         self.submitter.note_over(submission)
 

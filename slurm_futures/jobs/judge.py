@@ -6,7 +6,8 @@
     yes             anything                     settle: the file always wins; if it
                                                  cannot be read: grace, then fail
     no, job died    anything                     fail; after SIGKILL or SIGTERM first
-                                                 wait a while for Slurm to say why
+                                                 wait a while for Slurm to say why,
+                                                 with requeue=True that it has ended
     no, job died    pending again                wait: that was before a requeue
     no, job told    anything                     fail if Slurm's own log says that it
     to end                                       was cancelled or reached its limit
@@ -59,7 +60,7 @@ def judge(job: Job, now: float, snapshot_at: float, timing: Timing) -> Verdict:
         late = now - job.published_at > grace
         return Verdict.FAIL if late else Verdict.SETTLE
     if job.death is not None:
-        return _judge_dead(job, job.death, now, timing)
+        return _judge_dead(job, job.death, now, snapshot_at, timing)
     if job.over_since is None:
         return Verdict.WAIT
     if job.absences > 0:
@@ -70,9 +71,16 @@ def judge(job: Job, now: float, snapshot_at: float, timing: Timing) -> Verdict:
     return Verdict.FAIL if over else Verdict.WAIT
 
 
-def _judge_dead(job: Job, death: Death, now: float, timing: Timing) -> Verdict:
+def _judge_dead(
+    job: Job, death: Death, now: float, snapshot_at: float, timing: Timing
+) -> Verdict:
     """Decide about a job whose script has seen the worker die."""
-    if death.exit_code not in _SLURMS_EXIT_CODES or job.over_since is not None:
+    if job.over_since is not None:
         return Verdict.FAIL
-    waited = now - job.death_at >= timing.cause_wait
+    if job.may_run_again:
+        waited = snapshot_at - job.death_at >= timing.grace
+    elif death.exit_code in _SLURMS_EXIT_CODES:
+        waited = now - job.death_at >= timing.cause_wait
+    else:
+        waited = True
     return Verdict.FAIL if waited else Verdict.WAIT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 from slurm_futures.errors import SlurmFuturesError
@@ -19,3 +20,11 @@ class Lifecycle:
 
     closed: bool = False
     stopped: SlurmFuturesError | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no more calls can come, also since the program has come to its end.
+
+        Asked by our own threads.
+        """
+        return self.closed or not threading.main_thread().is_alive()

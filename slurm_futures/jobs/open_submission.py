@@ -10,16 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from slurm_futures.errors import JobState
-from slurm_futures.jobs.job import Job, JobOrder
+from slurm_futures.jobs.job import WAITING, Job, JobOrder
 from slurm_futures.jobs.outage import Outage
 from slurm_futures.node.formats import block_of
 from slurm_futures.runs.submission import SubmissionDirectory
 from slurm_futures.runs.writer import WrittenSubmission
 from slurm_futures.schedulers.base import JobId, Row
 from slurm_futures.schedulers.sbatch_options import Kind
-
-#: States of jobs that wait for something; squeue shows what it is.
-_WAITING = frozenset({JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT})
 
 
 @dataclass(slots=True)
@@ -30,6 +27,8 @@ class OpenSubmission:
         kind: what its jobs have in common.
         label: what the jobs are called.
         jobs: the open ones by their index.
+        lingering: jobs that nobody waits for, and that Slurm may have still.
+        busy: how many of these have begun, and may keep a place.
         throttle: how many of them may run at the same time; None for no limit. Owned
             by the submitter.
         throttle_due: monotonic seconds when it is to be set again, if that has failed.
@@ -56,6 +55,8 @@ class OpenSubmission:
     jobs: dict[int, Job]
     throttle: int | None = None
     throttle_due: float | None = None
+    lingering: dict[int, Job] = field(default_factory=dict)
+    busy: int = 0
     open_blocks: dict[str, int] = field(default_factory=dict)
     unstarted: set[int] = field(default_factory=set)
     notable: set[int] = field(default_factory=set)
@@ -79,17 +80,45 @@ class OpenSubmission:
         """Return the jobs that nobody waits for any more."""
         return [job for job in self.jobs.values() if _is_unwanted(job)]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a job that is waited for, or may be in the queue."""
+        return bool(self.jobs or self.lingering)
+
+    @property
+    def size(self) -> int:
+        """How many jobs wait or run, as far as is known."""
+        return len(self.jobs) + self.busy
+
     def close(self, index: int) -> None:
-        """Forget a job whose calls are all settled, and its block with the last one."""
+        """Wait no more for a job, whose calls are all settled."""
         job = self.jobs.pop(index, None)
         if job is None:
             return
-        job.closed = True
+        job.closed, job.closed_at = True, time.monotonic()
         # A future knows its job: in a cycle its result would wait for the collector.
         job.waiter = None
         self.unstarted.discard(index)
         self.notable.discard(index)
         self.suspects.discard(index)
+        if job.may_linger:
+            self.lingering[index] = job
+            self.busy += job.started
+        else:
+            self._leave_block(index)
+
+    def forget(self, index: int) -> None:
+        """Note that a job that has lingered is over."""
+        self.busy -= self.lingering.pop(index).started
+        self._leave_block(index)
+
+    def forget_all(self) -> None:
+        """Note that nothing is to be done any more about jobs that linger."""
+        for index in list(self.lingering):
+            self.forget(index)
+
+    def _leave_block(self, index: int) -> None:
+        """Look no more at the block of a job, if that was the last one there."""
         block = block_of(index)
         self.open_blocks[block] -= 1
         if not self.open_blocks[block]:
@@ -114,7 +143,8 @@ class OpenSubmission:
         self.snapshot_at = at
         # After a loss of its state slurmctld counts from an old id again.
         rows = list(rows)
-        ours = [row for row in rows if row.directory in {"", str(self.directory.path)}]
+        self._compare_lingering(rows)
+        ours = [row for row in rows if self._is_ours(row)]
         self.listed = bool(ours)
         self.reasons = {}
         unlisted = set(self.jobs)
@@ -136,6 +166,25 @@ class OpenSubmission:
             self._note_suspect(index)
         self.notable |= unlisted
         return news
+
+    def _compare_lingering(self, rows: list[Row]) -> None:
+        ours = [row for row in rows if self._is_ours(row)]
+        id_taken = bool(rows) and not ours
+        for index, job in self.lingering.items():
+            found = (
+                row
+                for row in ours
+                if row.indices is None or any(index in each for each in row.indices)
+            )
+            row = next(found, None)
+            job.listed_as = None if row is None else row.state
+            job.id_taken = id_taken
+            if row is not None and row.state.started and not job.started:
+                job.started = True
+                self.busy += 1
+
+    def _is_ours(self, row: Row) -> bool:
+        return row.directory in {"", str(self.directory.path)}
 
     def _see(self, indices: set[int], row: Row, at: float) -> bool:
         if row.state is JobState.PENDING:
@@ -159,7 +208,7 @@ class OpenSubmission:
             self.suspects.discard(index)
 
     def _note_reason(self, row: Row, indices: range) -> None:
-        if row.state in _WAITING:
+        if row.state in WAITING:
             self.reasons.setdefault(row.reason, []).append(indices)
 
 
@@ -185,6 +234,7 @@ def open_submission(
             submission=directory,
             waiter=order.waiter,
             submitted_at=submitted_at,
+            may_run_again=bool(kind.options.get("requeue")),
         )
         for index, order in enumerate(orders)
     }

@@ -11,7 +11,7 @@ Rules:
   open future fails with the cause.
 - Nothing here waits for a command of the scheduler: snapshots and explanations arrive
   in the inbox, from threads of their own.
-- The thread exists only while a future is open.
+- The thread exists only while a future is open, or a job that should be over.
 
 `look_pace.py` says when to look, `inspector.py` looks at submissions and decides.
 """
@@ -34,6 +34,7 @@ from slurm_futures.jobs.explainer import Explained, Explainer
 from slurm_futures.jobs.inspector import Inspector
 from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.lifecycle import Lifecycle
+from slurm_futures.jobs.lingering import LingeringJobs
 from slurm_futures.jobs.look_pace import LookPace
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.pending_reasons import PendingJobs
@@ -128,6 +129,9 @@ class Poller:
         self._watched: list[Watched] = []
         self._cancelled: list[Job] = []
         self._pace = LookPace(timing)
+        self._lingering = LingeringJobs(
+            self._closer, canceller, self._subscription, lifecycle, timing
+        )
         self._inspector = Inspector(
             self._closer,
             self._pace,
@@ -135,6 +139,7 @@ class Poller:
             self._canceller,
             self._subscription,
             self._explainer,
+            self._lingering,
         )
 
     def watch(self, submission: OpenSubmission) -> None:
@@ -258,13 +263,14 @@ class Poller:
         for job in cancelled:
             submission = submissions.get(job.submission.path)
             if submission is not None and submission.jobs.get(job.index) is job:
-                found.append(job)
-                self._closer.close(submission, job)
-        self._canceller.cancel(found)
+                found.append((submission, job))
+        self._canceller.cancel([job for _, job in found])
+        for submission, job in found:
+            self._closer.close(submission, job)
         self._sweep()
 
     def _sweep(self) -> None:
-        self._open = [submission for submission in self._open if submission.jobs]
+        self._open = [submission for submission in self._open if submission.is_open]
 
     # Look.
 
@@ -274,6 +280,7 @@ class Poller:
         )
         for submission in self._open:
             self._guard(submission, look_at)
+            self._guard(submission, self._lingering.look)
         self._pace.end_look()
         self._subscription.cache.revive()
         self._sweep()
@@ -312,6 +319,7 @@ class Poller:
         def compare(submission: OpenSubmission) -> None:
             rows = snapshot.jobs.get(submission.job_id, ())
             news.append(submission.compare(rows, snapshot.started_at))
+            self._lingering.note_snapshot(submission)
             self._end_late(submission, snapshot.started_at)
 
         for submission in self._open:
@@ -372,8 +380,11 @@ class Poller:
         Its jobs are left alone: what they do is not lost, if somebody reads the error.
         """
         failure = _internal_error(error, submission)
+        submission.forget_all()
         try:
             self._closer.fail_all(submission, failure)
+            submission.forget_all()
+            self._closer.note_over(submission)
         except Exception:
             logger.exception("job %s: its calls fail the plain way", submission.job_id)
             for job in list(submission.jobs.values()):

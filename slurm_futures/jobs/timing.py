@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from slurm_futures.errors import JobState
-from slurm_futures.node.formats import WITHDRAWAL_PAUSE
+from slurm_futures.node.formats import EXIT_PATIENCE, WITHDRAWAL_PAUSE
 
 #: See `Timing.state_graces`.
 _STATE_GRACES = {
@@ -65,11 +65,15 @@ class Timing:
         gone_grace: until a directory that is not there counts as deleted.
         cause_wait: that Slurm has for saying why a job got a signal that Slurm may have
             sent.
+        over_pause: to wait for the mark of a job that lingers until squeue is asked.
+        linger_patience: that a job has to end, after its last call, before it is
+            cancelled; its worker itself has a bit less.
         withdrawal_pause: after which a job that lives on has seen that its calls are
             withdrawn, or will see it before the next one.
 
         cancel_pause: for which cancels that come one by one are gathered.
-        cancel_patience: for which a cancel that fails is tried again.
+        cancel_patience: for which jobs that should end are watched when the executor
+            has ended, and cancels that fail are tried again; before that for ever.
         shortest_cancel_backoff: between two tries, at first.
         longest_cancel_backoff: the same at most.
 
@@ -114,10 +118,12 @@ class Timing:
     never_started_grace: float = 15.0
     gone_grace: float = 10.0
     cause_wait: float = 15.0
+    over_pause: float = 2.0
+    linger_patience: float = EXIT_PATIENCE + 5.0
     withdrawal_pause: float = WITHDRAWAL_PAUSE
 
     cancel_pause: float = 0.02
-    cancel_patience: float = 60.0
+    cancel_patience: float = 120.0
     shortest_cancel_backoff: float = 1.0
     longest_cancel_backoff: float = 8.0
 

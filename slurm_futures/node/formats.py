@@ -19,6 +19,10 @@ checksum is wrong is not there yet.
 
     magic | position in the job | kind | length | CRC-32 | payload
 
+LINGERS at the end of the file, where no record can end so, says that the process may
+live on after its outcomes: it has threads, exit functions and the like. It leaves the
+mark `7.over` when these are over. All others leave at once.
+
 While the calls run the file is called 7.NAME, where NAME is that of the attempt: a job
 that was requeued may live on where Slurm cannot see it, and have others. The worker
 gives it the final name when the calls are over. With that name it is complete.
@@ -31,11 +35,11 @@ the calls are over the rename of the worker fails: client and worker cannot both
 their way. A job that is alive all the same gets the name back, and what it has left by
 then tells what it did not begin.
 
-Marks (`jobs/0-999/7/started`, `finished/0-999/7.died`): symbolic links, whose target is
-their text; XFS has room for 1,000 bytes. They appear with it in a single operation,
-which on a parallel file system makes no file. 7.died has exit code and number of the
-attempt; then follow, where the job could not begin, words, and where its files could
-not be used, the number of the system's error and NOT_READ or NOT_WRITTEN.
+Marks (`jobs/0-999/7/started`, `finished/0-999/7.died`, `7.over`): symbolic links, whose
+target is their text; XFS has room for 1,000 bytes. They appear with it in a single
+operation, which on a parallel file system makes no file. 7.died has exit code and
+number of the attempt; then follow, where the job could not begin, words, and where its
+files could not be used, the number of the system's error and NOT_READ or NOT_WRITTEN.
 """
 
 from __future__ import annotations
@@ -67,6 +71,10 @@ BLOCK_SIZE = 1000
 VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN = range(4)
 #: What the worker could not do that left a mark: read its calls, or write its outcomes.
 NOT_READ, NOT_WRITTEN = 1, 2
+#: The end of a file with outcomes of a process that may live on; see above.
+LINGERS = b"LINGERS\n"
+#: Seconds that what calls have left behind has to end, once their outcomes are there.
+EXIT_PATIENCE = 10
 #: The end of the name of outcomes that the client does not wait for; see above.
 WITHDRAWN = ".withdrawn"
 #: Seconds between two looks for it; and after how many the client can be sure that a

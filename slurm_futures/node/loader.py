@@ -76,7 +76,11 @@ def run(here: str, codes: dict[str, bytes]) -> None:
         setattr(package, name, module)
         finder.exec_module(module)  # type: ignore[no-untyped-call]
     worker = package.worker
-    worker.leave(worker.main(*sys.argv[1:]))
+    try:
+        exit_code = worker.main(*sys.argv[1:])
+    finally:
+        worker.limit_end()
+    worker.leave(exit_code)
 
 
 def _import_pickle() -> None:

@@ -5,10 +5,22 @@ from __future__ import annotations
 import os
 import time
 
-from .formats import LOOK_INTERVAL, WITHDRAWN, block_of, pack_outcome, write_all
+from .formats import (
+    LINGERS,
+    LOOK_INTERVAL,
+    WITHDRAWN,
+    block_of,
+    leave_mark,
+    pack_outcome,
+    write_all,
+)
 from .limits import NoFileSizeSignal, lift_file_size
 from .own_file import OwnFile
 from .patience import Patience
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Bytes that are written again at a time.
 _PIECE = 1 << 20
@@ -22,6 +34,11 @@ class OutcomesFile:
         number: of the job or the entry.
         name: of this attempt, which no other one has.
 
+    Attributes:
+        left: objects of the last call. They are deleted when its outcome is there: that
+            may take long, where they have something to do then.
+        lingers: whether to say that the process may live on.
+
     Raises:
         FileNotFoundError: the client has cleaned up.
         IsADirectoryError: the client does not want this attempt to begin.
@@ -33,12 +50,23 @@ class OutcomesFile:
         self._own = f"{self._final}.{name}"
         self._pid = os.getpid()
         self._looked_at = time.monotonic()
+        self.left: list[Any] = []
+        self.lingers = False
         self._size = 0  # bytes of all complete records
         self._lost = False  # the system has dropped what it could not write
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         names = self._own, f"{self._own}{WITHDRAWN}"
         self._patience = Patience()
         self._file = self._patience.insist(OwnFile, names, flags)
+
+    @property
+    def descriptor(self) -> int:
+        """The number of the open file.
+
+        Raises:
+            OSError: calls have closed it, and it cannot be opened again.
+        """
+        return self._file.descriptor
 
     def append(self, position: int, kind: int, payload: bytes) -> None:
         """Write the outcome of one call.
@@ -48,7 +76,9 @@ class OutcomesFile:
         """
         if os.getpid() != self._pid:
             os._exit(0)  # the call forked, and its child came back here as well
-        record = pack_outcome(position, kind, payload)
+        self._append(pack_outcome(position, kind, payload))
+
+    def _append(self, record: bytes) -> None:
         with NoFileSizeSignal():
             self._patience.insist(self._write, record)
         self._size += len(record)
@@ -88,6 +118,11 @@ class OutcomesFile:
         Raises:
             OSError: it cannot be written, or not be renamed.
         """
+        if self.lingers:
+            try:
+                self._append(LINGERS)
+            except OSError:  # the client will find out
+                pass
         self._patience.insist(self._flush, sync)
         try:
             self._patience.insist(os.rename, self._own, self._final)
@@ -96,6 +131,13 @@ class OutcomesFile:
         finally:
             self._file.release()
         return True
+
+    def note_over(self) -> None:
+        """Tell the client that the process, which has lingered, ends now."""
+        try:
+            leave_mark(f"{self._final}.over", str(self._pid))
+        except OSError:  # the client asks Slurm
+            pass
 
     def _flush(self, sync: bool) -> None:
         """Let the file be on the server."""

@@ -295,7 +295,9 @@ class PoolWorker:
         self._longest = max(self._longest, time.monotonic() - began)
         if self._left is not None:
             self._left -= 1
-        return outcomes.publish(sync=False)
+        published = outcomes.publish(sync=False)
+        outcomes.left.clear()
+        return published
 
     def _run_calls(self, batch: str, number: int, outcomes: OutcomesFile) -> None:
         try:

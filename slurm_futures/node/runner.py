@@ -30,11 +30,13 @@ def run_call(
         NotBegun: it did not run; nothing is appended.
         OSError: its outcome cannot be written.
     """
+    outcomes.left.clear()
     try:
-        value = _call(calls, entry)
+        value = _call(calls, entry, outcomes.left)
     except NotBegun:
         raise
     except BaseException as error:  # noqa: BLE001  (as in concurrent.futures)
+        outcomes.left.append(error)
         append_exception(outcomes, position, EXCEPTION, error)
         return True
     try:
@@ -49,6 +51,7 @@ def run_call(
         append_exception(outcomes, position, EXCEPTION, error)
         return True
     finally:
+        outcomes.left.append(value)
         del value
         streams.flush()
     try:
@@ -64,10 +67,12 @@ def run_call(
     return False
 
 
-def _call(calls: CallsFile, entry: tuple[int, ...]) -> Any:
+def _call(calls: CallsFile, entry: tuple[int, ...], left: list[Any]) -> Any:
+    """Call the function; what it was called with is added to `left`."""
     try:
         function = calls.load_function(entry)
         arguments, keywords = calls.load_arguments(entry)
+        left += function, arguments, keywords
     except BaseException as error:
         add_note(
             error,

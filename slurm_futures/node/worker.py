@@ -17,6 +17,7 @@ from . import patience, streams
 from .calls_file import CallsFile
 from .formats import (
     EXCEPTION,
+    EXIT_PATIENCE,
     INITIALIZER_FAILED,
     NOT_BEGUN,
     NOT_READ,
@@ -35,6 +36,9 @@ TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
     from typing import NoReturn
 
+#: What the job leaves, once it has begun.
+_outcomes: OutcomesFile | None = None
+
 
 def main(submission: str, index: str, grace: str = "60") -> int:
     """Run all calls of the job; return the exit code of the job.
@@ -44,6 +48,7 @@ def main(submission: str, index: str, grace: str = "60") -> int:
         index: of the job.
         grace: seconds to wait for the file system.
     """
+    global _outcomes  # noqa: PLW0603  (one process, one job)
     patience.grace = float(grace)
     streams.restore_interrupts()
     place = f"{block_of(int(index))}/{index}"
@@ -57,7 +62,7 @@ def main(submission: str, index: str, grace: str = "60") -> int:
             return 0  # all has been done
         _enter_job_directory(f"{submission}/jobs/{place}", attempt)
         name_of_attempt = f"{attempt}-{os.uname().nodename}-{os.getpid()}"
-        outcomes = OutcomesFile(submission, int(index), name_of_attempt)
+        _outcomes = outcomes = OutcomesFile(submission, int(index), name_of_attempt)
         calls = CallsFile(f"{submission}/calls.pkl")
         enter_context(calls.context)
         try:
@@ -72,6 +77,7 @@ def main(submission: str, index: str, grace: str = "60") -> int:
         failing = NOT_WRITTEN
         failed = _run_calls(calls, entries, outcomes, name)
         calls.close()
+        outcomes.lingers = not _left_nothing(outcomes.descriptor)
         return 0 if outcomes.publish(sync=True) and not failed else 1
     except OSError as error:
         _leave_reason(died, attempt, failing, error)
@@ -169,22 +175,60 @@ def _serve_pool(
     return False
 
 
+def limit_end() -> None:
+    """See that this process ends soon, whatever its calls have left behind.
+
+    The alarm is the kernel's: it comes also where no thread of Python can run.
+    """
+    import _signal  # type: ignore[import-not-found]  # signal itself imports enum
+
+    if _lingers():
+        import faulthandler  # says on stderr what each thread is doing then
+
+        faulthandler.dump_traceback_later(EXIT_PATIENCE - 1, file=2)
+    _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGALRM])
+    _signal.alarm(EXIT_PATIENCE)
+
+
 def leave(exit_code: int) -> NoReturn:
     """End the process, at once where nobody would notice: that spares 3 ms of CPU.
 
     Python tears itself down before it ends. Processes that multiprocessing forks do
     without that; here it is left out only where the calls have left nothing behind.
     """
-    if _left_nothing():
+    if _outcomes is not None:
+        _outcomes.left.clear()
+    if not _lingers():
         streams.flush()
         os._exit(exit_code)
+    try:
+        _wait_for_the_rest()
+    finally:
+        if _outcomes is not None:
+            _outcomes.note_over()
     sys.exit(exit_code)
 
 
-def _left_nothing() -> bool:
+def _wait_for_the_rest() -> None:
+    """Do now what Python does first when it ends."""
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
+    if "atexit" in sys.modules:
+        sys.modules["atexit"]._run_exitfuncs()
+
+
+def _lingers() -> bool:
+    return _outcomes is None or _outcomes.lingers
+
+
+def _left_nothing(own: int) -> bool:
     """Whether there is no thread, exit function, open file or foreign library.
 
     A library in C may have output of its own that it writes when the process ends.
+
+    Args:
+        own: a descriptor of ours.
     """
     import _thread
 
@@ -201,4 +245,7 @@ def _left_nothing() -> bool:
     except OSError:
         return False
     # One is that of the listing.
-    return "_ctypes" not in sys.modules and len(descriptors - {"0", "1", "2"}) <= 1
+    return (
+        "_ctypes" not in sys.modules
+        and len(descriptors - {"0", "1", "2", str(own)}) <= 1
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slurm_futures.node.formats import (
     INITIALIZER_FAILED,
+    LINGERS,
     NOT_BEGUN,
     WITHDRAWN,
     block_of,
@@ -22,8 +23,8 @@ from slurm_futures.runs.files import ForeignFileError, read_own
 #: Position of a call in its job, kind and payload of its outcome.
 Record = tuple[int, int, bytes]
 
-#: Marks of the job script, which are no outcomes.
-DIED, ENDING = "died", "ending"
+#: Marks of the job, which are no outcomes.
+DIED, ENDING, OVER = "died", "ending", "over"
 
 
 class FinishedDirectory:
@@ -54,7 +55,16 @@ class FinishedDirectory:
         Raises:
             OSError: they cannot be read now, or belong to somebody else.
         """
-        return list(read_outcomes(read_own(self.file(number))))
+        return self.read_ended(number)[0]
+
+    def read_ended(self, number: int) -> tuple[list[Record], bool]:
+        """Return the same, and whether the process may live on after them.
+
+        Raises:
+            OSError: they cannot be read now, or belong to somebody else.
+        """
+        content = read_own(self.file(number))
+        return list(read_outcomes(content)), content.endswith(LINGERS)
 
     def read_left(self, number: int) -> list[Record]:
         """Return all that attempts have left which did not come to their end.
@@ -97,7 +107,7 @@ class FinishedDirectory:
         """Yield the files with outcomes: those of each attempt, and the final one."""
         block = block_of(number)
         for each, rest in self.entries([block]):
-            if each == number and rest not in {DIED, ENDING}:
+            if each == number and rest not in {DIED, ENDING, OVER}:
                 name = f"{number}.{rest}" if rest else str(number)
                 yield self.path / block / name
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from slurm_futures.node.formats import BLOCK_SIZE, block_of, read_mark
 from slurm_futures.runs.files import printable, read_tail, remove_tree, write_json
-from slurm_futures.runs.finished import DIED, ENDING, FinishedDirectory
+from slurm_futures.runs.finished import DIED, ENDING, OVER, FinishedDirectory
 from slurm_futures.runs.job import JobDirectory, remove_job
 
 
@@ -42,12 +42,14 @@ class Ends(NamedTuple):
         finished: they have published all their outcomes.
         died: their worker ended without that.
         ending: Slurm sent them SIGTERM: squeue will say why.
+        over: they have ended, some time after their outcomes.
     """
 
     begun: set[int]
     finished: set[int]
     died: set[int]
     ending: set[int]
+    over: Set[int] = frozenset()
 
 
 class SubmissionDirectory:
@@ -118,7 +120,7 @@ class SubmissionDirectory:
             OSError: the directory cannot be listed now.
         """
         begun: set[int] = set()
-        marks: dict[str, set[int]] = {"": set(), DIED: set(), ENDING: set()}
+        marks: dict[str, set[int]] = {kind: set() for kind in ("", DIED, ENDING, OVER)}
         for block in open_blocks:
             try:
                 for index, kind in self.finished.entries([block]):
@@ -126,7 +128,7 @@ class SubmissionDirectory:
             except FileNotFoundError:
                 if not self.finished.path.is_dir():
                     raise
-        return Ends(begun, marks[""], marks[DIED], marks[ENDING])
+        return Ends(begun, marks[""], marks[DIED], marks[ENDING], marks[OVER])
 
     def read_death(self, index: int) -> Death | None:
         """Read what the script of a job wrote that `list_ends` says has died.

@@ -126,9 +126,16 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one submission may hold."""
+    """What one submission may hold, and what starts its jobs again.
 
-    array_size: int = 1001  # tasks; MaxArraySize and MaxJobCount, slurm.conf(5)
+    Attributes:
+        array_size: tasks; MaxArraySize and MaxJobCount, slurm.conf(5).
+        requeue_exits: exit codes for which jobs are started again, or held for that,
+            whatever their options say; RequeueExit and RequeueExitHold.
+    """
+
+    array_size: int = 1001
+    requeue_exits: tuple[range, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,16 @@ def parse_limits(text: str) -> Limits:
     # An array of MaxJobCount tasks is refused even by an empty cluster (22.05).
     room = re.match(r"\d+", settings.get("MaxJobCount", ""))
     sizes += [str(int(room[0]) - 1)] if room else []
-    return Limits(max(1, min(map(int, sizes)))) if sizes else Limits()
+    size = max(1, min(map(int, sizes))) if sizes else Limits().array_size
+    exits = [settings.get(f"RequeueExit{end}", "") for end in ("", "Hold")]
+    return Limits(size, tuple(itertools.chain(*map(_parse_codes, exits))))
+
+
+def _parse_codes(text: str) -> tuple[range, ...]:
+    try:
+        return parse_indices(text) or ()
+    except ValueError:  # (null)
+        return ()
 
 
 def parse_job_records(text: str, cluster: str | None) -> dict[JobId, Ending]:

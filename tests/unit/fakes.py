@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,25 @@ class FakeScheduler:
         self.query_count += 1
         if self.query_error is not None:
             raise self.query_error
-        return Snapshot(started_at, dict(self.jobs))
+        return Snapshot(
+            started_at,
+            {job: tuple(self._not_cancelled(job)) for job in tuple(self.jobs)},
+        )
+
+    def _not_cancelled(self, job_id: JobId) -> Iterator[Row]:
+        """Yield the rows of a job without what was cancelled."""
+        gone = {each for jobs in tuple(self.cancelled) for each in jobs}
+        for row in self.jobs[job_id]:
+            if row.indices is None:
+                left: tuple[range, ...] | None = None if job_id not in gone else ()
+            else:
+                left = tuple(
+                    range(index, index + 1)
+                    for index in itertools.chain(*row.indices)
+                    if not gone & {job_id, job_id.task(index)}
+                )
+            if left != ():
+                yield replace(row, indices=left)
 
     def show(self, array: FakeJobs, *rows: Row) -> None:
         """Let squeue show these rows of an array; without any it forgets the array."""

@@ -9,9 +9,11 @@ import pytest
 
 from slurm_futures.errors import SchedulerError
 from slurm_futures.jobs.canceller import Canceller
+from slurm_futures.jobs.job import Job
+from slurm_futures.jobs.lifecycle import Lifecycle
 from slurm_futures.jobs.threads import ThreadGroup
 from slurm_futures.schedulers.base import JobId
-from tests.unit.fakes import SHORT, FakeScheduler
+from tests.unit.fakes import SHORT, FakeScheduler, make_job
 from tests.waiting import assert_soon
 
 
@@ -33,6 +35,15 @@ def group() -> ThreadGroup:
     return ThreadGroup()
 
 
+def make_jobs(*job_ids: JobId) -> list[Job]:
+    """Return jobs of which only the ids matter."""
+    return [replace(make_job(), job_id=each) for each in job_ids]
+
+
+#: No more calls will come: cancels have so much patience and no more.
+CLOSED = Lifecycle(closed=True)
+
+
 @pytest.fixture
 def scheduler() -> _Refusing:
     """Give a scheduler that refuses as the test says."""
@@ -43,9 +54,9 @@ def test_cancels_that_come_together_go_together(
     scheduler: _Refusing, group: ThreadGroup
 ) -> None:
     """In one request."""
-    cancels = Canceller(scheduler, SHORT, group)
+    cancels = Canceller(scheduler, SHORT, Lifecycle(), group)
     for number in range(5):
-        cancels.put([JobId(number)])
+        cancels.cancel(make_jobs(JobId(number)))
     group.join()
 
     assert scheduler.cancelled == [[JobId(number) for number in range(5)]]
@@ -56,10 +67,10 @@ def test_a_refused_cancel_holds_no_other_one_up(
 ) -> None:
     """It is tried again together with those that have come since."""
     scheduler.refuses = True
-    cancels = Canceller(scheduler, SHORT, group)
-    cancels.put([JobId(1)])
+    cancels = Canceller(scheduler, SHORT, Lifecycle(), group)
+    cancels.cancel(make_jobs(JobId(1)))
     assert_soon(lambda: bool(scheduler.cancelled))
-    cancels.put([JobId(2)])
+    cancels.cancel(make_jobs(JobId(2)))
 
     assert_soon(lambda: set(scheduler.cancelled[-1]) == {JobId(1), JobId(2)})
     scheduler.refuses = False
@@ -76,12 +87,30 @@ def test_a_cancel_is_given_up_in_the_end(
 ) -> None:
     """The log says what to type."""
     scheduler.refuses = True
-    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.05), group)
-    cancels.put([JobId(7, 3), JobId(8)])
+    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.05), CLOSED, group)
+    cancels.cancel(make_jobs(JobId(7, 3), JobId(8)))
     group.join()
 
     assert "these jobs may still run: scancel 7_3 8" in caplog.text
     assert len(scheduler.cancelled) > 1
+
+
+def test_no_cancel_is_given_up_while_the_executor_lives(
+    scheduler: _Refusing, group: ThreadGroup
+) -> None:
+    """Slurmctld may be away for longer than anybody's patience."""
+    scheduler.refuses = True
+    lifecycle = Lifecycle()
+    times = replace(SHORT, cancel_patience=0.0)
+    cancels = Canceller(scheduler, times, lifecycle, group)
+    (job,) = make_jobs(JobId(1))
+    cancels.cancel([job])
+
+    assert_soon(lambda: len(scheduler.cancelled) > 5)
+    assert job.cancelled_at is None
+    scheduler.refuses = False
+    group.join()
+    assert job.cancelled_at is not None
 
 
 def test_a_cancel_that_fails_late_is_tried_again(
@@ -89,8 +118,8 @@ def test_a_cancel_that_fails_late_is_tried_again(
 ) -> None:
     """A scancel may need longer to fail than others are tried for."""
     scheduler.refuses = True
-    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.0), group)
-    cancels.put([JobId(1)])
+    cancels = Canceller(scheduler, replace(SHORT, cancel_patience=0.0), CLOSED, group)
+    cancels.cancel(make_jobs(JobId(1)))
     group.join()
 
     assert scheduler.cancelled == [[JobId(1)]] * 2

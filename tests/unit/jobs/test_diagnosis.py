@@ -199,7 +199,7 @@ def test_signal_is_named_as_the_script_says_it_to_the_scheduler() -> None:
 
 def test_words_of_a_job_that_could_not_begin_are_all_that_is_said() -> None:
     """They say what to do."""
-    death = Death(1, 0, "No directory.\nMake it.")
+    death = Death(1, 0, words="No directory.\nMake it.")
 
     failure = diagnose(replace(BEGAN, death=death))
 
