@@ -22,7 +22,7 @@ from slurm_futures.jobs.queue_cache import Subscription
 from slurm_futures.jobs.timing import Timing
 from slurm_futures.node.formats import block_of
 from slurm_futures.runs.submission import Death, Ends
-from slurm_futures.schedulers.base import Ending
+from slurm_futures.schedulers.base import Ending, is_at_home
 
 _SIGTERM_EXIT_CODE = 128 + 15
 
@@ -259,7 +259,7 @@ def _find_alive(job: Job, ending: Ending) -> JobState | None:
     """
     if ending.state is None or ending.state in UNLISTED:
         return ending.state
-    is_ours = ending.directory == str(job.submission.path)
+    is_ours = is_at_home(job.submission.path, ending.directory, ending.command)
     is_missed = job.absences > 0 and not job.left_mark
     return ending.state if is_ours and is_missed and not ending.state.ended else None
 

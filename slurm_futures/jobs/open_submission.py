@@ -144,7 +144,7 @@ class OpenSubmission:
         # After a loss of its state slurmctld counts from an old id again.
         rows = list(rows)
         self._compare_lingering(rows)
-        ours = [row for row in rows if self._is_ours(row)]
+        ours = [row for row in rows if row.is_of(self.directory.path)]
         self.listed = bool(ours)
         self.reasons = {}
         unlisted = set(self.jobs)
@@ -168,7 +168,7 @@ class OpenSubmission:
         return news
 
     def _compare_lingering(self, rows: list[Row]) -> None:
-        ours = [row for row in rows if self._is_ours(row)]
+        ours = [row for row in rows if row.is_of(self.directory.path)]
         id_taken = bool(rows) and not ours
         for index, job in self.lingering.items():
             found = (
@@ -182,9 +182,6 @@ class OpenSubmission:
             if row is not None and row.state.started and not job.started:
                 job.started = True
                 self.busy += 1
-
-    def _is_ours(self, row: Row) -> bool:
-        return row.directory in {"", str(self.directory.path)}
 
     def _see(self, indices: set[int], row: Row, at: float) -> bool:
         if row.state is JobState.PENDING:

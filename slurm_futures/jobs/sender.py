@@ -20,7 +20,7 @@ from slurm_futures.jobs.capacity import Capacity
 from slurm_futures.jobs.job import JobOrder
 from slurm_futures.jobs.timing import Timing
 from slurm_futures.runs.writer import WrittenSubmission
-from slurm_futures.schedulers.base import JobId, Row, Scheduler
+from slurm_futures.schedulers.base import JobId, Row, Scheduler, is_at_home
 
 logger = logging.getLogger("slurm_futures")
 
@@ -227,4 +227,5 @@ def _was_turned_away(rows: list[Row], attempt: int, written: WrittenSubmission) 
 def _is_ours(row: Row, written: WrittenSubmission) -> bool:
     # A request that was refused may leave a record that never started.
     refused = row.state is JobState.FAILED and row.reason == "BadConstraints"
-    return row.directory == str(written.directory.path) and not refused
+    path = written.directory.path
+    return is_at_home(path, row.directory, row.command) and not refused

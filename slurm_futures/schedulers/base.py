@@ -80,6 +80,15 @@ class JobId:
         return str(self.number) if self.index is None else f"{self.number}_{self.index}"
 
 
+def is_at_home(submission: Path, directory: str | None, command: str | None) -> bool:
+    """Whether a job is of a submission: slurmctld may give the same id to another one.
+
+    The directory is changed by `scontrol update`, the script by nobody.
+    """
+    home = str(submission)
+    return directory == home or (command or "").startswith(f"{home}/")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of a snapshot: a job, an array task, or many pending array tasks.
@@ -92,6 +101,13 @@ class Row:
     reason: str = ""
     indices: tuple[range, ...] | None = None
     directory: str = ""
+    command: str = ""
+
+    def is_of(self, submission: Path) -> bool:
+        """Whether the job is one of the submission in this directory."""
+        return not self.directory or is_at_home(
+            submission, self.directory, self.command
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +128,8 @@ class Snapshot:
 class Ending:
     """How a job ended: what squeue, scontrol or sacct still told, else None.
 
-    `directory` is where the job works, if slurmctld itself knows the job: by that it
-    is told from others, and only then can its state say that it has not ended.
+    `directory` is where the job works, and `command` the script, if slurmctld itself
+    knows the job: only then can its state say that it has not ended.
     """
 
     state: JobState | None = None
@@ -122,6 +138,7 @@ class Ending:
     node: str | None = None
     reason: str | None = None
     directory: str | None = None
+    command: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from collections.abc import Collection, Iterator
 from slurm_futures.errors import JobState, Refusal
 from slurm_futures.schedulers.base import Ending, JobId, Limits, Row
 
-#: What `parse_queue` reads. The directory comes last: it may hold any character.
-QUEUE_FORMAT = "%F|%K|%t|%r|%Z"
+_COMMAND = "|command="
+#: What `parse_queue` reads. Directory and command come last: they may hold any
+#: character.
+QUEUE_FORMAT = f"%F|%K|%t|%r|%Z{_COMMAND}%o"
 #: What `parse_accounting` reads.
 ACCOUNTING_FORMAT = "JobID,State,ExitCode,NodeList"
 
@@ -28,9 +30,11 @@ def parse_queue(text: str, cluster: str | None) -> dict[JobId, tuple[Row, ...]]:
         fields = line.split("|", 4)
         if len(fields) != 5 or not fields[0].isdigit():
             continue
-        number, indices, code, reason, directory = fields
+        number, indices, code, reason, rest = fields
+        directory, _, command = rest.partition(_COMMAND)
+        state = parse_state(code)
         try:
-            row = Row(parse_state(code), reason, parse_indices(indices), directory)
+            row = Row(state, reason, parse_indices(indices), directory, command)
         except ValueError:
             continue
         jobs.setdefault(JobId(int(number), None, cluster), []).append(row)
@@ -197,12 +201,14 @@ def parse_job_records(text: str, cluster: str | None) -> dict[JobId, Ending]:
         except ValueError:
             continue
         directory = re.search(r" WorkDir=(.*?)(?: \w+=|$)", line)
+        command = re.search(r" Command=(.*?)(?: \w+=|$)", line)
         ending = _ending(
             fields.get("JobState", ""),
             fields.get("ExitCode", ""),
             fields.get("BatchHost") or fields.get("NodeList"),
             fields.get("Reason"),
             None if directory is None else directory[1],
+            None if command is None else command[1],
         )
         array = JobId(int(number), None, cluster)
         if ranges is None:
@@ -232,6 +238,7 @@ def _ending(
     node: str | None,
     reason: str | None,
     directory: str | None = None,
+    command: str | None = None,
 ) -> Ending:
     match = re.fullmatch(r"(\d+):(\d+)", exit_code)
     code, signal = (int(match[1]), int(match[2])) if match else (None, None)
@@ -243,4 +250,5 @@ def _ending(
         node=None if node in {None, "", "(null)", "None assigned"} else node,
         reason=None if reason in {None, "", "None"} else reason,
         directory=directory,
+        command=command,
     )

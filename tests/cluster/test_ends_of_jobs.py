@@ -689,6 +689,26 @@ def await_jobs(futures: list[SlurmFuture[Any]]) -> None:
     assert_soon(lambda: all(future.job_id for future in futures), PATIENCE)
 
 
+def test_a_job_whose_working_directory_was_changed(
+    slurm: SlurmCluster, make_executor: MakeExecutor
+) -> None:
+    """By scontrol: it is still ours, and is cancelled when it should be."""
+    executor = make_executor(grace=1, hold=True)
+    futures = [executor.submit(identity, name) for name in "ab"]
+    for future in futures:
+        job_id = job_id_of(future).split("_")[0]
+        slurm.run("scontrol", "update", f"JobId={job_id}", "WorkDir=/tmp")
+
+    with pytest.raises(TimeoutError):
+        futures[0].result(5)  # longer than the grace
+    assert not futures[1].done()
+    assert futures[1].cancel()
+    slurm.run("scontrol", "release", job_id_of(futures[0]))
+    assert futures[0].result(PATIENCE) == "a"
+    executor.shutdown()
+    assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
+
+
 def start_again(cluster: SlurmCluster, job_id: str | None) -> None:
     """Let a job that was requeued start in 3 s; it would wait for 120 s.
 

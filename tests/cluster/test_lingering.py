@@ -219,8 +219,10 @@ def test_a_job_that_may_run_again_gives_its_value(
     line = "RequeueExitHold=78" if hold else "RequeueExit=78"
     cluster = start_cluster(nodes=1, extra_lines=(line,))
     executor = make_executor(requeue=True)
-    future = executor.submit(exit_once, tmp_path / "file")
+    file = tmp_path / "file"
+    future = executor.submit(exit_once, file)
     job_id = job_id_of(future)
+    assert_soon(file.exists, PATIENCE)
     if hold:
         assert_soon(lambda: " SE " in "".join(queue(cluster)), PATIENCE)
         with pytest.raises(TimeoutError):

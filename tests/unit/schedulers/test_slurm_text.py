@@ -55,6 +55,16 @@ from slurm_futures.schedulers.base import Ending, JobId, Limits, Row
             "1948|3|R|None|/a\u2028\x0cb",
             Row(JobState.RUNNING, "None", (range(3, 4),), "/a\u2028\x0cb"),
         ),
+        (
+            "1948|3|R|None|/tmp|command=/run/0001/script.sh 1",
+            Row(
+                JobState.RUNNING,
+                "None",
+                (range(3, 4),),
+                "/tmp",
+                "/run/0001/script.sh 1",
+            ),
+        ),
     ],
     ids=[
         "compressed, with throttle",
@@ -69,6 +79,7 @@ from slurm_futures.schedulers.base import Ending, JobId, Limits, Row
         "question mark",
         "directory with the separator",
         "directory with what Python takes for the end of a line",
+        "directory and command",
     ],
 )
 def test_queue_rows(line: str, expected: Row) -> None:
@@ -285,6 +296,17 @@ SLURM_VERSION           = 22.05.8
 def test_limits_of_the_configuration(text: str, limits: Limits) -> None:
     """What is missing has Slurm's own default."""
     assert slurm_text.parse_limits(text) == limits
+
+
+def test_exit_codes_that_start_a_job_again() -> None:
+    """Those after which it waits for a release, too."""
+    text = "RequeueExit             = 3,10-12\nRequeueExitHold         = 78\n"
+
+    limits = slurm_text.parse_limits(text)
+
+    expected = (range(3, 4), range(10, 13), range(78, 79))
+    assert limits.requeue_exits == expected
+    assert slurm_text.parse_limits("RequeueExit = (null)\n").requeue_exits == ()
 
 
 _RECORD = (
