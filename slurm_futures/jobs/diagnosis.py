@@ -47,6 +47,9 @@ _LOG_WORDS: tuple[tuple[JobState | None, str], ...] = (
 #: Slurm then cancels a job that must not be requeued, as if somebody had done so.
 _PROLOG_FAILED = r"running slurm prolog"
 
+#: Slurm's reason for a job that it cancels because of `--dependency`.
+_NEVER_SATISFIED = "DependencyNeverSatisfied"
+
 #: States that name a cause. FAILED and COMPLETED do not: memory enforcement by polling
 #: ends in FAILED, and the other witnesses know more.
 _SPECIFIC = frozenset(
@@ -117,6 +120,8 @@ def diagnose(remains: Remains) -> JobFailed:
     state = _find_state(remains)
     exit_code, by_signal = _find_exit(remains)
     cls = JobLost if state is None else _ERRORS.get(state, JobLost)
+    if _depends_on_a_failure(remains, state):
+        cls = JobFailed  # nobody has cancelled it
     what = _what(remains, state, exit_code, by_signal)
     message = f"{what}\n{_facts(remains)}\n{_advice(remains, cls)}"
     if state is JobState.FAILED and remains.words:
@@ -211,6 +216,11 @@ def _what(
                 f"Slurm, since node {remains.ending.node} could not start it "
                 "('sinfo -R' tells)."
             )
+        case JobState.CANCELLED if _depends_on_a_failure(remains, state):
+            return (
+                f"{job} was cancelled by Slurm, since it depends on a job that has "
+                f"failed ({_NEVER_SATISFIED})."
+            )
         case JobState.CANCELLED:
             return f"{job} was cancelled with scancel, not by this program."
         case JobState.FAILED if remains.death is not None and remains.death.error:
@@ -238,6 +248,10 @@ def _what(
                 f"{job} is not known to Slurm any more, and its result did not appear "
                 f"within {remains.grace:g} s."
             )
+
+
+def _depends_on_a_failure(remains: Remains, state: JobState | None) -> bool:
+    return state is JobState.CANCELLED and remains.ending.reason == _NEVER_SATISFIED
 
 
 def _may_have_been_refused(remains: Remains) -> bool:
@@ -283,6 +297,8 @@ def _last_words(remains: Remains) -> str:
 
 def _advice(remains: Remains, cls: type[JobFailed]) -> str:
     see = f"see {remains.directory}"
+    if remains.ending.reason == _NEVER_SATISFIED:
+        return "Submit the call again with another dependency, or with none."
     if not remains.started:
         if cls in {JobCancelled, JobTimeout, NodeFailed, JobPreempted}:
             return "Submit the call again."

@@ -709,6 +709,25 @@ def test_a_job_whose_working_directory_was_changed(
     assert_soon(lambda: not slurm.open_jobs(), PATIENCE)
 
 
+@pytest.mark.parametrize("pool", [False, True], ids=["jobs", "pool"])
+def test_a_dependency_that_is_never_satisfied(
+    slurm: SlurmCluster, make_executor: MakeExecutor, noticed: Noticed, pool: bool
+) -> None:
+    """Slurm cancels the job, and the error says so; a pool starts no job after job."""
+    failed = slurm.run("sbatch", "--parsable", "-o", "/dev/null", "--wrap", "exit 1")
+    workers = {"max_workers": 1, "max_tasks_per_child": None}
+    executor = make_executor(
+        dependency=f"afterok:{failed.strip()}",
+        kill_on_invalid_dep="yes",
+        **(workers if pool else {}),
+    )
+
+    error = noticed(executor.submit(identity, 1), JobFailed, within=PATIENCE)
+
+    assert "cancelled by Slurm, since it depends on a job that has failed" in str(error)
+    assert "DependencyNeverSatisfied" in str(error)
+
+
 def start_again(cluster: SlurmCluster, job_id: str | None) -> None:
     """Let a job that was requeued start in 3 s; it would wait for 120 s.
 
