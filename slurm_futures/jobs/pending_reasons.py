@@ -61,7 +61,8 @@ _STUCK: tuple[tuple[str, str], ...] = (
         "it is held; 'scontrol release {job}' lets it go on",
     ),
     (
-        "PartitionDown|PartitionInactive|NodeDown|ReqNodeNotAvail|ReservationDeleted",
+        "PartitionDown|PartitionInactive|NodeDown|ReqNodeNotAvail|ReservationDeleted"
+        "|Nodes required for job are DOWN",
         "what it needs is out of service; 'sinfo -R' tells more",
     ),
 )

@@ -14,6 +14,7 @@ from slurm_futures.errors import (
 )
 from slurm_futures.jobs.job import Job, JobOrder
 from slurm_futures.jobs.jobs import Jobs
+from slurm_futures.jobs.settler import first_line
 from slurm_futures.node.formats import SERVE_POOL
 from slurm_futures.node.pool_worker import worker_of
 from slurm_futures.pool.settings import PoolSettings
@@ -77,6 +78,7 @@ class Workers:
         self._unwanted: set[str] = set()  # names of those whose jobs are not known yet
         self._records: dict[str, _Record] = {}  # by their names
         self._many = _MANY
+        self._told: set[tuple[type[BaseException], object]] = set()
         self._barren = 0
         self._broken = 0
         self._pause = 0.0  # seconds between two attempts; 0: there is no need to wait
@@ -199,6 +201,16 @@ class Workers:
             record.error, record.first = worker.error, first
             self._unwanted.discard(worker.name)
         self._drop([worker])
+        if worker.error is not None:
+            self._tell(worker.error)
+
+    def _tell(self, error: BaseException) -> None:
+        """Warn of an end that its calls may not show: of each kind on a node once."""
+        kind = type(error), getattr(error, "node", None)
+        if kind not in self._told:
+            self._told.add(kind)
+            name = type(error).__name__
+            logger.warning("a worker has ended: %s: %s", name, first_line(error))
 
     def has_ended(self, owner: str | None) -> bool:
         """Whether the worker of this name has ended.

@@ -90,6 +90,25 @@ def test_a_job_that_asks_for_too_much_time(
     assert 'for less, as with SlurmExecutor(time="...")' in warnings()[0].getMessage()
 
 
+@pytest.mark.parametrize("pool", [False, True], ids=["jobs", "pool"])
+def test_no_node_is_in_service(
+    start_cluster: StartCluster,
+    make_executor: MakeExecutor,
+    caplog: pytest.LogCaptureFixture,
+    pool: bool,
+) -> None:
+    """One warning says so; the call waits until somebody resumes a node."""
+    cluster = start_cluster(nodes=1)
+    cluster.run("scontrol", "update", "node=n1", "state=drain", "reason=test")
+    workers = {"max_workers": 1, "max_tasks_per_child": None}
+    future = make_executor(**(workers if pool else {})).submit(identity, 1)
+
+    assert_soon(lambda: "is out of service; 'sinfo -R' tells more" in caplog.text, 30)
+    assert caplog.text.count("may do so for ever") == 1
+    cluster.run("scontrol", "update", "node=n1", "state=resume")
+    assert future.result(PATIENCE) == 1
+
+
 @pytest.mark.parametrize("state", [[], ["State=SpecialExit"]], ids=["held", "special"])
 def test_a_job_that_is_requeued_and_held(
     slurm: SlurmCluster,

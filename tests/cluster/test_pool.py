@@ -253,6 +253,22 @@ def test_a_broken_node_leaves_the_calls_to_the_others(
     assert len(shims.calls("sbatch")) < 12
 
 
+def test_a_node_fails_while_nothing_runs(
+    start_cluster: StartCluster,
+    make_pool: MakeExecutor,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No call tells of it, so a warning does; calls that come later run."""
+    cluster = start_cluster(nodes=2)
+    executor = make_pool(max_workers=1)
+    assert executor.submit(identity, 1).result(PATIENCE) == 1
+
+    cluster.run("scontrol", "update", "node=n1", "state=down", "reason=test")
+
+    assert_soon(lambda: "a worker has ended: NodeFailed: " in caplog.text, PATIENCE)
+    assert executor.submit(identity, 2).result(PATIENCE) == 2
+
+
 def test_scancel_by_hand(
     slurm: SlurmCluster, make_pool: MakeExecutor, gate: Gate, noticed: Noticed
 ) -> None:
