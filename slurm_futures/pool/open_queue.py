@@ -176,7 +176,7 @@ class OpenQueue:
         if not is_last or self.is_open or directory is None:
             return
         self.tell_to_end(directory)
-        self.workers.cancel_pending()
+        self.workers.cancel_useless()
         self._drop(directory)
 
     def _drop(self, directory: PoolDirectory) -> None:

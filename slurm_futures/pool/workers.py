@@ -78,6 +78,7 @@ class Workers:
         self._unwanted: set[str] = set()  # names of those whose jobs are not known yet
         self._records: dict[str, _Record] = {}  # by their names
         self._many = _MANY
+        self._useless_since: float | None = None  # monotonic seconds
         self._told: set[tuple[type[BaseException], object]] = set()
         self._barren = 0
         self._broken = 0
@@ -97,6 +98,8 @@ class Workers:
             first: the first call that is not in the queue yet.
             label: what the calls are called.
         """
+        if work:
+            self._useless_since = None
         with self._lock:
             alive = [each for each in self._workers if not each.done]
             missing = min(self._settings.max_workers, work) - len(alive)
@@ -320,10 +323,17 @@ class Workers:
             if name in names or self._cancel(name):
                 self._unwanted.discard(name)
 
-    def cancel_pending(self) -> None:
-        """Cancel the workers that have not started."""
+    def cancel_useless(self) -> None:
+        """Cancel the workers that have not started, as no call is left or will come.
+
+        Those that have were told to end. Some do not: what calls leave behind may keep
+        them (an object whose `__del__` takes long), or an initializer.
+        """
+        now = time.monotonic()
+        self._useless_since = self._useless_since or now
+        are_late = now - self._useless_since >= self._jobs.timing.linger_patience
         for each in self._workers:
-            if not each.done and not each.is_running:
+            if not each.done and (are_late or not each.is_running):
                 each.cancel()
 
     def forbid(self) -> list[Worker]:

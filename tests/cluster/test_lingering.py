@@ -135,11 +135,16 @@ class Sleeper:
             time.sleep(3600)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"max_workers": 1, "max_tasks_per_child": None}],
+    ids=["jobs", "pool"],
+)
 def test_an_object_that_takes_long_to_die(
-    slurm: SlurmCluster, make_executor: MakeExecutor
+    slurm: SlurmCluster, make_executor: MakeExecutor, options: dict[str, Any]
 ) -> None:
     """The value does not wait for it, and the job ends."""
-    with make_executor() as executor:
+    with make_executor(**options) as executor:
         future = executor.submit(isinstance, Sleeper(os.getpid()), object)
         assert future.result(PATIENCE) is True
 
