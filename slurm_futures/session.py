@@ -141,6 +141,10 @@ class Session:
         except BaseException:
             logger.exception("%r: a callback raised", future)
 
+    def has_outcome(self, future: SlurmFuture[Any]) -> bool:
+        """Whether the call of a future is over; called from any thread."""
+        return not self._is_foreign() and self._machine.has_outcome(future)
+
     def resubmit(self, kind: Kind, label: str, request: JobRequest) -> None:
         """Let calls whose job is over run once more, also after shutdown."""
         self._machine.put(kind, label, [request])

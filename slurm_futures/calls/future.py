@@ -32,6 +32,9 @@ class CancelHearer(Protocol):
         no signal comes.
         """
 
+    def has_outcome(self, future: SlurmFuture[Any]) -> bool:
+        """Whether the call is over, and the future about to hear of it."""
+
 
 class JobFiles(Protocol):
     """Where a job leaves its files."""
@@ -97,14 +100,18 @@ class SlurmFuture(Future[T], Generic[T]):
         """Cancel the call, even if it runs already: its job is sent an scancel.
 
         Returns:
-            False only if the future is done already with a result or an exception.
+            False only if the future is done already with a result or an exception, or
+            is about to be: one look at the files tells that its call is over.
         """
         if self._state in {"RUNNING", "FINISHED"}:
             return False
         # First: an interrupt may come at any moment, and then who hears of it does all
         # that is left to do. He also waits for no callback.
-        if self._hearer is not None and self._state == "PENDING":
-            self._hearer.note_cancel(self)
+        hearer = self._hearer
+        if hearer is not None and self._state == "PENDING":
+            if hearer.has_outcome(self):
+                return False
+            hearer.note_cancel(self)
         return super().cancel()
 
     def _end_cancel(self) -> bool:

@@ -136,6 +136,13 @@ class Jobs:
             if isinstance(job, Job):
                 self.poller.cancel(job)
 
+    def has_outcome(self, future: SlurmFuture[Any]) -> bool:
+        """Whether all calls of a future are over, as their files say."""
+        jobs = [job for job in future._open_jobs() if isinstance(job, Job)]
+        return bool(jobs) and all(
+            job.submission.finished.has(job.index) for job in jobs
+        )
+
     def withdraw(self, future: SlurmFuture[Any]) -> bool:
         """Say whether a call of the future runs already."""
         return future.running()

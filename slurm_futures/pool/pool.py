@@ -72,6 +72,14 @@ class Pool:
         """Withdraw the calls of a cancelled future; end the worker that runs one."""
         self._queue.cancel(future)
 
+    def look_for(self, future: SlurmFuture[Any]) -> list[bool]:
+        """Return of each entry of a future whether its outcomes are there."""
+        directory = self._queue.directory
+        return [
+            directory is not None and directory.finished.has(number)
+            for number in self._queue.entries.numbers_of(future)
+        ]
+
     def withdraw(self, future: SlurmFuture[Any]) -> tuple[list[Entry], bool]:
         """Withdraw the calls of a future that no worker has.
 

@@ -65,6 +65,11 @@ class Pools:
         for pool in self._all():
             pool.cancel(future)
 
+    def has_outcome(self, future: SlurmFuture[Any]) -> bool:
+        """Whether all calls of a future are over, as their files say."""
+        known = [each for pool in self._all() for each in pool.look_for(future)]
+        return bool(known) and all(known)
+
     def withdraw(self, future: SlurmFuture[Any]) -> bool:
         """Withdraw the calls of a future that no worker has; return whether one has.
 

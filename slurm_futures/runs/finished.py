@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -27,11 +29,31 @@ Record = tuple[int, int, bytes]
 DIED, ENDING, OVER = "died", "ending", "over"
 
 
+#: For so many times what it took, a listing tells whether outcomes are there: who
+#: cancels thousands of calls in a loop spends a small part of the time with listings.
+_FRESH = 10
+
+
 class FinishedDirectory:
     """What the calls of jobs, or of the entries of a queue, have left."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._listed: dict[str, tuple[float, set[int]]] = {}
+
+    def has(self, number: int) -> bool:
+        """Whether outcomes are there, as one look can tell; from any thread."""
+        block = block_of(number)
+        until, found = self._listed.get(block, (-math.inf, set()))
+        began = time.monotonic()
+        if began >= until:
+            try:
+                found = {each for each, rest in self.entries([block]) if not rest}
+            except OSError:
+                found = set()
+            now = time.monotonic()
+            self._listed[block] = now + _FRESH * (now - began), found
+        return number in found
 
     def entries(self, blocks: Iterable[str]) -> Iterator[tuple[int, str]]:
         """Yield what lies in these blocks: a number, and what follows its dot.

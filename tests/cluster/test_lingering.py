@@ -236,3 +236,26 @@ def test_a_job_that_may_run_again_gives_its_value(
     start_again(cluster, job_id)
 
     assert future.result(PATIENCE) == "second"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"max_workers": 1, "max_tasks_per_child": None}],
+    ids=["jobs", "pool"],
+)
+@pytest.mark.usefixtures("slurm")
+def test_a_call_that_is_over_cannot_be_cancelled(
+    make_executor: MakeExecutor, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Its outcome is there, though the client has not looked yet: it is not lost."""
+    executor = make_executor(**options)
+    for number in range(5):
+        future = executor.submit(identity, number)
+        published = f"*/*/finished/0-999/{number if options else 0}"
+        before = len(list((tmp_path / "runs").glob(published)))
+        while not future.done():
+            found = len(list((tmp_path / "runs").glob(published))) > before
+            if found and not future.cancel():
+                break
+
+        assert future.result(PATIENCE) == number

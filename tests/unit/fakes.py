@@ -224,6 +224,10 @@ class FakeAbove:
         self.over: list[OpenSubmission] = []
         self.full = 0
 
+    def has_outcome(self, _: SlurmFuture[Any]) -> bool:
+        """Know of none."""
+        return False
+
     def note_cancel(self, future: SlurmFuture[Any]) -> None:
         """Keep the future."""
         self.cancelled.append(future)

@@ -263,6 +263,10 @@ class Above(FakeAbove):
         super().__init__()
         self._harness = harness
 
+    def has_outcome(self, _: SlurmFuture[Any]) -> bool:
+        """Know of none."""
+        return False
+
     def note_cancel(self, future: SlurmFuture[Any]) -> None:
         """Withdraw the calls."""
         self._harness.pool.cancel(future)
