@@ -97,6 +97,7 @@ class FakeScheduler:
     def __init__(self, poll_interval: float = 0.01, array_size: int = 1001) -> None:
         self.poll_interval = poll_interval
         self.array_size = array_size
+        self.requeue_exits: tuple[range, ...] = ()
         self.answers: list[Answer] = []
         self.batches: list[BatchScript] = []
         self.jobs: dict[JobId, tuple[Row, ...]] = {}
@@ -116,7 +117,7 @@ class FakeScheduler:
 
     def limits(self) -> Limits:
         """Allow arrays of `array_size`."""
-        return Limits(array_size=self.array_size)
+        return Limits(self.array_size, self.requeue_exits)
 
     def submit(self, batch: BatchScript) -> JobId:
         """Answer as the test says, once the gate is open."""

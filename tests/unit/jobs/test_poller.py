@@ -318,6 +318,24 @@ def test_job_whose_worker_died_fails_without_a_question(
     end(watched, jobs)
 
 
+def test_job_that_slurm_would_start_again_is_cancelled(
+    watched: WatchedPoller, jobs: FakeJobs, scheduler: FakeScheduler
+) -> None:
+    """For its exit code: nobody waits for what it would do then."""
+    scheduler.requeue_exits = (range(78, 79),)
+    scheduler.show(jobs, jobs.row(JobState.SPECIAL_EXIT))
+    watched.watch(jobs)
+
+    jobs.die(0, exit_code=78)
+    jobs.die(1, exit_code=3)
+
+    assert all(isinstance(each.exception(5), JobFailed) for each in jobs.futures)
+    assert_soon(lambda: jobs.job_id.task(0) in watched.cancelled)
+    assert jobs.job_id.task(1) not in watched.cancelled
+    scheduler.show(jobs)
+    watched.group.join()
+
+
 def test_killed_job_ran_out_of_memory_if_slurm_says_so(
     scheduler: FakeScheduler, jobs: FakeJobs
 ) -> None:
