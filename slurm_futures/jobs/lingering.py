@@ -133,3 +133,8 @@ def _is_over(job: Job) -> bool:
     return (
         state is None or state.ended or (job.to_cancel and state is JobState.COMPLETING)
     )
+
+
+def is_asked_for(submission: OpenSubmission) -> bool:
+    """Whether squeue is to say of a job that it is over, soon."""
+    return any(job.is_asked_for for job in submission.lingering.values())

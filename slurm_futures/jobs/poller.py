@@ -34,7 +34,7 @@ from slurm_futures.jobs.explainer import Explained, Explainer
 from slurm_futures.jobs.inspector import Inspector
 from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.lifecycle import Lifecycle
-from slurm_futures.jobs.lingering import LingeringJobs
+from slurm_futures.jobs.lingering import LingeringJobs, is_asked_for
 from slurm_futures.jobs.look_pace import LookPace
 from slurm_futures.jobs.open_submission import OpenSubmission
 from slurm_futures.jobs.pending_reasons import PendingJobs
@@ -326,7 +326,8 @@ class Poller:
             if submission.job_id.cluster not in snapshot.silent:
                 self._guard(submission, compare)
         self._sweep()
-        self._pace.note_answer(changed=any(news))
+        are_asked_for = any(map(is_asked_for, self._open))
+        self._pace.note_answer(changed=any(news) or are_asked_for)
         self._subscription.ask_later(self._pace.query_factor)
 
     def _end_late(self, submission: OpenSubmission, now: float) -> None:

@@ -16,7 +16,7 @@ from slurm_futures.jobs.closer import Closer
 from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.judge import Verdict, judge
 from slurm_futures.jobs.lifecycle import Lifecycle
-from slurm_futures.jobs.lingering import LingeringJobs
+from slurm_futures.jobs.lingering import LingeringJobs, is_asked_for
 from slurm_futures.node import formats
 from slurm_futures.runs.submission import Death, Ends
 from slurm_futures.schedulers.base import Row
@@ -116,6 +116,7 @@ def test_squeue_is_asked_once_where_there_is_no_mark(lingerer: Lingerer) -> None
     for _ in range(3):
         lingerer.lingering.look(lingerer.submission)
     assert lingerer.asked == 1
+    assert is_asked_for(lingerer.submission), "until it has told"
 
     lingerer.see(JobState.COMPLETING)
     assert not lingerer.is_over
