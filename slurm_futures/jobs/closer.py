@@ -83,6 +83,7 @@ class Closer:
             return
         _, failed = waiter.deliver(records)
         job.state = JobState.FAILED if failed else JobState.COMPLETED
+        job.failed = job.may_restart = failed  # till more is known: see `Explainer`
         logger.debug("job %s: %s", job.job_id, job.state.name)
         self.close(submission, job)
 

@@ -49,12 +49,15 @@ class Explainer:
         self._courier = Courier(self._explain, "slurm_futures-explainer", group)
 
     def put(self, submission: OpenSubmission, job: Job) -> None:
-        """Let the end of a job be explained soon."""
+        """Let the end of a job be explained soon; of one that is closed, what follows.
+
+        That is whether Slurm may start it again for its exit code.
+        """
         job.being_explained = True
         self._courier.put([(submission, job)])
 
     def _explain(self, lost: list[tuple[OpenSubmission, Job]]) -> None:
-        unclear = [job.job_id for _, job in lost if not _is_clear(job)]
+        unclear = [job.job_id for _, job in lost if not (job.closed or _is_clear(job))]
         endings: dict[JobId, Ending] = {}
         if unclear:
             try:
@@ -64,8 +67,8 @@ class Explainer:
         if any(may_live_on(job) for _, job in lost):
             time.sleep(self._timing.withdrawal_pause)
         for _, job in lost:
-            if job.death is not None:
-                job.may_restart = self._starts_again(job.death.exit_code)
+            if job.exit_code is not None:
+                job.may_restart = self._starts_again(job.exit_code)
         self._inbox.put(Explained(endings, lost))
 
     def _starts_again(self, exit_code: int) -> bool:
@@ -74,7 +77,7 @@ class Explainer:
             exits = self._scheduler.limits().requeue_exits
         except Exception as error:  # noqa: BLE001  (squeue will tell)
             logger.info("it is not known which jobs are started again: %s", error)
-            return True
+            return False
         return any(exit_code in codes for codes in exits)
 
 

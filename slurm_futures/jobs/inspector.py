@@ -202,6 +202,8 @@ class Inspector:
             self._closer.deliver(submission, job)
         except OSError as error:
             job.problem = str(error)
+        if job.may_restart:
+            self._explainer.put(submission, job)
 
     def _expect_change(self) -> None:
         """Look and ask often again: the scheduler has something to say."""

@@ -102,7 +102,8 @@ class Job:
         to_cancel: whether it is to be cancelled, or was.
         cancelled_at: monotonic seconds when scancel had done so; None: not yet.
         listed_as: its state in the last snapshot since then; None: it was not listed.
-        may_restart: whether Slurm may start it again for the exit code of its worker.
+        failed: whether its worker has ended with exit code 1, after its outcomes.
+        may_restart: whether Slurm may start it again for its exit code.
         is_given_up: whether the client has given up to end it.
         is_asked_for: whether the scheduler is asked whether it is over.
     """
@@ -133,6 +134,7 @@ class Job:
     to_cancel: bool = False
     cancelled_at: float | None = None
     listed_as: JobState | None = None
+    failed: bool = False
     may_restart: bool = False
     is_given_up: bool = False
     is_asked_for: bool = False
@@ -192,6 +194,13 @@ class Job:
         """
         expected = self.lingers or self.to_cancel or self.may_restart
         return expected and self.over_since is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """With what it has ended, if it failed and that is known."""
+        return (
+            1 if self.failed else None if self.death is None else self.death.exit_code
+        )
 
     @property
     def directory(self) -> JobDirectory:

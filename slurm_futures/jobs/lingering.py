@@ -67,7 +67,10 @@ class LingeringJobs:
     def note_marks(self, submission: OpenSubmission, ends: Ends) -> None:
         """Forget the jobs that say themselves that they are over."""
         for index in submission.lingering.keys() & ends.over:
-            self._closer.forget(submission, submission.lingering[index])
+            job = submission.lingering[index]
+            job.lingers = False
+            if not job.may_linger:
+                self._closer.forget(submission, job)
         for index in submission.lingering.keys() & ends.ending:
             # Slurm has ended it: after a scancel that is its last word.
             if submission.lingering[index].cancelled_at is not None:
@@ -80,7 +83,7 @@ class LingeringJobs:
         now = time.monotonic()
         give_up(self._find_late(submission, now))
         for job in list(submission.lingering.values()):
-            if job.is_given_up:
+            if job.is_given_up or not job.may_linger:
                 self._closer.forget(submission, job)
             elif not job.is_asked_for and now >= self._ask_at(job):
                 job.is_asked_for = True
@@ -100,7 +103,8 @@ class LingeringJobs:
         """Return from when on the scheduler can tell whether a job is over."""
         if job.to_cancel:
             return float("inf") if job.cancelled_at is None else job.cancelled_at
-        pause = 0.0 if job.may_restart else self._timing.over_pause
+        soon = job.may_restart and not job.failed
+        pause = 0.0 if soon else self._timing.over_pause
         return job.closed_at + pause
 
     def note_snapshot(self, submission: OpenSubmission) -> None:

@@ -208,6 +208,22 @@ def test_a_job_that_slurm_holds_for_its_exit_code(
     assert_soon(lambda: queue(cluster) == [])
 
 
+def fail() -> None:
+    """Raise."""
+    raise ValueError("as it should")
+
+
+def test_a_job_that_slurm_holds_for_an_exception(
+    start_cluster: StartCluster, make_executor: MakeExecutor
+) -> None:
+    """It ends with exit code 1, and its outcome is there."""
+    cluster = start_cluster(nodes=1, extra_lines=("RequeueExitHold=1",))
+    with make_executor() as executor:
+        assert isinstance(executor.submit(fail).exception(PATIENCE), ValueError)
+
+    assert_soon(lambda: queue(cluster) == [])
+
+
 def exit_once(file: Path) -> str:
     """Leave the process the first time, with a code for which Slurm holds the job."""
     if not file.exists():
