@@ -237,6 +237,7 @@ class SlurmExecutor(Executor):
         function = pickle_function(fn)
         label = function_name(fn)
         pickler = CallPickler(iterables)
+        state = pickler.state
         first = self._submit_chunks(
             label, function, itertools.islice(chunks, buffersize), chunksize, pickler
         )
@@ -253,7 +254,7 @@ class SlurmExecutor(Executor):
                 return []
             sender._session.check_usable()
             return sender._submit_chunks(
-                label, function, iter(more), chunksize, CallPickler()
+                label, function, iter(more), chunksize, CallPickler((), state)
             )
 
         return results(deque(first), deadline, submit_next)

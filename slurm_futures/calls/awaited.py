@@ -19,6 +19,7 @@ from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.outcome import Outcome
 from slurm_futures.calls.pickler import ByValuePickler, dump
 from slurm_futures.calls.request import JobRequest
+from slurm_futures.calls.state import capture_state
 from slurm_futures.errors import ArgumentFailed
 
 
@@ -34,6 +35,7 @@ class AwaitedCall:
     ) -> None:
         self.futures = futures
         self._function = function
+        self._state = capture_state()
         buffer = io.BytesIO()
         _FuturesPickler(buffer, futures).dump((tuple(args), dict(kwargs)))
         self._arguments = buffer.getvalue()
@@ -46,7 +48,7 @@ class AwaitedCall:
             Exception: whatever the reducers of a value raise.
         """
         blobs = tuple(Blob(dump(_value_of(each))) for each in self.futures)
-        return PickledCall(self._function, self._arguments, blobs)
+        return PickledCall(self._function, self._arguments, blobs, self._state)
 
 
 class _FuturesPickler(ByValuePickler):

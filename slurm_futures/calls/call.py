@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from slurm_futures.calls.pickler import dump
+from slurm_futures.calls.state import CallerState, capture_state
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -28,6 +29,7 @@ class PickledCall:
     arguments: bytes
     #: Large objects to which the arguments refer by their place (`shared_objects.py`).
     shared: tuple[Blob, ...] = ()
+    state: CallerState = field(default_factory=capture_state)
 
 
 #: Types that the C pickler knows by itself: eight times as fast as cloudpickle.

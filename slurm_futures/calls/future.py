@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from slurm_futures.calls.outcome import Outcome
+from slurm_futures.calls.state import CallerState
 from slurm_futures.calls.waiting import FutureCondition
 from slurm_futures.errors import JobState
 
@@ -93,6 +94,8 @@ class SlurmFuture(Future[T], Generic[T]):
         self._job: JobView | None = None
         self._other_jobs: tuple[JobView, ...] = ()
         self._waits_again = False
+        #: The state of the caller for the calls, should they be submitted again.
+        self._caller: CallerState | None = None
         #: The errors of earlier attempts, by the position of the call (`Retries`).
         self._failures: dict[int, list[BaseException]] = {}
 

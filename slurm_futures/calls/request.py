@@ -26,6 +26,11 @@ class JobRequest:
     positions: range | list[int]
     calls: list[PickledCall]
 
+    def __post_init__(self) -> None:
+        """Let the future know what calls that are tried again must find."""
+        if self.calls:
+            self.future._caller = self.calls[0].state
+
 
 class Unsent(Protocol):
     """Calls that have no job, and the future that waits for them."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -24,13 +24,14 @@ _known: dict[str, tuple[ModuleType | None, bool]] = {}
 _searched: list[object] = []
 
 
-def search_path(cwd: str) -> list[str]:
+def search_path(entries: Sequence[object], cwd: str) -> list[str]:
     """Return where jobs look for modules: directories and archives.
 
     Args:
+        entries: of `sys.path`, as it was when the calls were submitted.
         cwd: the directory of the program when the calls were submitted.
     """
-    return list(dict.fromkeys([*_here(cwd), *_others]))
+    return list(dict.fromkeys([*_absolute(entries, cwd), *_others]))
 
 
 def is_found(name: object) -> bool:
@@ -48,9 +49,8 @@ def is_found(name: object) -> bool:
     return known[1]
 
 
-def _here(cwd: str | None) -> Iterator[str]:
-    """Yield the entries of `sys.path`; without `cwd` those that depend on none."""
-    entries: list[object] = [*sys.path]
+def _absolute(entries: Sequence[object], cwd: str | None) -> Iterator[str]:
+    """Yield entries of `sys.path` in full; without `cwd` those that depend on none."""
     for entry in entries:
         if isinstance(entry, str):  # Python passes others over
             # What a relative one means is settled when it is first used; only an empty
@@ -67,7 +67,7 @@ def _will_be_found(name: str, module: ModuleType | None) -> bool:
         return True
     spec = getattr(module, "__spec__", None)
     home = _home(name, spec)
-    if home is not None and home in _here(None):
+    if home is not None and home in _absolute(sys.path, None):
         return True
     found = _find(name)
     if found is not None and not _is_same(getattr(spec, "origin", None), found.origin):

@@ -27,6 +27,7 @@ from typing import Any
 
 from slurm_futures.calls.call import PLAIN, Blob, PickledCall, dump_arguments
 from slurm_futures.calls.pickler import ByValuePickler, TooLarge, dump
+from slurm_futures.calls.state import CallerState, capture_state
 
 #: Bytes; what is smaller travels with its call.
 _LARGE = 1 << 20
@@ -78,9 +79,15 @@ class CallPickler:
 
     Args:
         iterables: of the map; what stays as it is while they are read is pickled once.
+        state: of the caller, as it was when the map began; None: as it is now.
     """
 
-    def __init__(self, iterables: Sequence[Iterable[object]] = ()) -> None:
+    def __init__(
+        self,
+        iterables: Sequence[Iterable[object]] = (),
+        state: CallerState | None = None,
+    ) -> None:
+        self.state = state or capture_state()
         self._still = bool(iterables) and all(map(_is_still, iterables))
         self._repeated = {
             id(repeated)  # found without taking one of them
@@ -101,7 +108,8 @@ class CallPickler:
         """
         if not self._sharing and not any(map(_is_large_buffer, args)):
             with contextlib.suppress(TooLarge):
-                return PickledCall(function, dump_arguments(args, kwargs, _LARGE))
+                arguments = dump_arguments(args, kwargs, _LARGE)
+                return PickledCall(function, arguments, (), self.state)
         self._sharing = True  # the next calls are probably as large
         return self._share(function, args, kwargs, _single(args, kwargs))
 
@@ -147,7 +155,8 @@ class CallPickler:
         buffer = io.BytesIO()
         pickler = _SharingPickler(buffer, self, whole)
         pickler.dump((tuple(args), dict(kwargs)))
-        return PickledCall(function, buffer.getvalue(), tuple(pickler.shared))
+        shared = tuple(pickler.shared)
+        return PickledCall(function, buffer.getvalue(), shared, self.state)
 
     def find_blob(self, obj: object) -> Blob:
         """Return the pickle of a large object, the same one for the same content."""

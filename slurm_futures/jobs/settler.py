@@ -171,7 +171,7 @@ class Settler:
                 continue
             try:
                 assert work.calls is not None, "a job had them"
-                calls = read_calls(work.calls, work.index, numbers)
+                calls = read_calls(work.calls, work.index, numbers, work.future._caller)
             except Exception as error:  # noqa: BLE001  (nobody else would fail them)
                 failure = SlurmFuturesError(
                     f"The call could not be submitted again: {work.calls} cannot be "

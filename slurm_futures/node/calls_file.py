@@ -66,6 +66,7 @@ class CallsFile:
         self._functions: dict[tuple[int, ...], _Loaded] = {}
         self.problem: OSError | None = None
         self._tail_offset, self._tail = 0, b""
+        self._state = [0, 0]
         try:
             self._read_end()
         except BaseException:
@@ -127,13 +128,19 @@ class CallsFile:
 
     def entries(self, job: int) -> Iterator[tuple[int, ...]]:
         """Yield the entry of each call of the job: where its parts are."""
-        first, count = JOB_ENTRY.unpack(
+        first, count, *self._state = JOB_ENTRY.unpack(
             self.read(self._jobs_offset + job * JOB_ENTRY.size, JOB_ENTRY.size)
         )
         table = self.read(
             self._calls_offset + first * CALL_ENTRY.size, count * CALL_ENTRY.size
         )
         return CALL_ENTRY.iter_unpack(table)
+
+    def load_state(self) -> dict[str, Any]:
+        """Return the state of the caller for the calls of the last `entries`."""
+        offset, length = self._state
+        found: dict[str, Any] = self.context["state"]
+        return loads(self.read(offset, length)) if length else found
 
     def is_pool_worker(self, entry: tuple[int, ...]) -> bool:
         """Whether the job is a worker of a pool."""

@@ -5,13 +5,16 @@ tables that say where they are, then a footer of fixed size.
 
     magic | blobs ... | jobs table | calls table | uses table | context | footer
 
-    jobs table    for each job: number of its first call, how many calls
+    jobs table    for each job: number of its first call, how many calls; offset and
+                  length of the state that they find, 0 and 0: that in the context
     calls table   for each call: offset and length of its function and its arguments,
                   first entry and number of entries in the uses table
     uses table    offset and length of each large object that a call shares with
                   others; the arguments refer to the n-th one by the persistent id n
-    context       pickled dict: path, cwd, real_cwd (the same without links), argv,
-                  prefix, version, cloudpickle (its version), initializer, uses
+    context       pickled dict: cwd, real_cwd (the same without links), prefix, version,
+                  cloudpickle (its version), initializer, exported (whether jobs begin
+                  with the environment of the client), uses, and state (see state.py):
+                  that of the first call
 
 Outcomes file (`finished/0-999/7`, of job 7 or of entry 7 of a queue): one record for
 each call that ended, in the order in which they ended. A record whose length or
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
 
 CALLS_MAGIC = b"SLFCALLS"
 CALLS_FOOTER = Struct("<QQQQQQ8s")
-JOB_ENTRY = Struct("<QQ")
+JOB_ENTRY = Struct("<QQQQ")
 CALL_ENTRY = Struct("<QQQQQQ")
 USE_ENTRY = Struct("<QQ")
 OUTCOME_MAGIC = b"SLFO"

@@ -22,6 +22,8 @@ main_of_job: ModuleType | None = None
 _start_path = sys.path[:]
 #: Version of Python on the client, (3, 11); None: not known, or as here.
 foreign_version: tuple[int, int] | None = None
+#: Where the client's own installation is; None: this is the same one.
+_foreign_prefixes: tuple[str, str] | None = None
 
 
 def import_ours(name: str) -> Any:
@@ -37,19 +39,13 @@ def import_ours(name: str) -> Any:
 
 
 def enter_context(context: dict[str, Any]) -> None:
-    """Look at modules and arguments as the client does."""
-    global foreign_version  # noqa: PLW0603  (one process, one client)
+    """Learn which Python the client has."""
+    global foreign_version, _foreign_prefixes  # noqa: PLW0603  (one process, one client)
     here = (sys.prefix, sys.version_info[:2])
     foreign_version = None if here[1] == context["version"] else context["version"]
-    if here == (context["prefix"], context["version"]):
-        sys.path[:] = context["path"]
-    else:  # another Python: take over what is not the client's own installation
-        own = f"{context['prefix']}/", f"{context['base_prefix']}/"
-        foreign = [
-            entry for entry in context["path"] if not f"{entry}/".startswith(own)
-        ]
-        sys.path[:] = foreign + [entry for entry in sys.path if entry not in foreign]
-    sys.argv[:] = context["argv"]
+    _foreign_prefixes = None
+    if here != (context["prefix"], context["version"]):
+        _foreign_prefixes = (f"{context['prefix']}/", f"{context['base_prefix']}/")
 
 
 def enter_directory(name: str, real_name: str) -> None:
@@ -95,6 +91,16 @@ def _enter(directory: str) -> None:
         raise  # on this node it is so
     except OSError:
         insist(os.chdir, directory)
+
+
+def path_here(path: list[str]) -> list[str]:
+    """Return what the client's `sys.path` is in this Python."""
+    own = _foreign_prefixes
+    if own is None:
+        return path
+    # Another Python: take over what is not the client's own installation.
+    foreign = [entry for entry in path if not f"{entry}/".startswith(own)]
+    return foreign + [entry for entry in _start_path if entry not in foreign]
 
 
 def give_calls_a_main() -> None:

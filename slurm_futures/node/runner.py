@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import streams
+from . import state, streams
 from .formats import EXCEPTION, VALUE
 from .values import add_note, dump
 
@@ -70,9 +70,11 @@ def run_call(
 def _call(calls: CallsFile, entry: tuple[int, ...], left: list[Any]) -> Any:
     """Call the function; what it was called with is added to `left`."""
     try:
+        state.enter(calls.load_state())
         function = calls.load_function(entry)
         arguments, keywords = calls.load_arguments(entry)
         left += function, arguments, keywords
+        state.filter_warnings()
     except BaseException as error:
         add_note(
             error,

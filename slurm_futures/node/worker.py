@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import patience, streams
+from . import patience, state, streams
 from .calls_file import CallsFile
 from .formats import (
     EXCEPTION,
@@ -65,6 +65,7 @@ def main(submission: str, index: str, grace: str = "60") -> int:
         _outcomes = outcomes = OutcomesFile(submission, int(index), name_of_attempt)
         calls = CallsFile(f"{submission}/calls.pkl")
         enter_context(calls.context)
+        state.begin(exported=calls.context["exported"])
         try:
             enter_directory(calls.context["cwd"], calls.context["real_cwd"])
         except OSError as error:
@@ -132,6 +133,7 @@ def _run_calls(
     initializer = calls.context["initializer"]
     if initializer is not None:
         try:
+            state.enter(calls.load_state())
             calls.run_initializer(initializer)
             streams.reopen()
         except BaseException as error:  # noqa: BLE001  (SystemExit counts as well)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from slurm_futures.calls.call import Blob, PickledCall
+from slurm_futures.calls.state import CallerState, capture_state
 from slurm_futures.node.calls_file import CallsFile
 from slurm_futures.node.formats import (
     CALL_ENTRY,
@@ -21,16 +22,26 @@ from slurm_futures.node.formats import (
 
 
 def write_calls(
-    path: Path, jobs: Sequence[Sequence[PickledCall]], context: Mapping[str, Any]
+    path: Path,
+    jobs: Sequence[Sequence[PickledCall]],
+    context: Mapping[str, Any],
+    base: CallerState | None = None,
 ) -> None:
     """Write the calls of all jobs of a submission.
+
+    Args:
+        path: of the new file.
+        jobs: the calls of each job.
+        context: what all jobs must know.
+        base: the state of the caller with whose environment the jobs begin; None: that
+            of the first call.
 
     Raises:
         OSError: they do not fit, say; nothing of the file is left.
     """
     temporary = path.with_name(f".{path.name}")
     try:
-        _write(temporary, jobs, context)
+        _write(temporary, jobs, context, base or jobs[0][0].state)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -39,17 +50,23 @@ def write_calls(
 
 
 def _write(
-    path: Path, jobs: Sequence[Sequence[PickledCall]], context: Mapping[str, Any]
+    path: Path,
+    jobs: Sequence[Sequence[PickledCall]],
+    context: Mapping[str, Any],
+    base: CallerState,
 ) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     with os.fdopen(descriptor, "wb", buffering=1 << 20) as file:
         file.write(CALLS_MAGIC)
         blobs = _BlobWriter(file)
+        states = _StateWriter(jobs[0][0].state, base, context["cwd"], blobs)
         job_table, call_table, use_table = bytearray(), bytearray(), bytearray()
         first = 0
         for calls in jobs:
-            job_table += JOB_ENTRY.pack(first, len(calls))
+            job_table += JOB_ENTRY.pack(
+                first, len(calls), *states.write(calls[0].state)
+            )
             first += len(calls)
             for call in calls:
                 uses = len(use_table) // USE_ENTRY.size, len(call.shared)
@@ -58,7 +75,7 @@ def _write(
                 where = (*blobs.write_once(call.function), *blobs.write(call.arguments))
                 call_table += CALL_ENTRY.pack(*where, *uses)
         tail = _place_initializer(context, blobs)
-        tail["uses"] = blobs.write(use_table)[0]
+        tail |= {"uses": blobs.write(use_table)[0], "state": states.usual}
         jobs_offset = blobs.write(job_table)[0]
         calls_offset = blobs.write(call_table)[0]
         context_place = blobs.write(pickle.dumps(tail, pickle.HIGHEST_PROTOCOL))
@@ -97,10 +114,45 @@ class _BlobWriter:
         return self._written[blob]
 
 
-def read_calls(path: Path, job: int, positions: Iterable[int]) -> list[PickledCall]:
+class _StateWriter:
+    """Appends the states of callers to a calls file, each one once.
+
+    Args:
+        usual: the state that is in the context.
+        base: that with which the jobs begin.
+        cwd: the directory of the caller.
+        blobs: the file.
+    """
+
+    def __init__(
+        self, usual: CallerState, base: CallerState, cwd: str, blobs: _BlobWriter
+    ) -> None:
+        self._base = base
+        self._cwd = cwd
+        self._blobs = blobs
+        self._last = usual
+        self._place = 0, 0
+        self.usual = usual.describe(base, cwd)
+
+    def write(self, state: CallerState) -> tuple[int, int]:
+        """Return where a state is; (0, 0): it is the usual one."""
+        if state is not self._last:
+            self._last = state
+            self._place = 0, 0
+            described = state.describe(self._base, self._cwd)
+            if described != self.usual:
+                blob = pickle.dumps(described, pickle.HIGHEST_PROTOCOL)
+                self._place = self._blobs.write_once(blob)
+        return self._place
+
+
+def read_calls(
+    path: Path, job: int, positions: Iterable[int], state: CallerState | None
+) -> list[PickledCall]:
     """Read calls of a job back, to submit them once more.
 
-    What they have in common is read once, and in memory once.
+    What they have in common is read once, and in memory once. The state of their caller
+    is in the file in part only; None: as it is now.
 
     Raises:
         OSError: the file cannot be read.
@@ -120,6 +172,7 @@ def read_calls(path: Path, job: int, positions: Iterable[int]) -> list[PickledCa
                 read_once(entry[:2]).content,
                 calls.read(*entry[2:4]),
                 tuple(map(read_once, calls.places_of_shared(entry))),
+                state or capture_state(),
             )
             for entry in map(entries.__getitem__, positions)
         ]

@@ -15,16 +15,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from slurm_futures import __version__
 from slurm_futures.calls.call import PickledCall
 from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION
-from slurm_futures.calls.search_path import search_path
+from slurm_futures.calls.state import CallerState
 from slurm_futures.errors import OptionError, SubmitError
-from slurm_futures.node.formats import BLOCK_SIZE
+from slurm_futures.node.formats import BLOCK_SIZE, SERVE_POOL
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.files import write_file
 from slurm_futures.runs.place import find_weakness, make_directory
@@ -80,6 +80,8 @@ class Writer:
         self._over: list[SubmissionDirectory | PoolDirectory] = []
         self._open_pools: list[PoolDirectory] = []
         self._pools = 0
+        #: Those with which the workers of pools begin.
+        self._bases: dict[Kind, CallerState] = {}
         self._failed: set[Path] = set()
         self.run: RunDirectory | None = None
 
@@ -102,7 +104,9 @@ class Writer:
         submission = run.submission(self._count)
         try:
             submission.create(len(jobs))
+            base = self._base(kind, jobs[0][0])
             batch = self._batch(kind, label, run, submission, len(jobs), throttle)
+            batch = replace(batch, environment=base.environment())
             script = self._template.render(
                 name=batch.name,
                 run=run.path,
@@ -112,7 +116,7 @@ class Writer:
                 requeue="requeue" in batch.options,
             )
             write_file(submission.script, script.encode("utf-8", "surrogateescape"))
-            write_calls(submission.calls, jobs, self._context(kind))
+            write_calls(submission.calls, jobs, self._context(kind), base)
             submission.allow_attempt(1)
         except BaseException:
             submission.remove()
@@ -149,7 +153,14 @@ class Writer:
         Raises:
             OSError: they cannot be written.
         """
-        write_calls(path, jobs, self._context(kind))
+        base = self._bases.setdefault(kind, jobs[0][0].state)
+        write_calls(path, jobs, self._context(kind), base)
+
+    def _base(self, kind: Kind, first: PickledCall) -> CallerState:
+        """Return the state of the caller with which the jobs of a submission begin."""
+        if first.function != SERVE_POOL:
+            return first.state
+        return self._bases.setdefault(kind, first.state)
 
     def _run(self, label: str) -> RunDirectory:
         with self._lock:
@@ -206,11 +217,11 @@ class Writer:
 
     def _context(self, kind: Kind) -> dict[str, Any]:
         """Return what a job needs to look at modules and files as this program does."""
+        exported = str(kind.options.get("export") or "ALL").split(",")
         return {
-            "path": search_path(kind.cwd),
             "cwd": kind.cwd,
             "real_cwd": os.path.realpath(kind.cwd),
-            "argv": list(sys.argv),
+            "exported": "ALL" in exported,
             "prefix": sys.prefix,
             "base_prefix": sys.base_prefix,
             "version": sys.version_info[:2],

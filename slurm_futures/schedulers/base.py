@@ -172,6 +172,8 @@ class BatchScript:
         options: sbatch's own long options and their values, such as
             `{"mem": "4G", "exclusive": True}`: True stands for an option without a
             value.
+        environment: that of the program when it submitted the calls; None: as it is
+            now. sbatch gives it to the job.
     """
 
     script: Path
@@ -182,6 +184,7 @@ class BatchScript:
     array_size: int | None = None
     throttle: int | None = None
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    environment: Mapping[str, str] | None = None
 
     @property
     def clusters(self) -> frozenset[str | None]:

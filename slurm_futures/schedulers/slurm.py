@@ -108,7 +108,12 @@ class SlurmScheduler:
         """Run sbatch once."""
         command = ["sbatch", "--parsable", *_sbatch_words(batch)]
         try:
-            answer = self._run(command, timeout=_LONG_TIMEOUT, keep="SBATCH_")
+            answer = self._run(
+                command,
+                timeout=_LONG_TIMEOUT,
+                keep="SBATCH_",
+                environment=batch.environment,
+            )
         except SchedulerError as error:
             refused = _refused(batch, error)
             if refused.refusal is Refusal.AMBIGUOUS:
@@ -242,7 +247,12 @@ class SlurmScheduler:
         return endings
 
     def _run(
-        self, command: Sequence[str], *, timeout: float = _TIMEOUT, keep: str = ""
+        self,
+        command: Sequence[str],
+        *,
+        timeout: float = _TIMEOUT,
+        keep: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run one of Slurm's commands.
 
@@ -258,7 +268,7 @@ class SlurmScheduler:
                 encoding="utf-8",
                 errors="surrogateescape",
                 timeout=timeout,
-                env=self._environment(keep),
+                env=self._environment(keep, environment or os.environ),
                 cwd=_directory_of_commands(),
                 # Ctrl-C in the terminal is for the program, not for a running sbatch.
                 start_new_session=True,
@@ -274,12 +284,12 @@ class SlurmScheduler:
             _usual_complaints.update(_complaints(answer))
         return answer
 
-    def _environment(self, keep: str) -> dict[str, str]:
+    def _environment(self, keep: str, given: Mapping[str, str]) -> dict[str, str]:
         """Return the environment for a command; `keep` is a prefix to be passed on."""
         ours = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_", "SRUN_", "PMI")
         environment = {
             name: value
-            for name, value in os.environ.items()
+            for name, value in given.items()
             if not name.startswith(ours)
             or (keep and name.startswith(keep) and name not in _SBATCH_VARIABLES)
         }

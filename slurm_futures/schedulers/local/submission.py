@@ -18,7 +18,7 @@ from slurm_futures.schedulers.base import JobId, Row
 from slurm_futures.schedulers.quantities import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from slurm_futures.schedulers.base import BatchScript, Ending
     from slurm_futures.schedulers.local.processes import JobProcess
@@ -57,7 +57,7 @@ class LocalSubmission:
             raise SubmitError(f"The job {batch.name!r} cannot run: {error}") from error
         #: Where the client is, and what its environment is, at the submission.
         self.directory = _working_directory() or str(batch.directory)
-        self.environment = client_environment()
+        self.environment = _without_slurm(batch.environment or os.environ)
         self.throttle = batch.throttle
         self.pending = deque([range(batch.array_size or 1)])
         self.running: dict[int | None, LocalJob] = {}
@@ -214,11 +214,11 @@ class LocalJob:
         return self.submission.environment | ours
 
 
-def client_environment() -> dict[str, str]:
-    """The environment that a job inherits from the client."""
+def _without_slurm(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what a job inherits of the client's environment."""
     return {
         name: value
-        for name, value in os.environ.items()
+        for name, value in environment.items()
         if not _SLURM_VARIABLE.match(name)
     }
 

@@ -151,7 +151,7 @@ def test_call_with_shared_objects_can_be_read_back(tmp_path: Path) -> None:
     path = tmp_path / "calls.pkl"
     write_calls(path, [[make_call(1)], [call]], CONTEXT)
 
-    (back,) = read_calls(path, 1, [0])
+    (back,) = read_calls(path, 1, [0], call.state)
 
     assert [blob.content for blob in back.shared] == [b"one", b"two"]
     assert (back.function, back.arguments) == (call.function, call.arguments)
@@ -203,7 +203,7 @@ def test_calls_can_be_read_back(tmp_path: Path) -> None:
     calls = [make_call(number) for number in range(4)]
     write_calls(path, [calls[:1], calls[1:]], CONTEXT)
 
-    assert read_calls(path, 1, [0, 2]) == [calls[1], calls[3]]
+    assert read_calls(path, 1, [0, 2], calls[0].state) == [calls[1], calls[3]]
 
 
 def test_calls_that_are_read_back_share_what_they_have_in_common(
@@ -215,7 +215,7 @@ def test_calls_that_are_read_back_share_what_they_have_in_common(
     call = dataclasses.replace(make_call(1), shared=(blob,))
     write_calls(path, [[call] * 3], CONTEXT)
 
-    first, *others = read_calls(path, 0, range(3))
+    first, *others = read_calls(path, 0, range(3), call.state)
 
     assert first.shared[0].content == blob.content
     assert all(each.function is first.function for each in others)

@@ -35,7 +35,7 @@ def test_relative_entry_means_where_it_was_used(
     importlib.import_module("search_path_used")
     monkeypatch.chdir("/")
 
-    assert search_path("/")[0] == str(tmp_path / "lib")
+    assert search_path(sys.path, "/")[0] == str(tmp_path / "lib")
 
 
 def test_relative_entry_that_was_not_used_means_the_current_directory(
@@ -44,8 +44,8 @@ def test_relative_entry_that_was_not_used_means_the_current_directory(
     """As an empty one does."""
     monkeypatch.setattr(sys, "path", ["", "unused", *sys.path, "", 5])
 
-    assert search_path("/here")[:2] == ["/here", "/here/unused"]
-    assert search_path("/here").count("/here") == 1
+    assert search_path(sys.path, "/here")[:2] == ["/here", "/here/unused"]
+    assert search_path(sys.path, "/here").count("/here") == 1
 
 
 @pytest.mark.parametrize("package", [False, True])
@@ -60,7 +60,7 @@ def test_module_whose_directory_was_taken_off_the_path(
         importlib.import_module(name)
 
     assert is_found(f"{name}.part")
-    assert search_path("/")[-1] == str(tmp_path)
+    assert search_path(sys.path, "/")[-1] == str(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["search_path_alias", "json", "not_there.plugin"])
@@ -105,4 +105,4 @@ def test_module_of_a_finder_is_found(
     importlib.import_module(path.stem)
 
     assert is_found(path.stem)
-    assert os.fspath(tmp_path) not in search_path("/")
+    assert os.fspath(tmp_path) not in search_path(sys.path, "/")

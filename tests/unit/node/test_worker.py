@@ -46,10 +46,9 @@ class Job:
         self.finished = submission.finished
         self.final = finished_path(submission, 0)
         self.context: dict[str, Any] = {  # Any: what the client wants to tell
-            "path": list(sys.path),
             "cwd": str(submission.path),
             "real_cwd": os.path.realpath(submission.path),
-            "argv": ["sweep.py", "--fast"],
+            "exported": True,
             "prefix": sys.prefix,
             "base_prefix": sys.base_prefix,
             "version": sys.version_info[:2],
@@ -272,9 +271,12 @@ def test_call_that_cannot_be_loaded_says_where_modules_were_looked_for(
     assert "The job looked for modules in" in str(error.__cause__)
 
 
-def test_context_of_the_client_is_entered(job: Job) -> None:
+def test_context_of_the_client_is_entered(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Directory, arguments and module path are those of the client."""
-    job.context["path"] = [*sys.path, "/of/the/client"]
+    monkeypatch.setattr(sys, "path", [*sys.path, "/of/the/client"])
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "--fast"])
 
     def look() -> tuple[str, list[str], str]:
         return str(Path.cwd()), sys.argv, sys.path[-1]
@@ -353,22 +355,20 @@ def test_directory_may_take_a_while_to_appear(
 @pytest.mark.usefixtures("as_on_a_node")
 def test_another_python_keeps_its_own_modules(job: Job) -> None:
     """What belongs to the installation of the client is of no use to it."""
-    own = list(sys.path)
-    job.context |= {
-        "prefix": "/opt/other",
-        "base_prefix": "/usr/other",
-        "path": [
-            "/home/me/project",
-            "/opt/other/lib/site-packages",
-            "/usr/other/lib",
-            "/opt/other_project",
-            "/opt/other",
-        ],
-    }
+    job.context |= {"prefix": "/opt/other", "base_prefix": "/usr/other"}
+    path = [
+        "/home/me/project",
+        "/opt/other/lib/site-packages",
+        "/usr/other/lib",
+        "/opt/other_project",
+        "/opt/other",
+    ]
 
     modules.enter_context(job.context)
+    found = modules.path_here(path)
 
-    assert sys.path == ["/home/me/project", "/opt/other_project", *own]
+    own = modules._start_path
+    assert found == ["/home/me/project", "/opt/other_project", *own]
 
 
 def test_functions_of_another_python_are_refused(job: Job) -> None:
@@ -734,18 +734,20 @@ def test_start_imports_little(job: Job) -> None:
 
 
 @pytest.mark.parametrize("flag", ["-P", "-I", "PYTHONSAFEPATH"])
-def test_python_may_be_started_safely(job: Job, flag: str) -> None:
+def test_python_may_be_started_safely(
+    job: Job, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the directory of the script in its path, which the job never needs."""
     if flag.startswith("-"):
         job.flags = (flag,)
     else:
         job.variables = {flag: "1"}
-    job.context["path"] = [entry for entry in sys.path if entry]
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     job.write(lambda: (sys.path, math.sqrt(4)))
 
     job.run()
 
-    assert job.outcomes()[0].value == (job.context["path"], 2)
+    assert job.outcomes()[0].value == (sys.path, 2)
 
 
 def test_run_may_lie_behind_a_symbolic_link(tmp_path: Path) -> None:
@@ -764,12 +766,12 @@ def test_run_may_lie_behind_a_symbolic_link(tmp_path: Path) -> None:
 
 
 def test_modules_of_the_client_do_not_hide_those_that_the_job_needs(
-    job: Job, tmp_path: Path
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the program has put first in its path late, when it had them already."""
     for name in ("types", "traceback", "cloudpickle", "typing", "copyreg"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('hidden')")
-    job.context["path"] = [str(tmp_path), *sys.path]
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
     class Local:
         def fail(self) -> None:
