@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, TypeVarTuple
 
 from slurm_futures.calls.awaited import AwaitedRequest, pickle_or_await, request_of
+from slurm_futures.calls.bootstrapping import check_bootstrapped
 from slurm_futures.calls.call import function_name
 from slurm_futures.calls.future import ChunkFuture, SlurmFuture
 from slurm_futures.calls.mapping import (
@@ -116,6 +117,7 @@ class SlurmExecutor(Executor):
 
     Raises:
         OptionError: an option or the directory cannot work, or there is no sbatch.
+        RuntimeError: this is a job that imports what its call needs.
         ValueError, TypeError: as of ProcessPoolExecutor.
     """
 
@@ -142,6 +144,7 @@ class SlurmExecutor(Executor):
         retries: int | Mapping[type[BaseException], int] | Retries = 0,
         **sbatch_options: OptionValue,
     ) -> None:
+        check_bootstrapped()
         check_workers(max_workers, initializer, max_tasks_per_child)
         check_keep(keep)
         check_seconds("idle_timeout", idle_timeout)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from slurm_futures.calls.awaited import AwaitedRequest
+from slurm_futures.calls.bootstrapping import check_bootstrapped
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.progress import Progress
 from slurm_futures.calls.request import JobRequest
@@ -74,9 +75,11 @@ class Session:
         """See that calls are accepted.
 
         Raises:
-            RuntimeError: after shutdown, at the end of the program, in a forked child.
+            RuntimeError: after shutdown, at the end of the program, in a forked child,
+                in a job that loads a call.
             InitializerFailed: the initializer has failed in a job.
         """
+        check_bootstrapped()
         if self._is_foreign():
             raise RuntimeError(
                 "this SlurmExecutor belongs to the process that made it, of which this "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 
@@ -15,7 +16,7 @@ from .formats import (
     USE_ENTRY,
     WRITABLE_BY_OTHERS,
 )
-from .modules import add_to_main, import_ours, load_unpickler
+from .modules import add_to_main, import_ours, load_unpickler, note_loading
 from .own_file import OwnFile
 from .patience import insist
 
@@ -196,6 +197,15 @@ class CallsFile:
         blob: bytes,
         objects: Sequence[Any] = (),
         main: dict[str, Any] | None = None,
+    ) -> _Loaded:
+        note_loading(_thread.get_ident())
+        try:
+            return self._load(blob, objects, main)
+        finally:
+            note_loading(None)
+
+    def _load(
+        self, blob: bytes, objects: Sequence[Any], main: dict[str, Any] | None
     ) -> _Loaded:
         if not objects and b"cloudpickle" not in blob:
             return _Loaded(loads(blob))

@@ -18,6 +18,8 @@ _PAUSES = 0.2, 0.8
 #: What `__main__` is for the calls of this job, and what it was before.
 main_of_calls: ModuleType | None = None
 main_of_job: ModuleType | None = None
+#: The thread that loads a call or the initializer; None: none does.
+loading_thread: int | None = None
 #: Where Python itself looks for modules, before the client's path is entered.
 _start_path = sys.path[:]
 #: Version of Python on the client, (3, 11); None: not known, or as here.
@@ -91,6 +93,12 @@ def _enter(directory: str) -> None:
         raise  # on this node it is so
     except OSError:
         insist(os.chdir, directory)
+
+
+def note_loading(thread: int | None) -> None:
+    """Note which thread loads a call: what it imports must not start jobs."""
+    global loading_thread  # noqa: PLW0603  (one process, one job)
+    loading_thread = thread
 
 
 def path_here(path: list[str]) -> list[str]:

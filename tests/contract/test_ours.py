@@ -370,3 +370,37 @@ os.execv(sys.executable, [sys.executable, "program.pyz"])
 """
     )
     assert ended.stdout == "9 8\n", ended.stderr
+
+
+def test_a_module_that_submits_when_it_is_imported_starts_no_more_jobs(
+    run_script: RunScript, tmp_path: Path
+) -> None:
+    """Each job imports it: without the error there would be more and more of them."""
+    (tmp_path / "sweep_mod.py").write_text(
+        "from executors import make_executor\n"
+        "def work(x):\n"
+        "    with make_executor(1) as executor:\n"
+        "        return executor.submit(abs, x).result()\n"
+        "executor = make_executor(1)\n"
+        "future = executor.submit(work, -1)\n"
+    )
+    (tmp_path / "guarded.py").write_text(
+        "from executors import make_executor\n"
+        "def work(x):\n"
+        "    with make_executor(1) as executor:\n"
+        "        return executor.submit(abs, x).result()\n"
+    )
+
+    done = run_script(
+        """
+        import guarded, sweep_mod
+        from executors import make_executor
+        error = sweep_mod.future.exception()
+        print(type(error).__name__, "finished its bootstrapping phase" in str(error))
+        with make_executor(1) as executor:
+            print(executor.submit(guarded.work, -2).result())
+        """
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "RuntimeError True\n2\n"
