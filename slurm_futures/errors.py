@@ -17,9 +17,10 @@
       OutcomeNotReadable       the outcome came back and cannot be unpickled here
       RemoteTraceback          the `__cause__` of an exception that a call raised
 
-`JobFailed` and `InitializerFailed` are also `BrokenProcessPool`, and so
-`BrokenExecutor`: this is what programs written for ProcessPoolExecutor catch when a
-worker dies. After a `JobFailed` only that job is broken; the executor goes on.
+`JobFailed`, `InitializerFailed` and `OutcomeNotReadable` are also `BrokenProcessPool`,
+and so `BrokenExecutor`: this is what programs written for ProcessPoolExecutor catch
+when a worker dies or a result breaks the pool. Only an initializer that fails breaks
+the executor here; after the others it goes on.
 
 Each message says what happened, why, and what to type next. The facts are attributes
 too, among them Slurm's words: `JobState`, `Refusal`. Every error can be pickled. This
@@ -268,7 +269,7 @@ class InitializerFailed(SlurmFuturesError, BrokenProcessPool):
     """The initializer raised in a job; its exception is the `__cause__`."""
 
 
-class OutcomeNotReadable(SlurmFuturesError):
+class OutcomeNotReadable(SlurmFuturesError, BrokenProcessPool):
     """The call ended, but its value or exception cannot be unpickled here.
 
     Attributes:

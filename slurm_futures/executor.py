@@ -91,8 +91,9 @@ class SlurmExecutor(Executor):
         mp_context: accepted for compatibility, not used.
         initializer: called with `initargs` in each job before its calls.
         max_tasks_per_child: calls for each job: 1, a job of its own for each call;
-            None, `max_workers` long-lived workers take call after call; n, the same,
-            but a worker ends after n calls and another one takes its place.
+            None, `max_workers` long-lived workers take call after call (without
+            `max_workers` it is 1); n, the same, but a worker ends after n calls and
+            another one takes its place.
         directory: where runs keep their files; must be shared with the nodes.
         scheduler: "slurm", "local" (run the jobs on this machine) or a `Scheduler`;
             None: the environment variable SLURM_FUTURES_SCHEDULER, else Slurm.

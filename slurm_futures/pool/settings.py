@@ -47,18 +47,22 @@ def check_workers(
             raise TypeError("max_tasks_per_child must be an integer")
         if max_tasks_per_child <= 0:
             raise ValueError("max_tasks_per_child must be >= 1")
-    if max_tasks_per_child != 1 and max_workers is None:
+    if max_tasks_per_child not in {1, None} and max_workers is None:
         raise OptionError(
             "Long-lived workers need a number of them. Write "
-            "SlurmExecutor(max_workers=16, max_tasks_per_child=None), or leave out "
-            "max_tasks_per_child: then each call is a job of its own."
+            f"SlurmExecutor(max_workers=16, max_tasks_per_child={max_tasks_per_child})"
+            ", or leave out max_tasks_per_child: then each call is a job of its own."
         )
 
 
 def pool_settings(
     max_workers: int | None, max_tasks_per_child: int | None, idle_timeout: float
 ) -> PoolSettings | None:
-    """Return how workers live; None: each call is a job of its own."""
+    """Return how workers live; None: each call is a job of its own.
+
+    Without `max_workers`, `max_tasks_per_child=None` means that it was not given, as in
+    programs that pass on ProcessPoolExecutor's default.
+    """
     if max_tasks_per_child == 1 or max_workers is None:
         return None
     return PoolSettings(max_workers, max_tasks_per_child, idle_timeout)

@@ -29,8 +29,6 @@ _LEFT_OUT = {
     "test_cancel_futures": "wants a call to have started 1 ms after its submit",
     "test_exit_at_task_unpickle": _ONLY_THIS_CALL,
     "test_error_at_task_unpickle": _ONLY_THIS_CALL,
-    "test_error_during_result_unpickle_in_result_handler": _ONLY_THIS_CALL,
-    "test_exit_during_result_unpickle_in_result_handler": _ONLY_THIS_CALL,
 }
 
 try:

@@ -7,6 +7,7 @@ import shutil
 import weakref
 import zipapp
 from concurrent.futures import BrokenExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, cast
 
@@ -239,7 +240,9 @@ def test_value_that_cannot_be_loaded_here_fails_its_future(
     executor = make_ours(1)
     future = executor.submit(calls.return_fails_to_load_in, os.getpid(), error)
 
-    assert isinstance(future.exception(PATIENCE), OutcomeNotReadable)
+    failure = future.exception(PATIENCE)
+    assert isinstance(failure, OutcomeNotReadable)
+    assert isinstance(failure, BrokenProcessPool)  # what breaks a pool, programs catch
     assert executor.submit(abs, -1).result(PATIENCE) == 1
 
 
@@ -266,6 +269,14 @@ def test_jobs_that_live_on_need_a_number_of_workers(make_ours: MakeOurs) -> None
     """Without max_workers nothing would say how many jobs to start."""
     with pytest.raises(OptionError, match="max_workers"):
         make_ours(max_tasks_per_child=2)
+
+
+def test_the_default_of_the_pool_is_ours_too(make_ours: MakeOurs) -> None:
+    """A program that passes on max_tasks_per_child=None has a job for each call."""
+    with make_ours(max_tasks_per_child=None) as executor:
+        first, second = (executor.submit(calls.identity, each) for each in "ab")
+        assert [first.result(PATIENCE), second.result(PATIENCE)] == ["a", "b"]
+        assert first.job_id != second.job_id
 
 
 def test_function_of_a_notebook_can_be_submitted(run_script: RunScript) -> None:
