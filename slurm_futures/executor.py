@@ -29,8 +29,18 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, TypeVarTuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeVar,
+    TypeVarTuple,
+    overload,
+)
 
 from slurm_futures.calls.awaited import AwaitedRequest, pickle_or_await, request_of
 from slurm_futures.calls.bootstrapping import check_bootstrapped
@@ -206,6 +216,7 @@ class SlurmExecutor(Executor):
         self._put(function_name(fn), [request_of(future, range(1), [call])])
         return future
 
+    @overload
     def map(
         self,
         fn: Callable[..., T],
@@ -213,7 +224,29 @@ class SlurmExecutor(Executor):
         timeout: float | None = None,
         chunksize: int | Literal["auto"] = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+        return_exceptions: Literal[False] = False,
+    ) -> Iterator[T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | Literal["auto"] = 1,
+        buffersize: int | None = None,
+        return_exceptions: bool,
+    ) -> Iterator[T | BaseException]: ...
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | Literal["auto"] = 1,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+    ) -> Iterator[T | BaseException]:
         """Like the built-in `map`, as one job array; the results come in order.
 
         Args:
@@ -225,6 +258,9 @@ class SlurmExecutor(Executor):
                 limit: enough to keep all busy, few enough for the cluster.
             buffersize: at most so many results wait to be taken, and the iterables are
                 read no further; None: no limit.
+            return_exceptions: whether the exception of a call takes the place of its
+                result, as in `asyncio.gather`, and the others go on; else the first
+                one is raised, and the calls behind it are cancelled.
 
         Raises:
             ValueError: `chunksize` or `buffersize` is smaller than 1.
@@ -245,8 +281,9 @@ class SlurmExecutor(Executor):
         first = self._submit_chunks(
             label, function, itertools.islice(chunks, buffersize), chunksize, pickler
         )
+        take = partial(results, return_exceptions=return_exceptions)
         if buffersize is None:
-            return results(deque(first), deadline, list)
+            return take(deque(first), deadline, list)
         # Results go on to come while any of the executors that share them all lives.
         owner = weakref.ref(self._owner)
         sender = copy.copy(self)
@@ -261,7 +298,7 @@ class SlurmExecutor(Executor):
                 label, function, iter(more), chunksize, CallPickler((), state)
             )
 
-        return results(deque(first), deadline, submit_next)
+        return take(deque(first), deadline, submit_next)
 
     def _choose_chunksize(
         self, items: Iterator[tuple[Any, ...]], buffersize: int | None

@@ -10,6 +10,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from typing import Any
 
 from slurm_futures.calls.awaited import (
@@ -75,12 +76,17 @@ def results(
     futures: deque[SlurmFuture[Any]],
     deadline: float | None,
     submit_next: Callable[[], list[SlurmFuture[Any]]],
+    *,
+    return_exceptions: bool,
 ) -> Iterator[Any]:
-    """Yield results in order; cancel the rest when closed or when one is late."""
+    """Yield results in order; cancel the rest when closed or when one is late.
+
+    With `return_exceptions` the exception of a call is a result like any other.
+    """
     try:
         while futures:
             futures.extend(submit_next())
-            yield from _take_result(futures.popleft(), deadline)
+            yield from _take_result(futures.popleft(), deadline, return_exceptions)
     finally:
         _cancel_all(futures)
 
@@ -96,26 +102,49 @@ def _cancel_all(futures: deque[SlurmFuture[Any]]) -> None:
         raise
 
 
-def _take_result(future: SlurmFuture[Any], deadline: float | None) -> Iterator[Any]:
+def _take_result(
+    future: SlurmFuture[Any], deadline: float | None, return_exceptions: bool
+) -> Iterator[Any]:
     """Yield what a future holds, keeping no reference to it."""
     try:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        result = future.result(left)
+        result: Any = (
+            _take_outcomes(future, left) if return_exceptions else future.result(left)
+        )
     finally:
         future.cancel()
-        chunked = isinstance(future, ChunkFuture)
+        chunked = return_exceptions or isinstance(future, ChunkFuture)
         del future
     values = result if chunked else [result]
     del result
     values.reverse()
     while values:
-        yield _unwrap(values.pop()) if chunked else values.pop()
+        yield _unwrap(values.pop(), return_exceptions) if chunked else values.pop()
 
 
-def _unwrap(outcome: Outcome) -> Any:
-    if outcome.exception is not None:
-        raise outcome.exception
-    return outcome.value
+def _take_outcomes(future: SlurmFuture[Any], left: float | None) -> list[Outcome]:
+    """Wait for all calls of a future, whatever becomes of them.
+
+    Raises:
+        TimeoutError: they are not done after so many seconds.
+    """
+    try:
+        error = future.exception(left)
+    except CancelledError as cancelled:
+        error = cancelled
+    if error is not None:
+        return [Outcome(exception=error)] * future._size
+    if isinstance(future, ChunkFuture):
+        return future.result(0)
+    return [Outcome(value=future.result(0))]
+
+
+def _unwrap(outcome: Outcome, return_exceptions: bool) -> Any:
+    if outcome.exception is None:
+        return outcome.value
+    if return_exceptions:
+        return outcome.exception
+    raise outcome.exception
 
 
 def check_buffersize(buffersize: object) -> None:

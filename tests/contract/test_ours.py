@@ -6,7 +6,7 @@ import os
 import shutil
 import weakref
 import zipapp
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +42,63 @@ def test_other_options_go_on_for_a_whole_buffered_map(make_ours: MakeOurs) -> No
     results = executor.options(comment="other").map(abs, range(-9, 0), buffersize=2)
 
     assert list(results) == list(range(9, 0, -1))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"chunksize": 2}, {"buffersize": 1}], ids=["", "chunks", "buffer"]
+)
+def test_map_may_return_exceptions(
+    make_ours: MakeOurs, options: dict[str, Any]
+) -> None:
+    """In the place of the result, and all other calls run."""
+    executor = make_ours(2)
+
+    def work(number: int) -> int:
+        if number == 3:
+            raise TimeoutError("of the call")
+        return 6 // number
+
+    items = [2, 0, 3, _Unpicklable(), 1]
+    results = executor.map(work, items, return_exceptions=True, **options)
+
+    kinds = [each if isinstance(each, int) else type(each) for each in results]
+    assert kinds == [3, ZeroDivisionError, TimeoutError, TypeError, 6]
+
+
+def test_map_that_returns_exceptions_may_be_late(
+    make_ours: MakeOurs, gate: Gate
+) -> None:
+    """That is no exception of a call: it is raised, and the calls are cancelled."""
+    executor = make_ours(2)
+
+    results = executor.map(
+        gate.hold, ["call"], timeout=0.1, return_exceptions=True, chunksize=1
+    )
+
+    with pytest.raises(TimeoutError):
+        list(results)
+    gate.open()
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_map_may_return_that_its_calls_were_cancelled(
+    make_ours: MakeOurs, gate: Gate, chunksize: int
+) -> None:
+    """For each item, also those of a chunk."""
+    executor = make_ours(1)
+    executor.submit(gate.hold, "call")
+    gate.await_arrivals("call")
+
+    results = executor.map(abs, [1, 2], return_exceptions=True, chunksize=chunksize)
+    executor.shutdown(wait=False, cancel_futures=True)
+
+    assert [type(each) for each in results] == [CancelledError] * 2
+    gate.open()
+
+
+class _Unpicklable:
+    def __reduce__(self) -> str:
+        raise TypeError("not to be sent")
 
 
 class _Cycle:

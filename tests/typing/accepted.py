@@ -46,6 +46,8 @@ def maps(executor: SlurmExecutor) -> None:
     assert_type(executor.map(power, [1, 2]), Iterator[float])
     assert_type(executor.map(power, [1, 2], range(2), chunksize=2), Iterator[float])
     assert_type(executor.map(str, [1], timeout=1.5, buffersize=3), Iterator[str])
+    errors_too = executor.map(power, [1, 2], return_exceptions=True)
+    assert_type(errors_too, Iterator[float | BaseException])
     assert_type(list(executor.map(lambda x: [str(x)], {1, 2})), list[list[str]])
 
 
