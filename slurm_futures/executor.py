@@ -124,7 +124,9 @@ class SlurmExecutor(Executor):
         retries: how often a call is tried again whose job ended without an outcome
             (other than by scancel); or counts by class of error, or a `Retries`.
         **sbatch_options: sbatch's own long options, with underscores:
-            `mem="4G", cpus_per_task=2, gres="gpu:1", exclusive=True`.
+            `mem="4G", cpus_per_task=2, gres="gpu:1", exclusive=True`. Without a unit
+            `time=30` is minutes and `mem=4000` megabytes, as sbatch has it; `time` may
+            also be "2h" or a `timedelta`, and `exclude` and the like lists.
 
     Raises:
         OptionError: an option or the directory cannot work, or there is no sbatch.
@@ -383,6 +385,8 @@ class SlurmExecutor(Executor):
 
     def _put(self, label: str, requests: list[JobRequest | AwaitedRequest]) -> None:
         kind = Kind(self._options, current_directory())
+        for request in requests:
+            request.future._name = label
         self._session.put(kind, clean_name(label), requests)
 
     def _submit_chunks(

@@ -84,6 +84,8 @@ class SlurmFuture(Future[T], Generic[T]):
 
     #: How many outcomes the future waits for.
     _size = 1
+    #: The name of the function, for people.
+    _name = ""
 
     def __init__(self, hearer: CancelHearer | None = None) -> None:
         super().__init__()
@@ -261,8 +263,9 @@ class SlurmFuture(Future[T], Generic[T]):
             word = "cancelled" if self.cancelled() else "finished"
         else:
             word = "running" if self.running() else "pending"
+        call = f" call={self._name}" if self._name else ""
         job = "" if self._job is None else f" job={self.job_id}"
-        return f"<{type(self).__name__} at {id(self):#x} state={word}{job}>"
+        return f"<{type(self).__name__} at {id(self):#x} state={word}{call}{job}>"
 
 
 class ChunkFuture(SlurmFuture["list[Outcome]"]):

@@ -23,6 +23,13 @@ from slurm_futures.schedulers.sbatch_options import can_be_encoded
 _DAY = 86_400  #: seconds; bash has no infinity
 
 
+#: Commands that start a program once for each task, and words with which they do not.
+_LAUNCHERS = frozenset(
+    "aprun ibrun jsrun mpiexec mpiexec.hydra mpirun orterun prun srun".split()
+)
+_ONE_TASK = frozenset({"--ntasks=1", "-n1"})
+
+
 @dataclass(frozen=True, slots=True)
 class ScriptTemplate:
     """How the script of each submission is made.
@@ -103,6 +110,15 @@ class ScriptTemplate:
                 f"python={self.python!r} starts nothing. Write the command that starts "
                 'Python on the nodes: SlurmExecutor(python="python3").'
             )
+        launcher = _find_launcher(self.python)
+        if launcher is not None:
+            raise OptionError(
+                f"python={list(self.python)!r} may start several processes with "
+                f"{launcher}, each of which would run the call. A call is a single "
+                "process: write the command that starts Python alone, "
+                'SlurmExecutor(python="python3"), with srun=True if it shall be a job '
+                "step. A later release will run calls with ranks."
+            )
         if not all(map(can_be_encoded, self.setup)):
             raise OptionError(f"setup={self.setup!r} cannot be written to a script.")
         here = Path("/")
@@ -132,6 +148,14 @@ def _read_template(name: str) -> str | None:
         return read_ours(name).decode()
     except OSError:
         return None
+
+
+def _find_launcher(words: Sequence[str]) -> str | None:
+    """Return the word by which a command may start several processes, if any."""
+    if _ONE_TASK & set(words):
+        return None
+    names = (word.rpartition("/")[2] for word in words)
+    return next((name for name in names if name in _LAUNCHERS), None)
 
 
 def python_words(python: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:

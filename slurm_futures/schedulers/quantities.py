@@ -8,6 +8,13 @@ import re
 from slurm_futures.errors import OptionError
 
 _CLOCK = re.compile(r"(?:\d+-)?\d+(?::\d+){0,2}", re.ASCII)
+#: A time as people write it: each part a number with its unit.
+_PART = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)\s*",
+    re.IGNORECASE | re.ASCII,
+)
+_WITH_UNITS = re.compile(f"(?:{_PART.pattern})+", _PART.flags)
+_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 #: Factors of sbatch's units of memory; without a unit it is MiB (sbatch(1), --mem).
 _UNITS = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
 
@@ -30,16 +37,31 @@ def format_time(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{second:02}"
 
 
+def translate_time(text: str) -> str:
+    """Return a time with units, such as "2h", "30 min" or "1d12h", as sbatch reads it.
+
+    Any other text stays as it is.
+    """
+    if not _WITH_UNITS.fullmatch(text.strip()):
+        return text
+    seconds = sum(
+        float(number) * _SECONDS[unit[0].lower()]
+        for number, unit in _PART.findall(text)
+    )
+    return format_time(math.ceil(seconds))
+
+
 def parse_time(value: object) -> float | None:
     """Read a time limit as sbatch does; seconds, or None for no limit.
 
     "30" and 30 are minutes; the other forms are MM:SS, HH:MM:SS, D-HH, D-HH:MM,
-    D-HH:MM:SS and UNLIMITED. Unlike Slurm, whole minutes are not required.
+    D-HH:MM:SS and UNLIMITED; besides, those of `translate_time`. Unlike Slurm, whole
+    minutes are not required.
 
     Raises:
         OptionError: it is none of these.
     """
-    text = str(value)
+    text = translate_time(str(value))
     if text.upper() in {"UNLIMITED", "INFINITE", "-1"}:
         return None
     if not _CLOCK.fullmatch(text):
@@ -74,5 +96,6 @@ def check_seconds(
     if (positive and 0 < seconds < math.inf) or (not positive and seconds >= 0):
         return
     raise OptionError(
-        f"{name}={value!r} is not a number of seconds. Write it like {name}=30."
+        f"{name}={value!r} is not a number of seconds. Write it like {name}=30: half a "
+        "minute."
     )

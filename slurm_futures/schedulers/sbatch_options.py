@@ -1,56 +1,45 @@
 """Options of sbatch, by their own long names, with underscores for dashes.
 
-Their values are not looked at: sbatch knows best.
+Their values are hardly looked at: sbatch knows best. Only what it would misunderstand,
+or what a call could not use, is translated or refused.
 """
 
 from __future__ import annotations
 
-import difflib
+import math
 import operator
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, SupportsIndex
 
 from slurm_futures.errors import OptionError
+from slurm_futures.schedulers.option_names import refusal_of
+from slurm_futures.schedulers.quantities import format_time, translate_time
 
-OptionValue = str | SupportsIndex | float | bool | os.PathLike[str] | None
-#: Options that the library sets itself, and what to use instead.
-_RESERVED = {
-    "array": "map() makes job arrays, max_workers= limits how many jobs run at once",
-    "chdir": "calls run in the directory in which the program runs; use os.chdir",
-    "error": "each job has its own file, see SlurmFuture.stderr()",
-    "help": "see the manual page sbatch(1)",
-    "ignore_pbs": "the script holds no directives",
-    "input": "calls read nothing; pass what they need as arguments",
-    "open_mode": "the files of a job are always appended to",
-    "output": "each job has its own file, see SlurmFuture.stdout()",
-    "parsable": "SlurmFuture.job_id is the id of the job",
-    "quiet": "sbatch prints nothing to your terminal",
-    "test_only": "nothing would be submitted",
-    "usage": "see the manual page sbatch(1)",
-    "version": "see 'sbatch --version'",
-    "wait": "use Future.result() or shutdown(wait=True)",
-    "wrap": "submit a function; setup= takes shell lines that come before it",
-}
-#: Long options of sbatch, Slurm 20.11 to 26.05 (sbatch(1)).
-_KNOWN = frozenset(
+OptionValue = (
+    str
+    | SupportsIndex
+    | float
+    | bool
+    | os.PathLike[str]
+    | timedelta
+    | list[str]
+    | tuple[str, ...]
+    | None
+)
+#: Options that may be given as a list, which sbatch separates by commas.
+_LISTS = frozenset(
     """
-    account acctg_freq batch bb bbf begin bell cluster clusters cluster_constraint
-    comment constraint consolidate_segments container container_id contiguous
-    core_spec cores_per_socket cpu_freq cpus_per_gpu cpus_per_task deadline
-    delay_boot dependency distribution exclude exclusive export export_file
-    extra extra_node_info get_user_env gid gpu_bind gpu_freq gpus gpus_per_node
-    gpus_per_socket gpus_per_task gres gres_flags hint hold job_name kill_on_invalid_dep
-    licenses mail_type mail_user mcs_label mem mem_bind mem_per_cpu mem_per_gpu mincpus
-    network nice no_kill no_requeue nodefile nodelist nodes ntasks ntasks_per_core
-    ntasks_per_gpu ntasks_per_node ntasks_per_socket oom_kill_step overcommit
-    oversubscribe partition power prefer priority profile propagate qos reboot
-    requeue resv_ports reservation segment signal sockets_per_node spread_job
-    spread_segments stepmgr switches thread_spec threads_per_core time time_min tmp
-    tres_bind tres_per_task uid use_min_nodes verbose wait_all_nodes wckey
+    clusters exclude export gres licenses mail_type nodelist partition profile propagate
     """.split()
 )
+_TIMES = frozenset({"time", "time_min"})
+_MEMORY = frozenset({"mem", "mem_per_cpu", "mem_per_gpu"})
+#: A number of megabytes that nobody means: it is one of bytes.
+_BYTES_FROM = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +55,7 @@ class SbatchOptions:
 
         Raises:
             OptionError: an option is unknown, belongs to the library, or has a value
-                that is not text, a number or True.
+                that is not text, a number or True, or Slurm is asked for several tasks.
         """
         items = []
         for name, value in sorted(options.items()):
@@ -74,6 +63,7 @@ class SbatchOptions:
             if value is None or value is False:
                 continue
             items.append((name, _check_value(name, value)))
+        _check_one_task(dict(items))
         return cls(tuple(items))
 
     def replace(self, options: Mapping[str, OptionValue]) -> SbatchOptions:
@@ -86,41 +76,102 @@ class SbatchOptions:
 
 
 def _check_name(name: str) -> None:
-    if name in _RESERVED:
-        raise OptionError(
-            f"The option {name!r} of sbatch is used by slurm_futures itself. "
-            f"Leave it out: {_RESERVED[name]}."
-        )
-    if name in _KNOWN:
-        return
-    close = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else "see sbatch(1) for its options."
-    raise OptionError(
-        f"SlurmExecutor has no option {name!r}, and sbatch has no "
-        f"'--{name.replace('_', '-')}'. Options of sbatch are written with their long "
-        f"names, with underscores: {hint}"
-    )
+    refusal = refusal_of(name)
+    if refusal is not None:
+        raise OptionError(refusal)
 
 
 def _check_value(name: str, value: OptionValue) -> str | Literal[True]:
     if value is True:
         return True
+    text = _text_of(name, value)
+    if "\0" in text or len(text) > 100_000 or not can_be_encoded(text):
+        raise OptionError(f"The value of the option {name!r} is not a line of text.")
+    return text
+
+
+def _text_of(name: str, value: OptionValue) -> str:
+    if name in _MEMORY:
+        value = _check_memory(name, value)
+    if isinstance(value, list | tuple):
+        return _join(name, value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if isinstance(value, timedelta) and name in _TIMES:
+        return format_time(math.ceil(value.total_seconds()))
     if isinstance(value, str):
-        value = str.__str__(value)  # of an Enum with text the text
-    elif isinstance(value, SupportsIndex):  # as the integers of NumPy
-        value = str(operator.index(value))
-    elif isinstance(value, float):
-        value = str(float(value))
-    else:
+        text = str.__str__(value)  # of an Enum with text the text
+        return translate_time(text) if name in _TIMES else text
+    if isinstance(value, SupportsIndex):  # as the integers of NumPy
+        return str(operator.index(value))
+    if isinstance(value, float):
+        return str(float(value))
+    raise OptionError(
+        f"The option {name!r} has the value {value!r}. Write it as on the command "
+        f'line of sbatch, as text or number: {name}="...".'
+    )
+
+
+def _join(name: str, values: Sequence[object]) -> str:
+    if name not in _LISTS or not all(isinstance(each, str) for each in values):
         raise OptionError(
-            f"The option {name!r} has the value {value!r}. Write it as on the command "
-            f'line of sbatch, as text or number: {name}="...".'
+            f"The option {name!r} has the value {values!r}. Write it as on the command "
+            f'line of sbatch, as one text: {name}="...".'
         )
-    if "\0" in value or len(value) > 100_000 or not can_be_encoded(value):
-        raise OptionError(f"The value of the option {name!r} is not a line of text.")
-    return value
+    return ",".join(str.__str__(each) for each in values if isinstance(each, str))
+
+
+def _check_memory(name: str, value: OptionValue) -> OptionValue:
+    """See that a number is one of megabytes, sbatch's unit."""
+    if isinstance(value, str | timedelta) or not isinstance(value, int | float):
+        return value
+    if value >= _BYTES_FROM:
+        raise OptionError(
+            f"{name}={value!r} would be {value / 1e6:,.0f} terabytes: sbatch counts "
+            f'memory in megabytes. Write {name}="{max(1, round(value / 1e9))}G".'
+        )
+    return int(value) if value == int(value) else value
+
+
+def _check_one_task(options: Mapping[str, str | Literal[True]]) -> None:
+    """See that Slurm is asked for one task: a call is one process.
+
+    Raises:
+        OptionError: it is asked for more, which would stand idle.
+    """
+    for name, value in options.items():
+        if name.startswith("ntasks") and _largest(value) > 1:
+            raise OptionError(
+                f"{name}={value} asks Slurm for several tasks, and a call is a single "
+                f"process: the others would not start. Write cpus_per_task={value} for "
+                "CPUs that one call uses, or submit more calls. A later release will "
+                "run calls with ranks."
+            )
+        if name == "nodes" and _largest(value) > 1:
+            raise OptionError(
+                f"nodes={value} asks Slurm for several nodes, and a call is a single "
+                "process on one of them. Leave it out: cpus_per_task= is for CPUs that "
+                "one call uses, and more calls use more nodes. A later release will "
+                "run calls with ranks."
+            )
+    gpus = _largest(options.get("gpus", "1"))
+    for name, tasks in (
+        ("ntasks_per_gpu", gpus),
+        ("gpus_per_task", gpus / max(1, _largest(options.get("gpus_per_task", "1")))),
+    ):
+        if name in options and tasks > 1:
+            raise OptionError(
+                f"{name}={options[name]} with gpus={options['gpus']} makes several "
+                "tasks, and a call is a single process: the others would not start. "
+                f"Write gpus={options['gpus']} alone."
+            )
+
+
+def _largest(value: str | Literal[True]) -> int:
+    """Return the largest number in a value; "1-2", "a100:2", "1k"."""
+    found = re.findall(r"(\d+)([km]?)", str(value).rpartition("=")[2].lower())
+    numbers = [int(n) * {"": 1, "k": 1024, "m": 1 << 20}[unit] for n, unit in found]
+    return max(numbers, default=0)
 
 
 def can_be_encoded(text: str) -> bool:

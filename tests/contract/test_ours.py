@@ -65,6 +65,17 @@ def test_map_may_return_exceptions(
     assert kinds == [3, ZeroDivisionError, TimeoutError, TypeError, 6]
 
 
+def test_a_future_shows_its_function_and_its_job(make_ours: MakeOurs) -> None:
+    """In its repr, where people look first."""
+    executor = make_ours(1)
+
+    future = executor.submit(calls.identity, 1)
+
+    assert "state=pending call=identity" in repr(future)
+    assert future.result(PATIENCE) == 1
+    assert f"state=finished call=identity job={future.job_id}>" in repr(future)
+
+
 def test_map_that_returns_exceptions_may_be_late(
     make_ours: MakeOurs, gate: Gate
 ) -> None:

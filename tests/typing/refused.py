@@ -56,7 +56,7 @@ def constructor(executor: SlurmExecutor) -> None:
     SlurmExecutor(initializer=prepare, initargs="path")  # E: has incompatible type
     SlurmExecutor(retries="twice")  # E: has incompatible type "str"
     SlurmExecutor(retries={"JobTimeout": 2})  # E: has incompatible type "str"
-    SlurmExecutor(mem=["4G"])  # E: has incompatible type "list[str]"
+    SlurmExecutor(mem=[4])  # E: List item 0 has incompatible type "int"
     executor.options(mem={"4G"})  # E: has incompatible type "set[str]"
     executor.options("16G")  # E: Too many arguments for "options"
     executor.shutdown(False, True)  # E: Too many positional arguments for "shutdown"

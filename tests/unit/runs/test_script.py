@@ -1,20 +1,24 @@
 """Options for sbatch, and the script of a submission, also run with bash."""
 
 import enum
+import inspect
 import os
 import shlex
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from slurm_futures.errors import OptionError
+from slurm_futures.executor import SlurmExecutor
 from slurm_futures.node import formats
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate, python_words, setup_lines
 from slurm_futures.runs.submission import Ends
+from slurm_futures.schedulers.option_names import OWN
 from slurm_futures.schedulers.sbatch_options import OptionValue, SbatchOptions
 from tests.unit.fakes import finished_path
 from tests.waiting import assert_soon
@@ -48,7 +52,19 @@ def test_options_can_be_replaced() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("memory", "did you mean"),
+        ("memory", "did you mean 'mem'?"),
+        ("cpus", "did you mean 'cpus_per_task'?"),
+        ("queue", "did you mean 'partition'?"),
+        ("t", "did you mean 'time'?"),
+        ("timeout_min", "did you mean 'time'?"),
+        ("n_jobs", "did you mean 'max_workers'?"),
+        ("folder", "did you mean 'directory'?"),
+        ("env", "did you mean 'setup'?"),
+        ("slurm_partition", "did you mean 'partition'?"),
+        ("cpus-per-task", "did you mean 'cpus_per_task'?"),
+        ("max_worker", "did you mean 'max_workers'?"),
+        ("retries", "Write SlurmExecutor(retries=...)"),
+        ("chunksize", "Write executor.map(..., chunksize=...)"),
         ("cpu_per_task", "did you mean 'cpus_per_task'?"),
         ("qqqqqq", "see sbatch(1)"),
     ],
@@ -105,16 +121,97 @@ class _Numpy:
 def test_values_are_the_text_that_sbatch_gets() -> None:
     """Also those of other classes; equal ones share jobs, others do not."""
     options = SbatchOptions.check(
-        {"partition": _Part.GPU, "ntasks": _Numpy(), "nice": True, "time": 5}
+        {"partition": _Part.GPU, "gpus": _Numpy(), "nice": True, "time": 5}
     )
 
     assert dict(options.items) == {
+        "gpus": "4",
         "partition": "gpu",
-        "ntasks": "4",
         "nice": True,
         "time": "5",
     }
     assert SbatchOptions.check({"nice": 1}) != SbatchOptions.check({"nice": True})
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"time": "2h"}, "2:00:00"),
+        ({"time": "1d 12h"}, "36:00:00"),
+        ({"time": "1.5 hours"}, "1:30:00"),
+        ({"time": timedelta(minutes=90, seconds=0.2)}, "1:30:01"),
+        ({"time_min": "30min"}, "0:30:00"),
+        ({"time": "1-12"}, "1-12"),
+        ({"time": 30}, "30"),
+        ({"exclude": ["n1", "n2"]}, "n1,n2"),
+        ({"gres": ("gpu:1", "disk:5")}, "gpu:1,disk:5"),
+        ({"mem": 4000.0}, "4000"),
+        ({"mem": 4000}, "4000"),
+        ({"ntasks": 1}, "1"),
+        ({"nodes": "1-1"}, "1-1"),
+        ({"ntasks_per_node": "1"}, "1"),
+    ],
+)
+def test_values_may_be_those_that_people_write(
+    options: dict[str, OptionValue], expected: str
+) -> None:
+    """They become what sbatch reads."""
+    ((_, value),) = SbatchOptions.check(options).items
+
+    assert value == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"mem": 4e9}, 'Write mem="4G"'),
+        ({"mem_per_cpu": 2_000_000_000}, 'Write mem_per_cpu="2G"'),
+        ({"constraint": ["a", "b"]}, 'as one text: constraint="..."'),
+        ({"exclude": [1, 2]}, "as one text"),
+        ({"comment": timedelta(1)}, "as text or number"),
+        ({"ntasks": 4}, "Write cpus_per_task=4"),
+        ({"ntasks_per_node": "2"}, "Write cpus_per_task=2"),
+        ({"ntasks_per_core": 2}, "cpus_per_task"),
+        ({"nodes": 2}, "Leave it out"),
+        ({"nodes": "1-2"}, "Leave it out"),
+        ({"nodes": "1k"}, "Leave it out"),
+        ({"ntasks_per_gpu": 1, "gpus": 2}, "Write gpus=2 alone"),
+        ({"gpus_per_task": 1, "gpus": "a100:4"}, "Write gpus=a100:4 alone"),
+    ],
+)
+def test_values_that_sbatch_would_take_for_others_are_refused(
+    options: dict[str, OptionValue], hint: str
+) -> None:
+    """With what to write; also in `options()`."""
+    with pytest.raises(OptionError) as first:
+        SbatchOptions.check(options)
+    with pytest.raises(OptionError):
+        SbatchOptions.check({}).replace(options)
+
+    assert hint in str(first.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["srun", "python3"], ["/opt/mpi/bin/mpirun", "-n", "4", "python3"]],
+)
+def test_a_command_that_starts_several_processes_is_refused(words: list[str]) -> None:
+    """The value would be that of any of them."""
+    with pytest.raises(OptionError, match="each of which would run the call"):
+        ScriptTemplate(tuple(words)).check()
+
+
+def test_srun_with_a_single_task_is_a_command_like_any_other() -> None:
+    """Its other options are of use."""
+    ScriptTemplate(("srun", "--ntasks=1", "--cpu-bind=cores", "python3")).check()
+
+
+def test_names_of_the_executor_are_known() -> None:
+    """So that an error can say where they belong."""
+    parameters = inspect.signature(SlurmExecutor).parameters.values()
+
+    keywords = {each.name for each in parameters if each.kind != each.VAR_KEYWORD}
+    assert keywords == OWN
 
 
 def test_python_may_be_a_path_or_words() -> None:
