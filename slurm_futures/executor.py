@@ -112,8 +112,9 @@ class SlurmExecutor(Executor):
             fails ends the job, unless `|| true` or `set +e` say that it may.
         template: file of a Jinja2 template that extends ours: `{% extends base %}`.
         srun: start the calls as a job step with srun, not in the batch step.
-        keep: which files stay after shutdown: those of submissions in which a call
-            "failed", "always" all, or "never" any.
+        keep: which files stay after shutdown: those of jobs in which a call "failed",
+            with the script and the calls of their submissions, "always" all, or "never"
+            any.
         idle_timeout: seconds without a call after which a worker ends.
         progress: show a line on stderr that counts the calls.
         poll_interval: seconds between two calls of squeue by this process; None: 5.

@@ -9,6 +9,7 @@ the job instead.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -235,14 +236,37 @@ class SlurmFuture(Future[T], Generic[T]):
     def stdout(self) -> str:
         """Return what the job has printed so far; "" before it has started.
 
-        With `keep="failed"` the files of calls that went well are removed when the
-        executor shuts down; the text is empty from then on.
+        A long-lived worker prints what all of its calls print.
+
+        Raises:
+            FileNotFoundError: the files of the job were removed; with `keep="failed"`
+                those of calls that went well are when the executor shuts down.
         """
-        return "" if self._job is None else self._job.directory.stdout()
+        return "" if self._job is None else self._check(self._job.directory.stdout())
 
     def stderr(self) -> str:
         """Return what the job has printed to stderr so far, like `stdout`."""
-        return "" if self._job is None else self._job.directory.stderr()
+        return "" if self._job is None else self._check(self._job.directory.stderr())
+
+    def _check(self, text: str) -> str:
+        """See that a job that has printed nothing still has its files."""
+        if text or self._job is None or not self.done() or not self._has_run():
+            return text
+        path = self._job.directory.path
+        if not path.exists():
+            raise FileNotFoundError(
+                errno.ENOENT,
+                f"what job {self.job_id} has printed was removed with its other files; "
+                "read it before the shutdown of the executor, or keep it with "
+                'SlurmExecutor(keep="always")',
+                str(path),
+            )
+        return text
+
+    def _has_run(self) -> bool:
+        """Whether its last job is known to have begun."""
+        returned = not self.cancelled() and super().exception(0) is None
+        return returned or (self._job is not None and self._job.started)
 
     def _settle(self, position: int, outcome: Outcome) -> None:  # noqa: ARG002  (the only one)
         """Record the outcome of a call; called by the poller and the submitter.

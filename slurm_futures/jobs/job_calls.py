@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.jobs.job import Job
@@ -29,6 +30,11 @@ class JobCalls(OpenCalls):
         """How many calls there are."""
         return len(self.positions)
 
+    @property
+    def directory(self) -> Path | None:
+        """The job directory: not of another one that runs calls of the same future."""
+        return None if self.job is None else self.job.directory.path
+
     def is_wanted(self) -> bool:
         """Whether the future still waits."""
         return not self.future.done()
@@ -38,7 +44,6 @@ class JobCalls(OpenCalls):
         self.job = job
         self.calls = job.submission.calls
         self.index = job.index
-        self.home = job.submission.path
         self.future._add_job(job)
 
     def release(self) -> None:

@@ -21,7 +21,6 @@ class OpenCalls:
         label: what the jobs are called.
         calls: the calls file, once it is written.
         index: of these calls among the jobs of that file.
-        home: the directory that is kept if one of them fails.
     """
 
     future: SlurmFuture[Any]
@@ -30,7 +29,11 @@ class OpenCalls:
     label: str
     calls: Path | None = None
     index: int = 0
-    home: Path | None = None
+
+    @property
+    def directory(self) -> Path | None:
+        """The job directory, which is kept if one of them fails."""
+        return self.future.directory
 
     def release(self) -> None:
         """Note that these calls are about to run elsewhere: nobody has them any more.

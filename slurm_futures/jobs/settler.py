@@ -132,8 +132,9 @@ class Settler:
             again.setdefault(kind, []).append(number)
 
     def _end(self, work: OpenCalls, number: int, outcome: Outcome) -> None:
-        if outcome.exception is not None and work.home is not None:
-            self._writer.note_failure(work.home)
+        directory = work.directory
+        if outcome.exception is not None and directory is not None:
+            self._writer.note_failure(directory)
         try:
             work.future._settle(work.positions[number], outcome)
         except BaseException:

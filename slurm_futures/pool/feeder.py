@@ -179,7 +179,6 @@ class Feeder:
                 queue.label,
                 calls=batch,
                 index=index,
-                home=directory.path,
                 number=number,
                 entries=queue.entries,
             )

@@ -114,7 +114,7 @@ class Worker:
                 return
             self.done, self.error = True, error
         if error is not None and self.job is not None:
-            self._jobs.writer.note_failure(self.job.submission.path)
+            self._jobs.writer.note_failure(self.job.directory.path)
         self._tell()
 
     def _tell(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from slurm_futures.node.formats import read_mark
@@ -58,8 +59,23 @@ class JobDirectory:
 
 
 def remove_job(name: str, block: int) -> None:
-    """Delete a job directory if it holds just what one holds that ended well."""
-    with contextlib.suppress(OSError):
+    """Delete a job directory, which mostly holds just what one holds that ended well.
+
+    Args:
+        name: of the directory.
+        block: descriptor of the directory in which it lies.
+    """
+    try:
         for file in _JOB_FILES:
             os.unlink(f"{name}/{file}", dir_fd=block)
         os.rmdir(name, dir_fd=block)
+    except OSError:
+        shutil.rmtree(name, ignore_errors=True, dir_fd=block)
+
+
+def remove_outcome(name: str, block: int) -> None:
+    """Delete what tells how a job went, mostly a file; the rest as for `remove_job`."""
+    try:
+        os.unlink(name, dir_fd=block)
+    except OSError:
+        shutil.rmtree(name, ignore_errors=True, dir_fd=block)

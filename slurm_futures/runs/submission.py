@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from slurm_futures.node.formats import BLOCK_SIZE, block_of, read_mark
 from slurm_futures.runs.files import printable, read_tail, remove_tree, write_json
 from slurm_futures.runs.finished import DIED, ENDING, OVER, FinishedDirectory
-from slurm_futures.runs.job import JobDirectory, remove_job
+from slurm_futures.runs.job import JobDirectory, remove_job, remove_outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +151,23 @@ class SubmissionDirectory:
         return read_tail(self.logs / job_id)
 
     def remove(self) -> None:
-        """Delete the submission with all that its jobs left.
+        """Delete the submission with all that its jobs left."""
+        self.keep_only(())
+        remove_tree(self.path)
+
+    def keep_only(self, jobs: Iterable[int]) -> None:
+        """Delete what other jobs than these left.
 
         What a job that ended well leaves is known, and deleted without a look: half
         the operations that a walk through all directories takes.
         """
-        with contextlib.suppress(OSError):
-            for block in self._remove_blocks("finished"):
-                for name in os.listdir(block):
-                    os.unlink(name, dir_fd=block)
-            for block in self._remove_blocks("jobs"):
-                for job in os.listdir(block):
-                    remove_job(job, block)
-        remove_tree(self.path)
+        kept = set(map(str, jobs))
+        for kind, remove in (("finished", remove_outcome), ("jobs", remove_job)):
+            with contextlib.suppress(OSError):
+                for block in self._remove_blocks(kind):
+                    for name in os.listdir(block):
+                        if name.partition(".")[0] not in kept:
+                            remove(name, block)
 
     def _remove_blocks(self, kind: str) -> Iterator[int]:
         """Yield a descriptor of each directory of a kind; delete those then empty."""

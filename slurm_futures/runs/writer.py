@@ -82,7 +82,8 @@ class Writer:
         self._pools = 0
         #: Those with which the workers of pools begin.
         self._bases: dict[Kind, CallerState] = {}
-        self._failed: set[Path] = set()
+        #: Of each submission, the jobs in which a call failed.
+        self._failed: dict[Path, set[int]] = {}
         self.run: RunDirectory | None = None
 
     def write(
@@ -229,9 +230,9 @@ class Writer:
             "initializer": self._initializer,
         }
 
-    def note_failure(self, home: Path) -> None:
-        """Remember that a call failed whose files are in this directory."""
-        self._failed.add(home)
+    def note_failure(self, job: Path) -> None:
+        """Remember that a call failed that ran in the job of this directory."""
+        self._failed.setdefault(job.parents[2], set()).add(int(job.name))
 
     def note_over(self, submission: SubmissionDirectory | PoolDirectory) -> None:
         """Remember that nothing of this submission or pool is open any more."""
@@ -264,7 +265,14 @@ class Writer:
         if run is None:
             return
         for submission in over:
-            if self._keep == "never" or submission.path not in self._failed:
+            failed = self._failed.get(submission.path)
+            if (
+                self._keep == "failed"
+                and failed
+                and isinstance(submission, SubmissionDirectory)
+            ):
+                submission.keep_only(failed)
+            else:
                 submission.remove()
         if not _is_empty(run):
             run.remove_empty_logs()

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import shutil
+import warnings
 import weakref
 import zipapp
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -74,6 +75,36 @@ def test_a_future_shows_its_function_and_its_job(make_ours: MakeOurs) -> None:
     assert "state=pending call=identity" in repr(future)
     assert future.result(PATIENCE) == 1
     assert f"state=finished call=identity job={future.job_id}>" in repr(future)
+
+
+def print_and_divide(number: int) -> int:
+    """Print, and fail for 0."""
+    print("printed for", number)
+    return 6 // number
+
+
+@pytest.mark.parametrize("workers", [False, True])
+def test_only_the_files_of_calls_that_failed_are_kept(
+    make_ours: MakeOurs, tmp_path: Path, workers: bool
+) -> None:
+    """What the others have printed is gone, and whoever reads it is told so."""
+    options: dict[str, Any] = {"max_tasks_per_child": None} if workers else {}
+    with make_ours(1, idle_timeout=60, **options) as executor:
+        good = [executor.submit(print_and_divide, each) for each in (1, 2, 3)]
+        assert [each.result(PATIENCE) for each in good] == [6, 3, 2]
+        before = [each.stdout() for each in good]
+        bad = executor.submit(print_and_divide, 0)
+        assert isinstance(bad.exception(PATIENCE), ZeroDivisionError)
+
+    assert all("printed for" in text for text in before)
+    assert "printed for 0\n" in bad.stdout()
+    kept = [str(path) for path in (tmp_path / "runs").glob("*/*/jobs/*/*")]
+    assert kept == [str(bad.directory)]
+    if not workers:
+        with pytest.raises(FileNotFoundError, match='keep="always"'):
+            good[0].stdout()
+        with pytest.raises(FileNotFoundError, match="removed"):
+            good[0].stderr()
 
 
 def test_map_that_returns_exceptions_may_be_late(
@@ -217,7 +248,9 @@ def test_call_may_use_an_executor_of_its_own(
 def test_future_gives_what_its_call_printed(make_ours: MakeOurs) -> None:
     """By every road: print, logging, warnings, file descriptor, child process."""
     executor = make_ours(1)
-    future = executor.submit(activities.print_and_log)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # pytest's let it raise, also in the job
+        future = executor.submit(activities.print_and_log)
     assert future.result(PATIENCE) == "done"
 
     assert sorted(future.stdout().split()) == ["echoed", "printed", "written"]

@@ -32,9 +32,9 @@ def calls(executor: SlurmExecutor) -> None:
 
 def maps(executor: SlurmExecutor) -> None:
     """`map` knows the result of the function."""
-    executor.map(power, 2)  # E: expected "Iterable[Any]"
-    executor.map(power, [1], chunksize="2")  # E: Argument "chunksize" to "map"
-    executor.map(power, [1], workers=2)  # E: Unexpected keyword argument "workers"
+    executor.map(power, 2)  # E: No overload variant of "map"
+    executor.map(power, [1], chunksize="2")  # E: No overload variant of "map"
+    executor.map(power, [1], workers=2)  # E: No overload variant of "map"
 
 
 def wrong_future(executor: SlurmExecutor) -> Future[str]:

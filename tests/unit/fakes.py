@@ -258,9 +258,9 @@ class FakeFailures:
     def __init__(self) -> None:
         self.failed: list[Path] = []
 
-    def note_failure(self, home: Path) -> None:
+    def note_failure(self, job: Path) -> None:
         """Keep the directory."""
-        self.failed.append(home)
+        self.failed.append(job)
 
 
 def make_settler(

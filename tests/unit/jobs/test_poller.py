@@ -88,7 +88,7 @@ def test_files_win_over_squeue(jobs: FakeJobs, scheduler: FakeScheduler) -> None
 def test_exception_of_a_call_is_that_of_the_future(
     watched: WatchedPoller, jobs: FakeJobs
 ) -> None:
-    """With the remote traceback as its cause; the submission counts as failed."""
+    """With the remote traceback as its cause; its job counts as failed."""
     watched.watch(jobs)
 
     jobs.raise_in_call(0, ValueError("no such seed"))
@@ -98,7 +98,7 @@ def test_exception_of_a_call_is_that_of_the_future(
     assert isinstance(error.__cause__, RemoteTraceback)
     assert jobs.futures[0].state is JobState.FAILED
     end(watched, jobs)
-    assert watched.failures.failed == [jobs.submission.path]
+    assert watched.failures.failed == [jobs.futures[0].directory]
 
 
 @pytest.mark.parametrize(

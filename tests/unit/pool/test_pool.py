@@ -79,9 +79,9 @@ class FakeWriter:
         self.before_write()
         write_calls(path, jobs, CONTEXT)
 
-    def note_failure(self, home: Path) -> None:
+    def note_failure(self, job: Path) -> None:
         """Note whose files are to be kept."""
-        self.failed.append(home)
+        self.failed.append(job)
 
     def note_over(self, pool: PoolDirectory) -> None:
         """Note that a pool is over."""

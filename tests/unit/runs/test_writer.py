@@ -25,10 +25,10 @@ def writer(tmp_path: Path) -> Writer:
     return Writer(tmp_path, ScriptTemplate(("python3",)), None, "failed")
 
 
-def write(writer: Writer) -> WrittenSubmission:
-    """Write a submission of one call."""
+def write(writer: Writer, jobs: int = 1) -> WrittenSubmission:
+    """Write a submission of jobs of one call."""
     call = PickledCall(dump(abs), dump_arguments((-1,), {}))
-    return writer.write(Kind(SbatchOptions(), "/"), "fit", [[call]], None)
+    return writer.write(Kind(SbatchOptions(), "/"), "fit", [[call]] * jobs, None)
 
 
 def test_what_failed_stays_where_the_run_cannot_be_listed(
@@ -36,7 +36,7 @@ def test_what_failed_stays_where_the_run_cannot_be_listed(
 ) -> None:
     """An error that passes does not mean that there is nothing to keep."""
     submission = write(writer).directory
-    writer.note_failure(submission.path)
+    writer.note_failure(submission.job(0).path)
     writer.note_over(submission)
 
     def fail(run: RunDirectory) -> Iterator[Path]:
@@ -55,6 +55,36 @@ def test_nothing_stays_where_all_went_well(writer: Writer, tmp_path: Path) -> No
     writer.clean()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_belongs_to_calls_that_failed_stays(writer: Writer) -> None:
+    """Of jobs that went well nothing does, whatever they have left behind."""
+    submission = write(writer, 1500).directory
+    for index in range(1500):
+        job = submission.job(index).path
+        job.mkdir()
+        for name in ("started", "stdout", "stderr"):
+            (job / name).touch()
+        submission.finished.file(index).touch()
+    (submission.job(8).path / "more").mkdir()
+    (submission.path / "finished/0-999/9.0-n1-1").mkdir()
+    for index in (7, 1400):
+        writer.note_failure(submission.job(index).path)
+    writer.note_over(submission)
+
+    writer.clean()
+
+    left = {str(path.relative_to(submission.path)) for path in _files(submission.path)}
+    assert left == {
+        *("script.sh", "calls.pkl", "attempt-1"),
+        *("finished/0-999/7", "finished/1000-1999/1400"),
+        *(f"jobs/0-999/7/{name}" for name in ("started", "stdout", "stderr")),
+        *(f"jobs/1000-1999/1400/{name}" for name in ("started", "stdout", "stderr")),
+    }
+
+
+def _files(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if not path.is_dir()]
 
 
 def test_forked_child_does_not_wait_for_a_thread_of_its_parent(
