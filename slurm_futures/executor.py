@@ -216,7 +216,8 @@ class SlurmExecutor(Executor):
         except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
             future.set_exception(error)
             return future
-        self._put(function_name(fn), [request_of(future, range(1), [call])])
+        request = request_of(future, range(1), [call])
+        self._put(self._kind(), function_name(fn), [request])
         return future
 
     @overload
@@ -281,8 +282,14 @@ class SlurmExecutor(Executor):
         label = function_name(fn)
         pickler = CallPickler(iterables)
         state = pickler.state
+        kind = self._kind()
         first = self._submit_chunks(
-            label, function, itertools.islice(chunks, buffersize), chunksize, pickler
+            kind,
+            label,
+            function,
+            itertools.islice(chunks, buffersize),
+            chunksize,
+            pickler,
         )
         take = partial(results, return_exceptions=return_exceptions)
         if buffersize is None:
@@ -298,7 +305,7 @@ class SlurmExecutor(Executor):
                 return []
             sender._session.check_usable()
             return sender._submit_chunks(
-                label, function, iter(more), chunksize, CallPickler((), state)
+                kind, label, function, iter(more), chunksize, CallPickler((), state)
             )
 
         return take(deque(first), deadline, submit_next)
@@ -384,14 +391,19 @@ class SlurmExecutor(Executor):
         """What ProcessPoolExecutor calls this; read by programs that look inside."""
         return self._session.broken or False
 
-    def _put(self, label: str, requests: list[JobRequest | AwaitedRequest]) -> None:
-        kind = Kind(self._options, current_directory())
+    def _kind(self) -> Kind:
+        return Kind(self._options, current_directory())
+
+    def _put(
+        self, kind: Kind, label: str, requests: list[JobRequest | AwaitedRequest]
+    ) -> None:
         for request in requests:
             request.future._name = label
         self._session.put(kind, clean_name(label), requests)
 
     def _submit_chunks(
         self,
+        kind: Kind,
         label: str,
         function: bytes | Exception,
         chunks: Iterator[Chunk],
@@ -412,7 +424,7 @@ class SlurmExecutor(Executor):
             if request.calls:
                 requests.append(request)
         if requests:
-            self._put(label, requests)
+            self._put(kind, label, requests)
         return futures
 
 

@@ -70,7 +70,8 @@ def remove_job(name: str, block: int) -> None:
             os.unlink(f"{name}/{file}", dir_fd=block)
         os.rmdir(name, dir_fd=block)
     except OSError:
-        shutil.rmtree(name, ignore_errors=True, dir_fd=block)
+        with contextlib.suppress(OSError):  # of fstat, which is not ignored
+            shutil.rmtree(name, ignore_errors=True, dir_fd=block)
 
 
 def remove_outcome(name: str, block: int) -> None:
@@ -78,4 +79,5 @@ def remove_outcome(name: str, block: int) -> None:
     try:
         os.unlink(name, dir_fd=block)
     except OSError:
-        shutil.rmtree(name, ignore_errors=True, dir_fd=block)
+        with contextlib.suppress(OSError):  # of fstat, which is not ignored
+            shutil.rmtree(name, ignore_errors=True, dir_fd=block)

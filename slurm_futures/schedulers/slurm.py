@@ -268,7 +268,9 @@ class SlurmScheduler:
                 encoding="utf-8",
                 errors="surrogateescape",
                 timeout=timeout,
-                env=self._environment(keep, environment or os.environ),
+                env=self._environment(
+                    keep, os.environ if environment is None else environment
+                ),
                 cwd=_directory_of_commands(),
                 # Ctrl-C in the terminal is for the program, not for a running sbatch.
                 start_new_session=True,

@@ -681,7 +681,8 @@ def submit_array(
     """
     calls = (((name,),) for name in names)
     function = pickle_function(gate.hold)
-    return executor._submit_chunks("hold", function, calls, 1, CallPickler())
+    kind = executor._kind()
+    return executor._submit_chunks(kind, "hold", function, calls, 1, CallPickler())
 
 
 def await_jobs(futures: list[SlurmFuture[Any]]) -> None:

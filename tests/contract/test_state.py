@@ -86,6 +86,27 @@ def test_each_call_finds_the_environment_of_its_submit(
     assert list(after) == [None, None, None]
 
 
+def test_a_buffered_map_keeps_its_state(
+    make_ours: MakeOurs,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Also calls that it submits later, when results are taken."""
+
+    def look(_: int) -> tuple[str, str | None]:
+        return str(Path.cwd()), os.environ.get("STATE_TAG")
+
+    before = str(Path.cwd())
+    monkeypatch.setenv("STATE_TAG", "at map")
+    executor = make_ours(**options)
+    results = executor.map(look, range(4), buffersize=1)
+    monkeypatch.setenv("STATE_TAG", "later")
+    monkeypatch.chdir(tmp_path)
+
+    assert list(results) == [(before, "at map")] * 4
+
+
 def test_environment_that_changes_splits_no_submission(
     make_ours: MakeOurs, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,7 +57,8 @@ class LocalSubmission:
             raise SubmitError(f"The job {batch.name!r} cannot run: {error}") from error
         #: Where the client is, and what its environment is, at the submission.
         self.directory = _working_directory() or str(batch.directory)
-        self.environment = _without_slurm(batch.environment or os.environ)
+        given = os.environ if batch.environment is None else batch.environment
+        self.environment = _without_slurm(given)
         self.throttle = batch.throttle
         self.pending = deque([range(batch.array_size or 1)])
         self.running: dict[int | None, LocalJob] = {}

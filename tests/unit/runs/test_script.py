@@ -18,6 +18,7 @@ from slurm_futures.node import formats
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate, python_words, setup_lines
 from slurm_futures.runs.submission import Ends
+from slurm_futures.schedulers import option_names
 from slurm_futures.schedulers.option_names import OWN
 from slurm_futures.schedulers.sbatch_options import OptionValue, SbatchOptions
 from tests.unit.fakes import finished_path
@@ -204,6 +205,13 @@ def test_a_command_that_starts_several_processes_is_refused(words: list[str]) ->
 def test_srun_with_a_single_task_is_a_command_like_any_other() -> None:
     """Its other options are of use."""
     ScriptTemplate(("srun", "--ntasks=1", "--cpu-bind=cores", "python3")).check()
+
+
+def test_what_people_mean_exists() -> None:
+    """A hint leads to a name that is accepted."""
+    for typed, meant in option_names._MEANT.items():
+        assert option_names.refusal_of(typed) is not None
+        assert meant in OWN or option_names.refusal_of(meant) is None
 
 
 def test_names_of_the_executor_are_known() -> None:
