@@ -10,8 +10,9 @@ what belongs to them travels by value.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,7 @@ def search_path(entries: Sequence[object], cwd: str) -> list[str]:
         entries: of `sys.path`, as it was when the calls were submitted.
         cwd: the directory of the program when the calls were submitted.
     """
-    return list(dict.fromkeys([*_absolute(entries, cwd), *_others]))
+    return list(dict.fromkeys([*_absolute(_texts(entries), cwd), *_others]))
 
 
 def is_found(name: object) -> bool:
@@ -49,17 +50,24 @@ def is_found(name: object) -> bool:
     return known[1]
 
 
-def _absolute(entries: Sequence[object], cwd: str | None) -> Iterator[str]:
-    """Yield entries of `sys.path` in full; without `cwd` those that depend on none."""
+def _texts(entries: Sequence[object]) -> tuple[str, ...]:
+    """Return the entries that Python does not pass over."""
+    return tuple(each for each in entries if isinstance(each, str))
+
+
+@functools.lru_cache(maxsize=16)
+def _absolute(entries: tuple[str, ...], cwd: str | None) -> tuple[str, ...]:
+    """Return entries of `sys.path` in full; without `cwd` those that depend on none."""
+    places = []
     for entry in entries:
-        if isinstance(entry, str):  # Python passes others over
-            # What a relative one means is settled when it is first used; only an empty
-            # one, as in a notebook, is always the current directory.
-            finder = sys.path_importer_cache.get(entry) if entry else None
-            place = Path(getattr(finder, "path", None) or entry)
-            if cwd is not None or place.is_absolute():
-                # Not normalized: after a link, ".." is not what its name says.
-                yield str(Path(cwd or "/", place))
+        # What a relative one means is settled when it is first used; only an empty
+        # one, as in a notebook, is always the current directory.
+        finder = sys.path_importer_cache.get(entry) if entry else None
+        place = Path(getattr(finder, "path", None) or entry)
+        if cwd is not None or place.is_absolute():
+            # Not normalized: after a link, ".." is not what its name says.
+            places.append(str(Path(cwd or "/", place)))
+    return tuple(places)
 
 
 def _will_be_found(name: str, module: ModuleType | None) -> bool:
@@ -67,7 +75,7 @@ def _will_be_found(name: str, module: ModuleType | None) -> bool:
         return True
     spec = getattr(module, "__spec__", None)
     home = _home(name, spec)
-    if home is not None and home in _absolute(sys.path, None):
+    if home is not None and home in _absolute(_texts(sys.path), None):
         return True
     found = _find(name)
     if found is not None and not _is_same(getattr(spec, "origin", None), found.origin):

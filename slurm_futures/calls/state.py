@@ -80,13 +80,13 @@ def _capture() -> Callable[[], CallerState]:
     """Return a function that captures the state of its caller.
 
     It is called with each submit, so it compares what there is with what it saw last,
-    and mostly returns the same object: 3 µs.
+    and mostly returns the same object: 4 µs.
     """
     last: tuple[Any, Any, CallerState] | None = None
 
     def capture() -> CallerState:
         nonlocal last
-        # A view of its bytes: to decode all of them would take ten times as long.
+        # Its bytes: to decode all of them would take ten times as long.
         environment = getattr(os.environ, "_data", os.environ)
         rest: tuple[Any, ...] = (
             sys.path,
@@ -101,11 +101,13 @@ def _capture() -> Callable[[], CallerState]:
             seen = tuple(
                 list(each) if isinstance(each, list) else each for each in rest
             )
-            now = dict(os.environ)
+            # A copy: other threads may change what there is.
+            copied = environment.copy()
+            now = {os.fsdecode(name): os.fsdecode(copied[name]) for name in copied}
             changed = {name for name, _ in now.items() ^ _start.items()}
             variables = {name: now.get(name) for name in changed}
             state = CallerState(variables, _describe(*seen))
-            last = known = (environment.copy(), seen, state)
+            last = known = (copied, seen, state)
         return known[2]
 
     return capture

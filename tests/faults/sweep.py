@@ -122,6 +122,7 @@ def run_calls(
         with executor:
             items = zip(range(count * chunksize))
             futures = executor._submit_chunks(
+                executor._kind(),
                 "calls",
                 pickle_function(str),
                 chunked(items, chunksize),
