@@ -86,6 +86,7 @@ class SlurmScheduler:
         check_seconds("poll_interval", poll_interval, positive=True)
         self.poll_interval = poll_interval
         self._configuration = os.environ.get("SLURM_CONF")
+        self._path = os.environ.get("PATH")
         self._has_accounting = True
 
     @property
@@ -260,6 +261,7 @@ class SlurmScheduler:
             SchedulerError: it could not be started, failed, or took too long.
         """
         logger.debug("running %s", command)
+        given = os.environ if environment is None else environment
         try:
             answer = subprocess.run(
                 command,
@@ -268,9 +270,8 @@ class SlurmScheduler:
                 encoding="utf-8",
                 errors="surrogateescape",
                 timeout=timeout,
-                env=self._environment(
-                    keep, os.environ if environment is None else environment
-                ),
+                executable=self._find(command[0], given),
+                env=self._environment(keep, given),
                 cwd=_directory_of_commands(),
                 # Ctrl-C in the terminal is for the program, not for a running sbatch.
                 start_new_session=True,
@@ -285,6 +286,15 @@ class SlurmScheduler:
         if answer.stdout.strip():
             _usual_complaints.update(_complaints(answer))
         return answer
+
+    def _find(self, name: str, environment: Mapping[str, str]) -> str | None:
+        """Return where a command is that this environment may not find; else None.
+
+        A program may clear it for a while, and the calls shall have it so.
+        """
+        if environment.get("PATH") == self._path:
+            return None
+        return shutil.which(name) or shutil.which(name, path=self._path)
 
     def _environment(self, keep: str, given: Mapping[str, str]) -> dict[str, str]:
         """Return the environment for a command; `keep` is a prefix to be passed on."""

@@ -86,6 +86,21 @@ def test_each_call_finds_the_environment_of_its_submit(
     assert list(after) == [None, None, None]
 
 
+def test_an_empty_environment_is_one_too(
+    make_ours: MakeOurs, options: dict[str, Any]
+) -> None:
+    """The jobs start, though not even the commands of Slurm are found with it."""
+    executor = make_ours(**options)
+    with mock.patch.dict(
+        os.environ, {"PATH": "/nowhere", "STATE_TAG": "1"}, clear=True
+    ):
+        future = executor.submit(os.getenv, "STATE_TAG")
+        home = executor.submit(os.getenv, "PYTEST_CURRENT_TEST")
+
+    assert future.result(PATIENCE) == "1"
+    assert home.result(PATIENCE) is None
+
+
 def test_a_buffered_map_keeps_its_state(
     make_ours: MakeOurs,
     options: dict[str, Any],

@@ -171,7 +171,8 @@ class LocalScheduler:
     def _start_process(self, job: LocalJob) -> JobProcess:
         """Start a job; wait where this process has no file descriptors left."""
         batch = job.submission.batch
-        command = ["bash", str(batch.script), *batch.arguments]
+        # Not on the PATH of the job, which may be any.
+        command = ["/bin/bash", str(batch.script), *batch.arguments]
         log = Path(job.log_path())
         while True:
             try:
