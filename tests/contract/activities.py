@@ -19,7 +19,9 @@ def print_and_log() -> str:
     print("printed")
     print("printed to stderr", file=sys.stderr)
     logging.getLogger("of.the.call").warning("logged")
-    warnings.warn("warned", stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # a call has the filters of pytest
+        warnings.warn("warned", stacklevel=1)
     os.write(1, b"written\n")
     subprocess.run(["echo", "echoed"], check=True)
     return "done"
