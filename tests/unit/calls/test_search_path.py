@@ -19,6 +19,13 @@ def _module(path: Path, name: str) -> None:
     (path / f"{name}.py").write_text("")
 
 
+@pytest.fixture(autouse=True)
+def no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the directories that other tests have left, and in the end these."""
+    monkeypatch.setattr("slurm_futures.calls.search_path._others", {})
+    monkeypatch.setattr("slurm_futures.calls.search_path._known", {})
+
+
 @pytest.mark.parametrize("name", ["__main__", "sys", "os.path", "json", "pytest", None])
 def test_modules_that_python_finds_are_found(name: object) -> None:
     """Built-in ones, packages, and what has no module at all."""
