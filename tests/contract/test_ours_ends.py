@@ -33,7 +33,7 @@ def test_running_call_can_be_cancelled(make_ours: MakeOurs, gate: Gate) -> None:
     assert not future.running()
     with pytest.raises(CancelledError):
         future.result()
-    assert wait([future], 0).done == {future}
+    assert wait([future], PATIENCE).done == {future}
     assert list(as_completed([future], 0)) == [future]
     assert executor.submit(abs, -1).result(PATIENCE) == 1, "its worker is free"
 
@@ -48,6 +48,7 @@ def test_later_shutdown_may_cancel(make_ours: MakeOurs, gate: Gate) -> None:
     thread.start()
     executor.shutdown(wait=False, cancel_futures=True)
 
+    assert_soon(lambda: futures[2].cancelled(), PATIENCE)
     assert [future.cancelled() for future in futures] == [False, True, True]
     gate.open()
     thread.join(PATIENCE)

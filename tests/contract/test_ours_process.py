@@ -104,6 +104,8 @@ ACTIONS = [
 ]
 
 
+# Python would tell of files that calls leave open, in what is stderr for it.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_call_may_do_anything_to_its_process(
     make_ours: MakeOurs, tmp_path: Path, action: Callable[[str], None]

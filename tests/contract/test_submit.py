@@ -141,7 +141,7 @@ def test_argument_that_cannot_be_pickled_fails_its_future(
     """`submit` does not raise: the error is on the future, and the others go on."""
     unpicklable = executor.submit(calls.ignore, calls.return_lock())
     own_error = executor.submit(calls.ignore, calls.FailsToPickle())
-    future_inside = executor.submit(calls.ignore, unpicklable)
+    future_inside = executor.submit(calls.ignore, [[unpicklable]])  # too deep
     fine = executor.submit(abs, -1)
 
     assert isinstance(unpicklable.exception(PATIENCE), TypeError)
