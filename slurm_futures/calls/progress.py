@@ -28,15 +28,15 @@ class Progress:
         # None where the descriptor was closed when Python started.
         self._stream: TextIO | None = sys.stderr if stream is None else stream
         self._terminal = self._stream is not None and self._stream.isatty()
-        self._lock = threading.RLock()
-        self._new: deque[int] = deque()  # calls that are not in the total yet
+        self._lock = threading.Lock()  # who has it counts, and nobody waits for it
+        self._news: deque[tuple[int, int, int]] = deque()  # what is not counted yet
         self._began_at = time.monotonic()
         self._written_at = -float("inf")
         self._total = self._done = self._failed = 0
 
     def watch(self, future: Future[Any], calls: int) -> None:
         """Count the calls of a new future, and count them again when it is done."""
-        self._new.append(calls)
+        self._news.append((calls, 0, 0))
         future.add_done_callback(lambda done: self._count(done, calls))
 
     def _count(self, future: Future[Any], calls: int) -> None:
@@ -45,13 +45,21 @@ class Progress:
             failed = calls
         elif isinstance(future, ChunkFuture):  # as a whole it has a result
             failed = sum(each.exception is not None for each in future.result())
-        with self._lock:
-            while self._new:
-                self._total += self._new.popleft()
-            self._done += calls
+        self._news.append((0, calls, failed))
+        while self._news and self._lock.acquire(blocking=False):
+            try:
+                self._add_news()
+                if self._is_due():
+                    self._write()
+            finally:
+                self._lock.release()
+
+    def _add_news(self) -> None:
+        while self._news:
+            new, done, failed = self._news.popleft()
+            self._total += new
+            self._done += done
             self._failed += failed
-            if self._is_due():
-                self._write()
 
     def _is_due(self) -> bool:
         interval = _ON_TERMINAL if self._terminal else _ELSEWHERE

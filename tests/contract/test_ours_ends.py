@@ -48,7 +48,7 @@ def test_later_shutdown_may_cancel(make_ours: MakeOurs, gate: Gate) -> None:
     thread.start()
     executor.shutdown(wait=False, cancel_futures=True)
 
-    assert_soon(lambda: futures[2].cancelled(), PATIENCE)
+    assert_soon(futures[2].cancelled, PATIENCE)
     assert [future.cancelled() for future in futures] == [False, True, True]
     gate.open()
     thread.join(PATIENCE)
