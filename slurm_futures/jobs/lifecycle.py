@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 from slurm_futures.errors import SlurmFuturesError
+from slurm_futures.jobs.program_end import program_ends
 
 
 @dataclass(slots=True)
@@ -23,8 +23,5 @@ class Lifecycle:
 
     @property
     def is_last(self) -> bool:
-        """Whether no more calls can come, also since the program has come to its end.
-
-        Asked by our own threads.
-        """
-        return self.closed or not threading.main_thread().is_alive()
+        """Whether no more calls can come: it is closed, or the program ends."""
+        return self.closed or program_ends()

@@ -17,7 +17,6 @@ from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import JobLost, SlurmFuturesError
 from slurm_futures.jobs.jobs import Jobs
-from slurm_futures.jobs.program_end import program_ends
 from slurm_futures.pool.inspector import PoolInspector
 from slurm_futures.pool.open_entries import Entry, OpenEntries
 from slurm_futures.pool.workers import Workers
@@ -170,8 +169,7 @@ class OpenQueue:
 
         So too where nobody sees what they do: later calls have another queue.
         """
-        closed = self.jobs.lifecycle.closed
-        is_last = closed or program_ends() or self.inspector.is_blind
+        is_last = self.jobs.lifecycle.is_last or self.inspector.is_blind
         directory = self.directory
         if not is_last or self.is_open or directory is None:
             return
