@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import sys
 import threading
+import time
 import weakref
 from typing import Protocol
 
@@ -27,6 +28,9 @@ class Listener(Protocol):
         """Wait until that is done."""
 
 
+#: Seconds for which other threads of ours are waited for, and between two looks.
+_PATIENCE, _PAUSE = 30.0, 0.01
+
 _listeners: set[weakref.ref[Listener]] = set()
 _has_begun = False
 
@@ -34,10 +38,12 @@ _has_begun = False
 def program_ends() -> bool:
     """Whether the main thread has come to its end, and the program waits for others.
 
-    `is_alive` of the main thread says this too, but an interrupt in it makes CPython
-    3.11 believe that the thread that asks has ended.
+    The main thread does not ask itself whether it is alive: an interrupt in the answer
+    makes CPython 3.11 believe that it has ended.
     """
-    return _has_begun
+    main = threading.main_thread()
+    is_other = threading.get_ident() != main.ident
+    return _has_begun or (is_other and not main.is_alive())
 
 
 def listen(listener: Listener) -> None:
@@ -76,6 +82,14 @@ def _after_the_wait() -> None:
         if not each.is_idle:
             each.interrupt()
             each.join()
+    # The local scheduler ends processes in threads of its own.
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and any(map(_is_ours, threading.enumerate())):
+        time.sleep(_PAUSE)
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    return thread.name.startswith("slurm_futures") and not thread.daemon
 
 
 # The hook that concurrent.futures uses, too: the only one before the wait.

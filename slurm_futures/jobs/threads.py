@@ -58,7 +58,8 @@ class ThreadGroup:
         """Hear that a thread has done its work, and is about to end; called by it."""
         for each in list(self._threads):
             if each.ident is not None and not each.is_alive():
-                self._threads.remove(each)
+                with contextlib.suppress(ValueError):  # another one has removed it
+                    self._threads.remove(each)
         self._wakers.wake()
 
     def join(self) -> None:

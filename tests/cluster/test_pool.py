@@ -458,10 +458,10 @@ def test_cancel_futures_lets_only_running_calls_end(
     assert_soon(lambda: len(gate.arrivals()) == 2, PATIENCE)
 
     executor.shutdown(wait=False, cancel_futures=True)
+    assert_soon(lambda: sum(future.cancelled() for future in futures) == 4, PATIENCE)
     gate.open()
     executor.shutdown()
 
-    assert sum(future.cancelled() for future in futures) == 4
     assert len(gate.arrivals()) == 2
     assert_soon(lambda: not slurm.open_jobs(), 15)
 

@@ -196,6 +196,7 @@ if __name__ == "__main__":
     assert ended.stdout.startswith("1\ncannot schedule new futures after")
 
 
+@pytest.mark.usefixtures("starts_at_exit")
 def test_submit_of_a_thread_that_outlives_the_program_raises(
     run_script: RunScript,
 ) -> None:

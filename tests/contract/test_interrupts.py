@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.contract.interrupts import OPERATIONS, interrupt
 from tests.waiting import assert_soon
 
 #: Which lines are interrupted, of 30 to 600; `interrupts.py` does it at each of them.
-_SAMPLE = [2, 17, 61, 131]
+_SAMPLE = [2, 47]
 _SAMPLE_ON_SLURM = [2, 61]
 
 
@@ -68,6 +69,10 @@ def _assert_gone(directory: Path) -> None:
     assert_soon(lambda: all(map(is_gone, pids)), PATIENCE)
 
 
+@pytest.mark.skipif(
+    (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 1),
+    reason="CPython cannot start threads at exit: needs 3.12.2 or later",
+)
 @ours
 def test_ctrl_c_while_the_program_waits_for_its_calls(
     run_script: RunScript, tmp_path: Path
@@ -78,10 +83,9 @@ def test_ctrl_c_while_the_program_waits_for_its_calls(
         + """
 if __name__ == "__main__":
     executor = make_executor()
-    for name in "ab":
-        executor.submit(sleep, name + ".pid")
-    names = ["a.pid", "b.pid"]
-    threading.Thread(target=interrupt, args=names, daemon=True).start()
+    executor.submit(sleep, "a.pid")
+    executor.submit(sleep, "b.pid")
+    threading.Thread(target=interrupt, args=["a.pid"], daemon=True).start()
 """
     )
 
