@@ -7,6 +7,7 @@ settled or a file is touched.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from functools import partial
@@ -143,6 +144,8 @@ class OpenQueue:
         self.jobs.poller.call(partial(self.fail, entries, error))
         for each in workers:
             each.cancel()
+        with contextlib.suppress(OSError):  # workers that nobody can cancel any more
+            directory.close()
 
     def fail(self, entries: list[Entry], error: SlurmFuturesError) -> None:
         """Fail entries that were taken out of the queue; in the poller's thread."""
