@@ -333,8 +333,12 @@ class Workers:
         self._useless_since = self._useless_since or now
         are_late = now - self._useless_since >= self._jobs.timing.linger_patience
         for each in self._workers:
-            if not each.done and (are_late or not each.is_running):
+            if not each.done and (are_late or not self._has_started(each)):
                 each.cancel()
+
+    def _has_started(self, worker: Worker) -> bool:
+        record = self._records.get(worker.name)
+        return worker.is_running or (record is not None and record.proven)
 
     def forbid(self) -> list[Worker]:
         """Start no workers any more; return those that there are."""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,13 @@ def use_nested_executor(kind: str, directory: Path) -> list[int]:
     scheduler: Any = kind
     with SlurmExecutor(directory=directory, scheduler=scheduler) as executor:
         return list(executor.map(abs, [-1, -2]))
+
+
+def work_on(path: Path) -> None:
+    """Return while a thread, not a daemon, still has something to do."""
+
+    def write() -> None:
+        time.sleep(1)
+        path.touch()
+
+    threading.Thread(target=write).start()

@@ -11,6 +11,7 @@ import pytest
 from tests.contract import activities
 from tests.contract.executors import PATIENCE, MakeExecutor
 from tests.contract.gate import Gate
+from tests.waiting import assert_soon
 
 
 def test_call_may_print_and_log(executor: Executor) -> None:
@@ -59,6 +60,16 @@ def test_call_may_ruin_its_surroundings(
 def test_call_may_use_threads(executor: Executor) -> None:
     """Threads that it starts and joins are its own business."""
     assert executor.submit(activities.sum_in_threads).result(PATIENCE) == 6
+
+
+def test_thread_that_a_call_leaves_behind_does_its_work(
+    make_executor: MakeExecutor, tmp_path: Path
+) -> None:
+    """Though the executor is shut down as soon as the value is there."""
+    with make_executor(1) as executor:
+        executor.submit(activities.work_on, tmp_path / "late").result(PATIENCE)
+
+    assert_soon((tmp_path / "late").exists, PATIENCE)
 
 
 def test_call_may_leave_a_thread_behind(
