@@ -96,6 +96,8 @@ class SlurmFuture(Future[T], Generic[T]):
         #: What is known of the job; set by the submitter once the job exists.
         self._job: JobView | None = None
         self._other_jobs: tuple[JobView, ...] = ()
+        #: Whether somebody has called `cancel`: then no attempt follows another one.
+        self._unwanted = False
         self._waits_again = False
         #: The state of the caller for the calls, should they be submitted again.
         self._caller: CallerState | None = None
@@ -115,6 +117,7 @@ class SlurmFuture(Future[T], Generic[T]):
         # that is left to do. He also waits for no callback.
         hearer = self._hearer
         if hearer is not None and self._state == "PENDING":
+            self._unwanted = True
             if hearer.has_outcome(self):
                 return False
             hearer.note_cancel(self)

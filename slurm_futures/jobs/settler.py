@@ -150,7 +150,8 @@ class Settler:
         position = work.positions[number]
         future = work.future
         earlier = future._failures.get(position, [])
-        if future.done() or not self._retries.allow(error, earlier):
+        is_last = future.done() or future._unwanted
+        if is_last or not self._retries.allow(error, earlier):
             if earlier:
                 add_note(error, _tell_attempts(earlier))
             return None

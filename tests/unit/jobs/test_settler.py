@@ -51,6 +51,25 @@ def test_exception_that_is_hard_to_tell_of_is_tried_again(
     watched.group.join()
 
 
+def test_call_that_somebody_wanted_to_cancel_is_not_tried_again(
+    scheduler: FakeScheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cancel` has said False, since the outcome was there: so this is the last one."""
+    watched = WatchedPoller(scheduler, retries={ConnectionError: 5})
+    jobs = make_jobs(tmp_path, scheduler, 1)
+    (future,) = jobs.futures
+    future._hearer = watched.above
+    monkeypatch.setattr(watched.above, "has_outcome", lambda _: True)
+    assert not future.cancel()
+    watched.watch(jobs)
+
+    jobs.publish(0, error_of(0, ConnectionError("once")))
+
+    assert isinstance(future.exception(5), ConnectionError)
+    assert future.attempts == 1
+    watched.group.join()
+
+
 def test_calls_of_a_chunk_that_are_tried_again_become_one_job(
     scheduler: FakeScheduler, tmp_path: Path
 ) -> None:
