@@ -6,6 +6,7 @@ that an executor that is never used leaves nothing behind.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
@@ -365,11 +366,17 @@ def not_written(directory: Path, error: Exception) -> SubmitError:
     """Say that calls never became jobs, since their files could not be written."""
     failure = SubmitError(
         "The calls were not submitted, since their files could not be written below "
-        f"{directory}.\nThe system said: {error}.\nMake room there or choose "
-        'another directory: SlurmExecutor(directory="...").'
+        f"{directory}.\nThe system said: {error}.\n{_advise(error)}"
     )
     failure.__cause__ = error
     return failure
+
+
+def _advise(error: Exception) -> str:
+    another = 'choose another directory: SlurmExecutor(directory="...").'
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"Make room there, or {another}"
+    return f"Submit them again when the file system is well, or {another}"
 
 
 def clean_name(name: str) -> str:
