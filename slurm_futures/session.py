@@ -134,6 +134,7 @@ class Session:
             future._end_cancel()  # the rest does the caller
         else:
             self._jobs.poller.call_if_open(partial(self._cancel, future))
+            self._machine.hold_back(future)
 
     def _cancel(self, future: SlurmFuture[Any]) -> None:
         if not future._end_cancel():

@@ -120,6 +120,9 @@ class Jobs:
         if self.lifecycle.stopped is not None:  # maybe while these were on their way
             self.poller.stop(self.lifecycle.stopped)
 
+    def hold_back(self, future: SlurmFuture[Any]) -> None:
+        """Hear that the calls of a future should not begin: here jobs are sent."""
+
     def stop(self, error: SlurmFuturesError) -> None:
         """Fail all that waits or runs, and cancel the jobs."""
         self.poller.attend(self.submitter)

@@ -15,6 +15,7 @@ Threads: `put` and `close` are called from anywhere, all else by the poller.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import Any
@@ -61,6 +62,14 @@ class Pool:
     def put(self, label: str, requests: list[JobRequest]) -> None:
         """Let workers run these calls."""
         self._feeder.put(label, requests)
+
+    def hold_back(self, future: SlurmFuture[Any]) -> None:
+        """Claim the calls of a future that no worker has."""
+        directory = self._queue.directory
+        if directory is not None:
+            for number in self._queue.entries.numbers_of(future):
+                with contextlib.suppress(OSError):  # the poller tries it once more
+                    directory.claim(number)
 
     def close(self) -> None:
         """Hear that no more calls will come: workers end when there is nothing left."""

@@ -46,6 +46,11 @@ class Pools:
             pool = self._pools.setdefault(kind, pool)
         return pool
 
+    def hold_back(self, future: SlurmFuture[Any]) -> None:
+        """See that no call of a future begins, before the poller withdraws them."""
+        for pool in self._all():
+            pool.hold_back(future)
+
     def stop(self, error: SlurmFuturesError) -> None:
         """Fail all calls, and cancel the workers."""
         self._jobs.stop(error)

@@ -12,6 +12,7 @@ A sample of it is a test. All of it, which takes half an hour:
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import sys
 import tempfile
@@ -169,8 +170,11 @@ def interrupt(kind: str, directory: Path, name: str, at: int) -> str | None:
     assert isinstance(executor, SlurmExecutor)
     state = operation.prepare(executor)
     injection = _Interrupt(at)
+    gc.collect()
+    gc.disable()  # Python drops what is raised in a finalizer
     with _no_hang(name, injection), contextlib.suppress(KeyboardInterrupt), injection:
         operation.act(executor, state)
+    gc.enable()
     del state
     if not operation.ends:
         with _no_hang(name, injection):

@@ -199,12 +199,13 @@ def test_caller_does_not_wait_for_the_scheduler(
     desk: Desk, scheduler: FakeScheduler
 ) -> None:
     """However slow slurmctld is."""
+    orders = [make_order() for _ in range(1000)]
     scheduler.gate.clear()
     desk.put(1)
     assert_soon(lambda: scheduler.batches)
     began = time.monotonic()
 
-    desk.put(1000)
+    desk.submitter.put(KIND, "fit", orders)
 
     assert time.monotonic() - began < 5
     scheduler.gate.set()
