@@ -143,9 +143,11 @@ class Poller:
         )
 
     def watch(self, submission: OpenSubmission) -> None:
-        """Begin to watch a submission; called from the submitter's thread."""
-        if not self._thread.put(submission):
-            self._thread.work_here()
+        """Begin to watch a submission; called from the submitter's thread.
+
+        If no thread can be started, that one becomes the poller's when it is done.
+        """
+        self._thread.put(submission)
 
     def watch_queue(self, watched: Watched) -> None:
         """Begin to look at a queue, or go on with it; called from any thread.

@@ -78,12 +78,16 @@ class ThreadGroup:
         self._wakers.wake()  # another one need not wait for this one any more
         try:
             while not self.is_idle(besides):
-                for each in self._members:
-                    each.revive()
+                self.revive()
                 self._wakers.wait(partial(self.is_idle, besides), LOOK_AROUND)
             self._await_ends(besides)
         finally:
             besides.discard(me)
+
+    def revive(self) -> None:
+        """See to work that nobody is at, in this thread if no other can be started."""
+        for each in self._members:
+            each.revive()
 
     def is_idle(self, besides: Collection[int] = ()) -> bool:
         """Whether nobody is at work.
@@ -206,7 +210,10 @@ class WorkThread(Generic[Item]):
         return True
 
     def revive(self) -> None:
-        """See to messages whose sender was interrupted before he called `start`."""
+        """See to messages whose sender was interrupted before he called `start`.
+
+        Or could start no thread.
+        """
         if self._is_wanted and not self.start():
             self.work_here()
 
@@ -214,7 +221,8 @@ class WorkThread(Generic[Item]):
         """Do the work in this thread, unless somebody does it.
 
         Where no thread can be started: the system has no more, or the program ends
-        (CPython 3.12.0 and 3.12.1 start none then, gh-113964).
+        (CPython 3.12.0 and 3.12.1 start none then, gh-113964). What this leaves to
+        others comes after it, not within: it may need this thread for new work.
         """
         while self._is_wanted and self._baton.acquire(blocking=False):
             self._holder = threading.get_ident()
@@ -225,6 +233,8 @@ class WorkThread(Generic[Item]):
                 self._holder = None
                 self.rounds += 1
                 self._baton.release()
+            if self._group is not None and not self._is_wanted:
+                self._group.revive()
 
     def _run(self) -> None:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_futures import SlurmExecutor
+from slurm_futures import SlurmExecutor, SlurmFuture
 from slurm_futures.jobs.submitter import Submitter
 from tests.waiting import assert_soon
 
@@ -39,6 +39,27 @@ def test_threads_that_cannot_be_started_are_done_without(
         assert sleeping.cancel()
     if name != "queue":  # nobody may have asked for it
         assert failed
+
+
+def test_thread_that_polls_for_want_of_another_one_also_submits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the submitter's own, and the next call comes while it polls."""
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread.name == "slurm_futures-poller":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    later: list[SlurmFuture[int]] = []
+    with SlurmExecutor(scheduler="local", directory=tmp_path) as executor:
+        first = executor.submit(time.sleep, 0.5)
+        first.add_done_callback(lambda _: later.append(executor.submit(abs, -3)))
+        first.result(PATIENCE)
+        assert_soon(lambda: later)
+        assert later[0].result(PATIENCE) == 3
 
 
 def test_submit_that_comes_too_late_is_refused(
