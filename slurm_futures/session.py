@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from slurm_futures.calls.awaited import AwaitedRequest
 from slurm_futures.calls.bootstrapping import check_bootstrapped
 from slurm_futures.calls.future import SlurmFuture
+from slurm_futures.calls.late_callbacks import LateCallbacks, invoke_callbacks
 from slurm_futures.calls.progress import Progress
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import InitializerFailed, SlurmFuturesError, words_of
@@ -61,6 +62,7 @@ class Session:
         self.broken: SlurmFuturesError | None = None
         self._pid = os.getpid()
         self._futures: set[weakref.ref[SlurmFuture[Any]]] = set()
+        self._late_callbacks = LateCallbacks()
         self._progress = Progress() if progress else None
         self._lifecycle = Lifecycle()
         self._group = ThreadGroup()
@@ -133,17 +135,23 @@ class Session:
         if self._is_foreign():
             future._end_cancel()  # the rest does the caller
         else:
-            self._jobs.poller.call_if_open(partial(self._cancel, future))
+            self._jobs.poller.call_if_open(partial(self._end_cancel, future))
             self._machine.hold_back(future)
 
-    def _cancel(self, future: SlurmFuture[Any]) -> None:
+    def _end_cancel(self, future: SlurmFuture[Any]) -> bool:
+        """Do what is left of a cancel, but the callbacks; False if it was too late."""
         if not future._end_cancel():
-            return
-        self._machine.cancel(future)  # before the callbacks, which may wait for its end
-        try:
-            future._invoke_callbacks()
-        except BaseException:
-            logger.exception("%r: a callback raised", future)
+            return False
+        self._machine.cancel(future)
+        if future._has_callbacks:
+            self._late_callbacks.add(future)
+            self._jobs.poller.attend(self._late_callbacks)
+        return True
+
+    def _cancel(self, future: SlurmFuture[Any]) -> None:
+        """Cancel a future that nobody else cancels."""
+        if self._end_cancel(future):
+            invoke_callbacks(future)
 
     def has_outcome(self, future: SlurmFuture[Any]) -> bool:
         """Whether the call of a future is over; called from any thread."""
@@ -181,7 +189,11 @@ class Session:
 
     def _cancel_waiting(self) -> None:
         for future in self._living_futures():
-            if not future.done() and not self._machine.withdraw(future):
+            if future.done() or self._machine.withdraw(future):
+                continue
+            if future._cancel_rest():
+                self._machine.cancel(future)
+            else:
                 self._cancel(future)
 
     def interrupt(self) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
@@ -30,8 +30,8 @@ class CancelHearer(Protocol):
     def note_cancel(self, future: SlurmFuture[Any]) -> None:
         """End the call, if it waits or runs; called from any thread.
 
-        It calls `_end_cancel` and `_invoke_callbacks` of the future, in a thread where
-        no signal comes.
+        It calls `_end_cancel` of the future, in a thread where no signal comes, and
+        later `_invoke_callbacks`, if the thread that cancels was interrupted.
         """
 
     def has_outcome(self, future: SlurmFuture[Any]) -> bool:
@@ -114,14 +114,17 @@ class SlurmFuture(Future[T], Generic[T]):
         if self._state in {"RUNNING", "FINISHED"}:
             return False
         # First: an interrupt may come at any moment, and then who hears of it does all
-        # that is left to do. He also waits for no callback.
+        # that is left to do.
         hearer = self._hearer
         if hearer is not None and self._state == "PENDING":
             self._unwanted = True
             if hearer.has_outcome(self):
                 return False
             hearer.note_cancel(self)
-        return super().cancel()
+        if not super().cancel():
+            return False
+        self._invoke_callbacks()  # which is left to do if he was faster
+        return True
 
     def _end_cancel(self) -> bool:
         """Do what is left of `cancel`, but for the callbacks; return what it does.
@@ -136,6 +139,15 @@ class SlurmFuture(Future[T], Generic[T]):
             if self._state == "CANCELLED":
                 super().set_running_or_notify_cancel()
             return self._state != "FINISHED"
+
+    @property
+    def _has_callbacks(self) -> bool:
+        """Whether there are callbacks that were not called yet."""
+        return bool(self._done_callbacks)  # type: ignore[attr-defined]
+
+    def _cancel_rest(self) -> bool:
+        """Settle calls as cancelled that have no outcome; False if none has one."""
+        return False
 
     def _invoke_callbacks(self) -> None:
         """Call each callback once, though two threads may come here after a cancel."""
@@ -306,6 +318,14 @@ class ChunkFuture(SlurmFuture["list[Outcome]"]):
         self._size = size
         self._outcomes: list[Outcome | None] = [None] * size
         self._missing = size
+
+    def _cancel_rest(self) -> bool:
+        """Settle calls as cancelled that have no outcome; False if none has one."""
+        if self._missing == self._size:
+            return False
+        for position in range(self._size):
+            self._settle(position, Outcome(exception=CancelledError()))
+        return True
 
     def _settle(self, position: int, outcome: Outcome) -> None:
         """Record the outcome of a call; a second one of the same call is dropped."""

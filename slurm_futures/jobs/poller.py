@@ -73,7 +73,7 @@ class _Watch:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    functions: list[Callable[[], None]]
+    functions: list[Callable[[], object]]
 
     def run(self) -> None:
         """Call the function, once, though two threads may come to it."""
@@ -174,7 +174,7 @@ class Poller:
         if not self._thread.put(call):
             call.run()  # nobody else does anything
 
-    def call_if_open(self, function: Callable[[], None]) -> None:
+    def call_if_open(self, function: Callable[[], object]) -> None:
         """Do the same for a future that is open, so that the thread is there already.
 
         It starts nothing: it may come while garbage is collected, at any moment.
@@ -397,7 +397,7 @@ class Poller:
                     waiter.fail(failure)
 
 
-def _run_guarded(function: Callable[[], None]) -> None:
+def _run_guarded(function: Callable[[], object]) -> None:
     """Call a function that may settle futures, whose callbacks may raise anything."""
     try:
         function()

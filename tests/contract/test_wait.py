@@ -182,18 +182,24 @@ def test_callback_of_a_settled_future_runs_at_once(executor: Executor) -> None:
 def test_callback_of_a_cancelled_future_runs(
     make_executor: MakeExecutor, gate: Gate
 ) -> None:
-    """`cancel` calls the callbacks, once."""
+    """`cancel` calls the callbacks, once, and before it returns."""
     executor = make_executor(1)
-    futures = [executor.submit(gate.hold, name) for name in range(6)]
+    futures = [executor.submit(gate.hold, name) for name in range(12)]
     gate.await_arrivals(0)
-    seen: list[AnyFuture] = []
-    futures[5].add_done_callback(seen.append)
+    seen: list[tuple[AnyFuture, threading.Thread]] = []
+    for future in futures:
+        future.add_done_callback(
+            lambda future: seen.append((future, threading.current_thread()))
+        )
+    expected = [(future, threading.current_thread()) for future in futures[5:]]
 
-    assert futures[5].cancel()
-    assert_soon(lambda: seen)
+    for count, future in enumerate(futures[5:], 1):
+        assert future.cancel()
+        assert seen == expected[:count]
+        assert future.cancel(), "a second time"
     gate.open()
     executor.shutdown()
-    assert seen == [futures[5]]
+    assert seen[: len(expected)] == expected
 
 
 def test_callback_that_raises_is_logged_and_harms_nobody(

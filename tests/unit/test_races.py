@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 from slurm_futures import SlurmExecutor
 from slurm_futures.calls.call import PickledCall, dump_arguments
 from slurm_futures.calls.future import ChunkFuture, SlurmFuture
+from slurm_futures.calls.outcome import Outcome
 from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.errors import JobCancelled, Refusal
@@ -237,6 +238,46 @@ def test_ctrl_c_within_cancel(
     working.join(PATIENCE)
     assert not working.is_alive()
     assert len(scheduler.cancelled) == 1
+
+
+def test_callbacks_come_though_the_thread_that_cancels_is_interrupted(
+    make: MakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It calls them itself, but for that; then the poller does."""
+    future = submit(make())
+    called: list[Future[Any]] = []
+    future.add_done_callback(called.append)
+
+    def interrupt(_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Future, "cancel", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            future.cancel()
+
+    assert_soon(lambda: called == [future])
+    assert future.cancel()
+    assert called == [future]
+
+
+def test_cancel_of_what_waits_keeps_values_of_the_same_chunk(
+    make: MakeExecutor,
+) -> None:
+    """The outcome of one part is known, the other one waits for a place."""
+    executor = make(1)
+    session = executor._session
+    kind = Kind(executor._options, "/")
+    chunk = ChunkFuture(session, 2)
+    session.put(kind, "fit", [JobRequest(chunk, [0, 1], [call_of(), call_of()])])
+    await_submitter(executor)
+    chunk._settle(1, Outcome(value=5))
+
+    executor.shutdown(wait=False, cancel_futures=True)
+
+    cancelled, value = chunk.result(PATIENCE)
+    assert isinstance(cancelled.exception, CancelledError)
+    assert value.value == 5
 
 
 def test_cancel_of_a_chunk_whose_parts_are_in_two_pools(make: MakeExecutor) -> None:
