@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _POLL_INTERVAL = 0.02  #: seconds
 
 
-def becomes_true(condition: Callable[[], object], timeout: float = 10) -> bool:
+def becomes_true(condition: Callable[[], object], timeout: float = 60) -> bool:
     """Ask again and again until the condition holds; False when the time is up.
 
     Args:

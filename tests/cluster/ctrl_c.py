@@ -74,7 +74,7 @@ try:
         executor.submit(work, 1)
 except KeyboardInterrupt:
     executor.submit(work, 0).cancel()
-    assert executor.submit(abs, -5).result(30) == 5
+    assert executor.submit(abs, -5).result(60) == 5
     executor.shutdown(cancel_futures=True)
     sys.exit()
 """,

@@ -148,7 +148,7 @@ def test_an_object_that_takes_long_to_die(
         future = executor.submit(isinstance, Sleeper(os.getpid()), object)
         assert future.result(PATIENCE) is True
 
-    assert_soon(lambda: queue(slurm) == [], 30)
+    assert_soon(lambda: queue(slurm) == [], 60)
 
 
 def test_places_are_counted_by_jobs(
@@ -247,7 +247,7 @@ def test_a_job_that_may_run_again_gives_its_value(
     if hold:
         assert_soon(lambda: " SE " in "".join(queue(cluster)), PATIENCE)
         with pytest.raises(TimeoutError):
-            future.result(5)  # longer than the grace
+            future.result(60)  # longer than the grace
         cluster.run("scontrol", "release", job_id)
     start_again(cluster, job_id)
 

@@ -103,7 +103,7 @@ def test_no_node_is_in_service(
     workers = {"max_workers": 1, "max_tasks_per_child": None}
     future = make_executor(**(workers if pool else {})).submit(identity, 1)
 
-    assert_soon(lambda: "is out of service; 'sinfo -R' tells more" in caplog.text, 30)
+    assert_soon(lambda: "is out of service; 'sinfo -R' tells more" in caplog.text, 60)
     assert caplog.text.count("may do so for ever") == 1
     cluster.run("scontrol", "update", "node=n1", "state=resume")
     assert future.result(PATIENCE) == 1

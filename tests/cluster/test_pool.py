@@ -85,7 +85,7 @@ def test_a_thousand_calls_on_sixteen_workers(
     assert 1 < len(set(jobs)) <= 16
     assert len(shims.calls("sbatch")) <= 2
     executor.shutdown()
-    assert_soon(lambda: not slurm.open_jobs(), 15)
+    assert_soon(lambda: not slurm.open_jobs(), 60)
 
 
 @pytest.mark.usefixtures("slurm")
@@ -121,7 +121,7 @@ def test_idle_workers_end_and_new_work_starts_new_ones(
     """After `idle_timeout` the allocation is given back."""
     executor = make_pool(idle_timeout=0.5)
     first = executor.submit(job_of_call).result(PATIENCE)
-    assert_soon(lambda: not slurm.open_jobs(), 15)
+    assert_soon(lambda: not slurm.open_jobs(), 60)
 
     assert executor.submit(job_of_call).result(PATIENCE) != first
 
@@ -463,7 +463,7 @@ def test_cancel_futures_lets_only_running_calls_end(
     executor.shutdown()
 
     assert len(gate.arrivals()) == 2
-    assert_soon(lambda: not slurm.open_jobs(), 15)
+    assert_soon(lambda: not slurm.open_jobs(), 60)
 
 
 # Ends.
@@ -478,7 +478,7 @@ def test_shutdown_lets_workers_drain(
     executor.shutdown()
 
     assert [future.result(0) for future in futures] == list(range(100))
-    assert_soon(lambda: not slurm.open_jobs(), 15)
+    assert_soon(lambda: not slurm.open_jobs(), 60)
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -494,7 +494,7 @@ def test_a_dropped_executor_lets_its_workers_end(
     del executor
 
     assert future.result(PATIENCE) == 5
-    assert_soon(lambda: not slurm.open_jobs(), 15)
+    assert_soon(lambda: not slurm.open_jobs(), 60)
 
 
 @pytest.mark.usefixtures("slurm")
@@ -613,12 +613,12 @@ with executor:
     assert_soon(lambda: len(gate.arrivals()) == 2, PATIENCE)
 
     program.send_signal(signal.SIGINT)
-    stdout, stderr = program.communicate(timeout=20)
+    stdout, stderr = program.communicate(timeout=60)
 
     assert program.returncode == -signal.SIGINT
     assert stdout == ""
     assert stderr.rstrip().endswith("KeyboardInterrupt")
-    assert_soon(lambda: not slurm.open_jobs(), 15)
+    assert_soon(lambda: not slurm.open_jobs(), 60)
     assert len(gate.arrivals()) == 2
 
 
@@ -635,11 +635,11 @@ for future in futures:
     )
     gate.await_arrivals("a")
     gate.open()
-    stdout, stderr = program.communicate(timeout=30)
+    stdout, stderr = program.communicate(timeout=60)
 
     assert (program.returncode, stderr) == (0, "")
     assert sorted(stdout.split()) == ["a", "b", "c"]
-    assert_soon(lambda: not slurm.open_jobs(), 15)
+    assert_soon(lambda: not slurm.open_jobs(), 60)
 
 
 def test_kill_9_of_the_program(
@@ -656,8 +656,8 @@ futures[0].result()
     assert_soon(lambda: len(gate.arrivals()) == 2, PATIENCE)
 
     program.kill()
-    assert program.wait(10) == -signal.SIGKILL
+    assert program.wait(60) == -signal.SIGKILL
     assert count_jobs(slurm) == 2
     gate.open()
-    assert_soon(lambda: not slurm.open_jobs(), 20)
+    assert_soon(lambda: not slurm.open_jobs(), 60)
     assert gate.arrivals() == set("abcd")

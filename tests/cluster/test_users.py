@@ -112,13 +112,13 @@ def test_a_user_without_a_name_here(run_as: RunAs) -> None:
         1,  # daemon, on every Debian
         """
 with SlurmExecutor(**options) as executor:
-    print(executor.submit(os.getuid).result(30))
+    print(executor.submit(os.getuid).result(60))
     print(*executor.map(abs, range(-3, 0), timeout=30))
     future = executor.submit(time.sleep, 60)
     while not future.running():
         time.sleep(0.05)
     print(future.cancel())
-    print(executor.submit(os._exit, 3).exception(30))
+    print(executor.submit(os._exit, 3).exception(60))
 """,
     )
 
@@ -137,7 +137,7 @@ def test_a_user_whom_nobody_knows(run_as: RunAs) -> None:
         _NOBODY_KNOWS,
         """
 with SlurmExecutor(**options, pending_timeout=4) as executor:
-    error = executor.submit(os.getuid).exception(30)
+    error = executor.submit(os.getuid).exception(60)
 print(type(error).__name__, error)
 """,
     )

@@ -122,7 +122,7 @@ class FakeScheduler:
     def submit(self, batch: BatchScript) -> JobId:
         """Answer as the test says, once the gate is open."""
         self.batches.append(batch)
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.answers:
             answer = self.answers.pop(0)
             if isinstance(answer, SubmitError):

@@ -67,7 +67,7 @@ def test_cancel_wakes_who_waits(how: str) -> None:
     future.cancel()
     future._end_cancel()
 
-    thread.join(10)
+    thread.join(60)
     assert seen == [future]
 
 
@@ -116,7 +116,7 @@ def test_many_threads_may_cancel() -> None:
     gate = threading.Barrier(8)
 
     def cancel() -> None:
-        gate.wait(10)
+        gate.wait(60)
         future.cancel()
         future._end_cancel()
         future._invoke_callbacks()
@@ -125,7 +125,7 @@ def test_many_threads_may_cancel() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert called == [future]
 

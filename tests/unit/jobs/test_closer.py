@@ -45,7 +45,7 @@ def withdrawn(array: FakeJobs) -> bool:
 
 def outcomes_of(future: SlurmFuture[Any]) -> list[object]:
     """Return what each call of a chunk has left: its value, or the type of an error."""
-    return [each.value or type(each.exception) for each in future.result(5)]
+    return [each.value or type(each.exception) for each in future.result(60)]
 
 
 def test_job_that_lives_where_slurm_cannot_see_it_begins_no_more_calls(
@@ -225,7 +225,7 @@ def test_job_whose_files_stay_unreadable_is_lost(
     if state is JobState.RUNNING:
         chunk.die(0, exit_code=3)
 
-    left = chunk.futures[0].result(5)
+    left = chunk.futures[0].result(60)
 
     assert {type(each.exception) for each in left} == {JobLost}
     assert "Permission denied" in str(left[0].exception)
@@ -239,10 +239,10 @@ def test_failed_initializer_ends_the_calls_of_its_job(
     watched.watch(jobs)
 
     jobs.raise_in_call(0, KeyError("licence"), formats.INITIALIZER_FAILED)
-    assert isinstance(jobs.futures[0].exception(5), InitializerFailed)
+    assert isinstance(jobs.futures[0].exception(60), InitializerFailed)
     jobs.die(1)
 
-    assert type(jobs.futures[1].exception(5)) is JobFailed
+    assert type(jobs.futures[1].exception(60)) is JobFailed
     watched.group.join()
 
 

@@ -63,7 +63,7 @@ def test_value_of_a_finished_job_is_the_result(
     jobs.finish(0, "zero")
     jobs.finish(1, "one")
 
-    assert [future.result(5) for future in jobs.futures] == ["zero", "one"]
+    assert [future.result(60) for future in jobs.futures] == ["zero", "one"]
     watched.group.join()
     assert watched.above.over == [jobs.opened, jobs.opened]
     assert watched.failures.failed == []
@@ -81,7 +81,7 @@ def test_files_win_over_squeue(jobs: FakeJobs, scheduler: FakeScheduler) -> None
     jobs.finish(0, 1)
     jobs.finish(1, 2)
 
-    assert [future.result(5) for future in jobs.futures] == [1, 2]
+    assert [future.result(60) for future in jobs.futures] == [1, 2]
     watched.group.join()
 
 
@@ -93,7 +93,7 @@ def test_exception_of_a_call_is_that_of_the_future(
 
     jobs.raise_in_call(0, ValueError("no such seed"))
 
-    error = jobs.futures[0].exception(5)
+    error = jobs.futures[0].exception(60)
     assert isinstance(error, ValueError)
     assert isinstance(error.__cause__, RemoteTraceback)
     assert jobs.futures[0].state is JobState.FAILED
@@ -128,7 +128,7 @@ def test_ended_job_without_outcome_fails_with_its_cause(
     scheduler.show(jobs, jobs.row(state, 0), jobs.row(JobState.RUNNING, 1))
     watched.watch(jobs)
 
-    failure = jobs.futures[0].exception(5)
+    failure = jobs.futures[0].exception(60)
 
     assert type(failure) is error
     assert isinstance(failure, JobFailed)
@@ -159,7 +159,7 @@ def test_job_that_squeue_forgot_is_lost(
     scheduler.show(jobs)
     watched.watch(jobs)
 
-    assert isinstance(jobs.futures[0].exception(5), JobLost)
+    assert isinstance(jobs.futures[0].exception(60), JobLost)
     end(watched, jobs)
 
 
@@ -173,7 +173,7 @@ def test_job_that_squeue_forgot_ends_as_the_accounting_knows(
     scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
     watched.watch(jobs)
 
-    assert isinstance(jobs.futures[0].exception(5), NodeFailed)
+    assert isinstance(jobs.futures[0].exception(60), NodeFailed)
     assert scheduler.explained == [job_id]
     end(watched, jobs)
 
@@ -193,7 +193,7 @@ def test_job_that_squeue_cannot_list_is_waited_for(
     assert jobs.futures[0].state is state
     jobs.finish(0, "late")
 
-    assert jobs.futures[0].result(5) == "late"
+    assert jobs.futures[0].result(60) == "late"
     end(watched, jobs)
 
 
@@ -210,7 +210,7 @@ def test_job_that_squeue_leaves_out_lives_as_slurmctld_says(
     assert_soon(lambda: scheduler.explained.count(job_id) >= 2)
     jobs.finish(0, "late")
 
-    assert jobs.futures[0].result(5) == "late"
+    assert jobs.futures[0].result(60) == "late"
     end(watched, jobs)
 
 
@@ -224,7 +224,7 @@ def test_job_of_somebody_else_with_our_id_keeps_nobody_waiting(
     scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
     watched.watch(jobs)
 
-    assert isinstance(jobs.futures[0].exception(5), JobLost)
+    assert isinstance(jobs.futures[0].exception(60), JobLost)
     end(watched, jobs)
 
 
@@ -235,7 +235,7 @@ def test_pending_task_that_vanishes_alone_was_cancelled(
     scheduler.show(jobs, jobs.row(JobState.PENDING, 1))
     watched.watch(jobs)
 
-    assert isinstance(jobs.futures[0].exception(5), JobCancelled)
+    assert isinstance(jobs.futures[0].exception(60), JobCancelled)
     assert not jobs.futures[1].done()
     end(watched, jobs)
 
@@ -248,7 +248,7 @@ def test_row_without_index_speaks_for_a_whole_array(
     scheduler.show(jobs, Row(JobState.CANCELLED, "None", None, directory))
     watched.watch(jobs)
 
-    assert all(isinstance(each.exception(5), JobCancelled) for each in jobs.futures)
+    assert all(isinstance(each.exception(60), JobCancelled) for each in jobs.futures)
     watched.group.join()
 
 
@@ -261,7 +261,7 @@ def test_row_of_another_program_with_our_id_is_not_ours(
     scheduler.show(jobs, Row(JobState.RUNNING, "None", (range(2),), "/elsewhere"))
     watched.watch(jobs)
 
-    assert all(isinstance(each.exception(5), JobLost) for each in jobs.futures)
+    assert all(isinstance(each.exception(60), JobLost) for each in jobs.futures)
     watched.group.join()
 
 
@@ -282,7 +282,7 @@ def test_no_clock_runs_while_squeue_fails(
     scheduler.query_error = None
 
     assert undecided == [False, False]
-    assert isinstance(jobs.futures[0].exception(5), JobLost)
+    assert isinstance(jobs.futures[0].exception(60), JobLost)
     end(watched, jobs)
 
 
@@ -299,7 +299,7 @@ def test_requeued_job_is_waited_for_again(
 
     jobs.finish(0, "second attempt")
 
-    assert jobs.futures[0].result(5) == "second attempt"
+    assert jobs.futures[0].result(60) == "second attempt"
     end(watched, jobs)
 
 
@@ -311,7 +311,7 @@ def test_job_whose_worker_died_fails_without_a_question(
 
     jobs.die(0, exit_code=3)
 
-    failure = jobs.futures[0].exception(5)
+    failure = jobs.futures[0].exception(60)
     assert type(failure) is JobFailed
     assert (failure.exit_code, failure.node) == (3, "c17")
     assert scheduler.explained == []
@@ -329,7 +329,7 @@ def test_job_that_slurm_would_start_again_is_cancelled(
     jobs.die(0, exit_code=78)
     jobs.die(1, exit_code=3)
 
-    assert all(isinstance(each.exception(5), JobFailed) for each in jobs.futures)
+    assert all(isinstance(each.exception(60), JobFailed) for each in jobs.futures)
     assert_soon(lambda: jobs.job_id.task(0) in watched.cancelled)
     assert jobs.job_id.task(1) not in watched.cancelled
     scheduler.show(jobs)
@@ -346,7 +346,7 @@ def test_killed_job_ran_out_of_memory_if_slurm_says_so(
 
     jobs.die(0, exit_code=137)
 
-    assert isinstance(jobs.futures[0].exception(5), JobOutOfMemory)
+    assert isinstance(jobs.futures[0].exception(60), JobOutOfMemory)
     end(watched, jobs)
 
 
@@ -358,7 +358,7 @@ def test_killed_job_fails_if_slurm_says_nothing(
 
     jobs.die(0, exit_code=137)
 
-    failure = jobs.futures[0].exception(5)
+    failure = jobs.futures[0].exception(60)
     assert type(failure) is JobFailed
     assert failure.signal == 9
     end(watched, jobs)
@@ -383,7 +383,7 @@ def test_job_that_is_requeued_after_its_worker_died_goes_on(
     assert_soon(lambda: jobs.opened.jobs[0].old_death is not None)
     watched.set_times(cause_wait=0)
     jobs.finish(0, "second attempt")
-    assert jobs.futures[0].result(5) == "second attempt"
+    assert jobs.futures[0].result(60) == "second attempt"
     end(watched, jobs)
 
 
@@ -401,7 +401,7 @@ def test_job_that_has_begun_anew_takes_back_that_its_worker_died(
     assert_soon(lambda: jobs.opened.jobs[0].death is None)
     watched.set_times(cause_wait=0)
     jobs.finish(0, "second attempt")
-    assert jobs.futures[0].result(5) == "second attempt"
+    assert jobs.futures[0].result(60) == "second attempt"
     end(watched, jobs)
 
 
@@ -418,7 +418,7 @@ def test_job_that_slurm_ended_fails_as_its_log_says(
 
     jobs.be_ended_by_slurm(0, f"*** JOB 100 ON c17 CANCELLED AT 2026-11-22{words} ***")
 
-    assert type(jobs.futures[0].exception(5)) is error
+    assert type(jobs.futures[0].exception(60)) is error
     end(watched, jobs)
 
 
@@ -432,7 +432,7 @@ def test_preempted_job_may_run_again(
 
     jobs.finish(0, "later")
 
-    assert jobs.futures[0].result(5) == "later"
+    assert jobs.futures[0].result(60) == "later"
     end(watched, jobs)
 
 
@@ -445,7 +445,7 @@ def test_call_that_ended_before_its_job_was_killed_has_its_result(
 
     jobs.die(0, exit_code=1)
 
-    assert jobs.futures[0].result(5) == "in time"
+    assert jobs.futures[0].result(60) == "in time"
     end(watched, jobs)
 
 
@@ -473,7 +473,7 @@ def test_callback_that_raises_harms_nobody(
     jobs.finish(0, 0)
     jobs.finish(1, 1)
 
-    assert jobs.futures[1].result(5) == 1
+    assert jobs.futures[1].result(60) == 1
     watched.group.join()
     assert "a callback raised" in caplog.text
 
@@ -496,11 +496,11 @@ def test_error_in_one_submission_does_not_harm_others(
     watched.watch(other)
     other.finish(0, "unharmed")
 
-    failure = jobs.futures[0].exception(5)
+    failure = jobs.futures[0].exception(60)
 
     assert isinstance(failure, SlurmFuturesError)
     assert isinstance(failure.__cause__, ZeroDivisionError)
-    assert other.futures[0].result(5) == "unharmed"
+    assert other.futures[0].result(60) == "unharmed"
     end(watched, other)
 
 
@@ -520,7 +520,7 @@ def test_directory_that_cannot_be_read_for_a_while_is_no_news(
         assert_soon(lambda: len(looks) > 2)
     jobs.finish(0, "back")
 
-    assert jobs.futures[0].result(5) == "back"
+    assert jobs.futures[0].result(60) == "back"
     end(watched, jobs)
 
 
@@ -543,7 +543,7 @@ def test_directory_that_cannot_be_read_for_long_is_told_of(
         assert_soon(lambda: "is not connected" in caplog.text)
     jobs.finish(0, "back")
 
-    assert jobs.futures[0].result(5) == "back"
+    assert jobs.futures[0].result(60) == "back"
     assert caplog.text.count("job 100: its results cannot be looked for") == 1
     end(watched, jobs)
 
@@ -560,7 +560,7 @@ def test_job_that_is_over_is_lost_where_its_directory_stays_unreadable(
 
     watched.watch(jobs)
 
-    failure = jobs.futures[0].exception(5)
+    failure = jobs.futures[0].exception(60)
     assert isinstance(failure, JobLost)
     assert "Transport endpoint is not connected" in str(failure)
     assert failure.job_id == "100_0"
@@ -585,7 +585,7 @@ def test_job_that_was_over_before_its_directory_became_unreadable_has_its_grace(
         undecided = not jobs.futures[0].done()
 
     assert undecided
-    assert jobs.futures[0].result(5) == "back"
+    assert jobs.futures[0].result(60) == "back"
     end(watched, jobs)
 
 
@@ -601,7 +601,7 @@ def test_every_future_fails_if_the_thread_ends(
     monkeypatch.setattr(watched.poller, "_look", fail)
     watched.watch(jobs)
 
-    failures = [future.exception(5) for future in jobs.futures]
+    failures = [future.exception(60) for future in jobs.futures]
 
     assert [type(each) for each in failures] == [SlurmFuturesError] * 2
     watched.group.join()
@@ -643,8 +643,8 @@ def test_submission_that_arrives_as_the_thread_fails_is_watched_by_the_next_one(
     other.finish(0, "late")
     watched.watch(jobs)
 
-    assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
-    assert other.futures[0].result(5) == "late"
+    assert isinstance(jobs.futures[0].exception(60), SlurmFuturesError)
+    assert other.futures[0].result(60) == "late"
     end(watched, other)
 
 
@@ -670,7 +670,7 @@ def test_queue_that_cannot_be_stopped_does_not_hold_up_the_end_of_the_thread(
     watched.watch(jobs)
     monkeypatch.setattr(watched.poller, "_look", fail_once(watched.poller._look))
 
-    assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
+    assert isinstance(jobs.futures[0].exception(60), SlurmFuturesError)
     watched.group.join()
 
 
@@ -709,7 +709,7 @@ def test_messages_that_arrive_before_the_thread_fails_are_not_lost(
     monkeypatch.setattr(watched.poller, "_look", receive_and_fail)
     watched.watch(jobs)
 
-    assert isinstance(jobs.futures[0].exception(5), SlurmFuturesError)
+    assert isinstance(jobs.futures[0].exception(60), SlurmFuturesError)
     assert_soon(lambda: queue.error is not None)
     assert called == ["called"]
     watched.group.join()
@@ -728,7 +728,7 @@ def test_call_that_raises_harms_nobody(
     jobs.finish(0, 0)
     jobs.finish(1, 1)
 
-    assert [future.result(5) for future in jobs.futures] == [0, 1]
+    assert [future.result(60) for future in jobs.futures] == [0, 1]
     watched.group.join()
     assert "an error that should not happen" in caplog.text
 
@@ -741,7 +741,7 @@ def test_stop_fails_open_futures_and_cancels_their_jobs(
 
     watched.stop(InitializerFailed("the initializer failed"))
 
-    first, second = (future.exception(5) for future in jobs.futures)
+    first, second = (future.exception(60) for future in jobs.futures)
     assert isinstance(first, InitializerFailed)
     assert first is not second
     watched.group.join()
@@ -756,7 +756,7 @@ def test_failed_initializer_is_reported(watched: WatchedPoller, jobs: FakeJobs) 
 
     assert_soon(lambda: watched.above.initializer_errors)
     watched.stop(InitializerFailed("the initializer failed"))
-    assert isinstance(jobs.futures[0].exception(5), InitializerFailed)
+    assert isinstance(jobs.futures[0].exception(60), InitializerFailed)
     watched.group.join()
     assert isinstance(watched.above.initializer_errors[0], KeyError)
 
@@ -788,7 +788,7 @@ def test_poller_can_watch_again_after_its_thread_has_ended(
 
     watched.watch(later)
 
-    assert later.futures[0].result(5) == "later"
+    assert later.futures[0].result(60) == "later"
     end(watched, later)
 
 
@@ -806,7 +806,7 @@ def test_callback_may_watch_another_submission(
     watched.watch(jobs)
     jobs.finish(0)
 
-    assert later.futures[0].result(5) == "chained"
+    assert later.futures[0].result(60) == "chained"
     end(watched, jobs, later)
 
 
@@ -864,7 +864,7 @@ def test_job_that_is_pending_for_too_long_is_cancelled(
 
     watched.watch(jobs)
 
-    assert isinstance(jobs.futures[0].exception(5), PendingTimeout)
+    assert isinstance(jobs.futures[0].exception(60), PendingTimeout)
     assert watched.cancelled == [jobs.job_id.task(0)]
     assert not jobs.futures[1].done()
     end(watched, jobs)
@@ -901,7 +901,7 @@ def test_late_result_is_taken_while_the_end_is_explained(
     scheduler.show(jobs, jobs.row(JobState.RUNNING, 1))
     watched.watch(jobs)
 
-    assert jobs.futures[0].result(5) == "just in time"
+    assert jobs.futures[0].result(60) == "just in time"
     end(watched, jobs)
 
 
@@ -919,7 +919,7 @@ def test_explanation_that_fails_costs_facts_only(
     scheduler.show(jobs)
     watched.watch(jobs)
 
-    assert isinstance(jobs.futures[0].exception(5), JobLost)
+    assert isinstance(jobs.futures[0].exception(60), JobLost)
     end(watched, jobs)
 
 
@@ -963,14 +963,14 @@ def test_joining_waits_for_the_explainer(
 
     def explain(_: object) -> dict[JobId, Ending]:
         asked.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return {}
 
     monkeypatch.setattr(scheduler, "explain", explain)
     watched.watch(jobs)
     jobs.begin(0)
     scheduler.show(jobs, jobs.row(JobState.NODE_FAIL))
-    assert asked.wait(10)
+    assert asked.wait(60)
     for job in list(jobs.opened.jobs.values()):
         watched.poller.cancel(job)
     joining = threading.Thread(target=watched.group.join)
@@ -980,7 +980,7 @@ def test_joining_waits_for_the_explainer(
     joining.join(0.1)
     assert joining.is_alive()
     go_on.set()
-    joining.join(10)
+    joining.join(60)
     assert not joining.is_alive()
 
 
@@ -989,7 +989,7 @@ def test_result_is_noticed_soon(watched: WatchedPoller, jobs: FakeJobs) -> None:
     watched.watch(jobs)
     jobs.finish(0, time.monotonic())
 
-    written_at = jobs.futures[0].result(5)
+    written_at = jobs.futures[0].result(60)
 
     assert time.monotonic() - written_at < 3
     end(watched, jobs)
@@ -1005,7 +1005,7 @@ def test_outcomes_that_stay_incomplete_fail_the_job(
 
     watched.watch(jobs)
 
-    assert isinstance(jobs.futures[0].exception(5), JobFailed)
+    assert isinstance(jobs.futures[0].exception(60), JobFailed)
     end(watched, jobs)
 
 
@@ -1018,7 +1018,7 @@ def test_outcomes_of_somebody_else_are_refused(
 
     watched.watch(jobs)
 
-    failure = jobs.futures[0].exception(5)
+    failure = jobs.futures[0].exception(60)
     monkeypatch.undo()
     assert isinstance(failure, OutcomeNotReadable)
     assert "only your own files are unpickled" in str(failure)
@@ -1034,7 +1034,7 @@ def test_jobs_whose_directory_was_removed_fail(
 
     jobs.submission.remove()
 
-    assert all(isinstance(each.exception(5), JobLost) for each in jobs.futures)
+    assert all(isinstance(each.exception(60), JobLost) for each in jobs.futures)
     watched.group.join()
 
 
@@ -1049,7 +1049,7 @@ def test_slow_callback_does_not_delay_the_next_look(
 
     watched.watch(jobs)
 
-    jobs.futures[0].result(5)
+    jobs.futures[0].result(60)
     assert_soon(watched.poller._inbox.empty)
     assert watched.poller._pace.cost < 0.1
     end(watched, jobs)
@@ -1068,7 +1068,7 @@ def test_stream_of_submissions_does_not_put_off_squeue(
         watched.poller.watch(arrays[-1].opened)
         return scheduler.query_count > 0
 
-    assert_soon(submit_more, 5)
+    assert_soon(submit_more, 60)
     end(watched, *arrays)
 
 
@@ -1099,7 +1099,7 @@ def test_submission_that_arrives_as_the_thread_ends_has_its_squeue(
     jobs.finish(0)
     jobs.finish(1)
 
-    assert isinstance(later.futures[0].exception(5), JobFailed)
+    assert isinstance(later.futures[0].exception(60), JobFailed)
     end(watched, later)
 
 

@@ -279,7 +279,7 @@ def test_forked_child_starts_anew(scheduler: FakeScheduler) -> None:
     if pid == 0:
         answered = threading.Event()
         QueueCache.of(scheduler, Timing()).ask(lambda _: answered.set(), 0)
-        os._exit(0 if answered.wait(10) else 1)
+        os._exit(0 if answered.wait(60) else 1)
 
     _, status = os.waitpid(pid, 0)
 

@@ -221,7 +221,7 @@ def test_caller_does_not_wait_for_the_limits(
 
     def ask() -> object:
         asked.append(None)
-        assert scheduler.gate.wait(10)
+        assert scheduler.gate.wait(60)
         return limits()
 
     monkeypatch.setattr(scheduler, "limits", ask)
@@ -710,7 +710,7 @@ def test_waiting_calls_fail_if_the_thread_ends(
     (future,) = desk.put(1)
     desk.group.join()
 
-    assert isinstance(future.exception(5), SlurmFuturesError)
+    assert isinstance(future.exception(60), SlurmFuturesError)
 
 
 # max_workers

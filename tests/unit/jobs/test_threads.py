@@ -23,7 +23,7 @@ def test_items_that_wait_go_together(group: ThreadGroup) -> None:
 
     def deliver(items: list[int]) -> None:
         rounds.append(items)
-        assert gate.wait(10)
+        assert gate.wait(60)
 
     courier = Courier(deliver, "courier", group)
     courier.put([1])
@@ -145,14 +145,14 @@ def test_others_wait_for_work_that_has_no_thread(
 
     def deliver(items: list[int]) -> None:
         began.set()
-        assert gate.wait(10)
+        assert gate.wait(60)
         done.append(items)
 
     courier = Courier(deliver, "courier", group)
     joined: list[list[list[int]]] = []
 
     def join() -> None:
-        assert began.wait(10)
+        assert began.wait(60)
         gate.set()
         group.join()
         joined.append(list(done))
@@ -210,13 +210,13 @@ def test_joining_waits_for_a_thread_that_is_being_started(
     def start_slowly(thread: threading.Thread) -> None:
         if thread.name == "courier":
             starting.set()
-            assert gate.wait(10)
+            assert gate.wait(60)
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_slowly)
     putting = threading.Thread(target=courier.put, args=([1],))
     putting.start()
-    assert starting.wait(10)
+    assert starting.wait(60)
     opening = threading.Timer(0.05, gate.set)
     opening.start()
     group.join()
@@ -242,7 +242,7 @@ def test_garbage_collection_may_come_at_any_time(group: ThreadGroup) -> None:
     gate = threading.Event()
 
     def deliver(items: list[int]) -> None:
-        assert gate.wait(10)
+        assert gate.wait(60)
         delivered.extend(items)
 
     # No thread is started meanwhile: CPython cannot do that in the middle of a start.
@@ -329,7 +329,7 @@ def test_group_waits_for_work_that_goes_from_thread_to_thread() -> None:
     """One thread ends and another one begins: somebody is at work all the time."""
     group = ThreadGroup()
     gate, ended = threading.Event(), threading.Event()
-    last = Courier[int](lambda _: ended.set() if gate.wait(10) else None, "last", group)
+    last = Courier[int](lambda _: ended.set() if gate.wait(60) else None, "last", group)
     first = Courier[int](last.put, "first", group)
     first.put([1])
     joining = threading.Thread(target=group.join)
@@ -340,7 +340,7 @@ def test_group_waits_for_work_that_goes_from_thread_to_thread() -> None:
 
     gate.set()
 
-    joining.join(10)
+    joining.join(60)
     assert not joining.is_alive()
     assert ended.is_set()
 
@@ -359,7 +359,7 @@ def test_group_waits_until_threads_have_ended() -> None:
 def test_members_of_a_group_do_not_wait_for_each_other() -> None:
     """Each waits for the others only, and for none that waits as well."""
     group = ThreadGroup()
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     def join(_: list[int]) -> None:
         both.wait()

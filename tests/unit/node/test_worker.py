@@ -80,7 +80,7 @@ class Job:
     def run(self) -> str:
         """Run the worker to its end; return what it printed."""
         with self.start() as process:
-            process.wait(30)
+            process.wait(60)
         return "".join(
             self.directory.joinpath(name).read_text() for name in ("stdout", "stderr")
         )
@@ -445,7 +445,7 @@ def test_killed_worker_leaves_the_outcomes_of_the_calls_before(job: Job) -> None
     job.write(lambda: "kept", lambda: os.kill(os.getpid(), signal.SIGKILL))
 
     with job.start() as process:
-        process.wait(30)
+        process.wait(60)
 
     (name,) = job.names()
     ((_, kind, payload),) = job.finished.read_left(0)
@@ -615,7 +615,7 @@ def test_sigint_reaches_the_call(job: Job) -> None:
     with job.start() as process:
         assert_soon(lambda: job.submission.joinpath("started").exists())
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.wait(60)
 
     assert isinstance(job.outcomes()[0].exception, KeyboardInterrupt)
 
@@ -723,7 +723,7 @@ def test_start_imports_little(job: Job) -> None:
 
     job.write(look)
     with job.start() as process:
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
     ((loaded, product),) = [outcome.value for outcome in job.outcomes()]
     started = subprocess.run(
@@ -846,7 +846,7 @@ def test_python_is_torn_down_where_it_may_matter(
     job.write(make_leaver(deleted, module))
 
     with job.start() as process:
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
     assert deleted.exists() == expected
 
@@ -890,7 +890,7 @@ def test_what_calls_leave_behind_ends_as_in_any_process(job: Job, kind: str) -> 
     job.write(make_writer(kind, path))
 
     with job.start() as process:
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
     assert path.read_text() == "text"
 

@@ -533,13 +533,13 @@ def test_a_chunk_breaks_off_while_its_batch_is_written(
     def write_and_wait(*arguments: Any) -> None:
         write(*arguments)
         written.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     monkeypatch.setattr(harness.writer, "write_batch", write_and_wait)
     chunk = ChunkFuture(harness.above, 2)
     call = PickledCall(dump(int), dump_arguments((), {}))
     harness.pool.put("fit", [JobRequest(chunk, range(2), [call, call])])
-    assert written.wait(10)
+    assert written.wait(60)
     harness.workers[0].take(1)
     again: list[list[int]] = []
 
@@ -1084,7 +1084,7 @@ def test_withdrawing_as_the_queue_begins(
 
     def write_late() -> None:
         written.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     harness.writer.before_write = write_late
     numbers_of = harness.pool._queue.entries.numbers_of
@@ -1095,7 +1095,7 @@ def test_withdrawing_as_the_queue_begins(
         harness.pool.put(
             "fit", [JobRequest(each, range(1), [call]) for each in (withdrawn, other)]
         )
-        assert written.wait(10)
+        assert written.wait(60)
         return numbers_of(future)
 
     monkeypatch.setattr(harness.pool._queue.entries, "numbers_of", write_first)
@@ -1923,7 +1923,7 @@ def test_many_threads_submit_and_cancel(harness: Harness) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert_soon(lambda: harness.all_done(futures), 20)
+    assert_soon(lambda: harness.all_done(futures), 60)
     stop.set()
     server.join()
 

@@ -284,7 +284,7 @@ class Script:
     def run(self, attempt: str = "1", **variables: str) -> int:
         """Run it to its end; return the exit code."""
         with self.start(attempt, **variables) as process:
-            return process.wait(30)
+            return process.wait(60)
 
     @property
     def job(self) -> Path:
@@ -516,7 +516,7 @@ def test_strict_script_passes_signals_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGUSR1)
 
     with process:
-        process.wait(30)
+        process.wait(60)
     assert process.returncode == 42
 
 
@@ -553,7 +553,7 @@ def test_job_that_slurm_ends_is_told_apart(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGTERM)
 
     with process:
-        process.wait(30)
+        process.wait(60)
     assert process.returncode != 0
     assert script.submission.list_ends([formats.block_of(0)]) == Ends(
         set(), set(), set(), {0}
@@ -568,7 +568,7 @@ def test_worker_that_hears_of_its_end_before_the_script(tmp_path: Path) -> None:
 
         process.send_signal(signal.SIGTERM)
 
-        process.wait(30)
+        process.wait(60)
     assert script.submission.list_ends([formats.block_of(0)]) == Ends(
         set(), set(), set(), {0}
     )
@@ -627,7 +627,7 @@ def test_worker_that_finishes_after_sigterm_has_finished(tmp_path: Path) -> None
     os.killpg(process.pid, signal.SIGTERM)
 
     with process:
-        process.wait(30)
+        process.wait(60)
     assert process.returncode == 0
     assert script.submission.list_ends([formats.block_of(0)]) == Ends(
         set(), {0}, set(), set()
@@ -643,7 +643,7 @@ def test_signal_to_the_script_is_for_the_worker(tmp_path: Path, name: str) -> No
     process.send_signal(signal.Signals[f"SIG{name}"])
 
     with process:
-        process.wait(30)
+        process.wait(60)
     assert process.returncode == 42
 
 

@@ -131,7 +131,7 @@ def test_template_that_is_spoilt_later_fails_its_calls(
         scheduler=scheduler, directory=runs, template=template
     ) as executor:
         template.write_text("{% extends base %}{{ spoilt")
-        error = executor.submit(abs, -1).exception(30)
+        error = executor.submit(abs, -1).exception(60)
         assert list(runs.glob("*/0*")) == []
 
     assert isinstance(error, OptionError)
