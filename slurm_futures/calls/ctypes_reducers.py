@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import operator
 import sys
 from collections.abc import Callable, Mapping
@@ -18,12 +19,12 @@ class _Probe(ctypes.Structure):
 _FIELD = type(vars(_Probe)["field"])
 #: Attributes of a structure that must be there before its fields.
 _LAYOUT = frozenset({"_pack_", "_align_", "_layout_", "_anonymous_"})
-_POINTER_TO_FUNCTION: type = ctypes._CFuncPtr  # type: ignore[attr-defined]
+POINTER_TO_FUNCTION: type = ctypes._CFuncPtr  # type: ignore[attr-defined]
 #: What classes of ctypes are instances of; these have no name of their own.
 _ARRAY, _POINTER, _FUNCTION, _SIMPLE, *_ = _METACLASSES = {
     type(each): each
     for each in (
-        *(ctypes.Array, ctypes._Pointer, _POINTER_TO_FUNCTION, ctypes._SimpleCData),
+        *(ctypes.Array, ctypes._Pointer, POINTER_TO_FUNCTION, ctypes._SimpleCData),
         *(ctypes.Structure, ctypes.Union),
     )
 }
@@ -72,20 +73,25 @@ def split_structure(namespace: dict[str, Any], attributes: dict[str, Any]) -> No
                 namespace[name] = attributes.pop(name)
 
 
-def is_function(obj: object) -> bool:
-    """Whether it is a function of a library."""
-    return isinstance(obj, _POINTER_TO_FUNCTION) and _library_of(obj) is not None
-
-
-def _library_of(function: Any) -> Any:
-    objects = function._objects
-    return objects.get("0") if isinstance(objects, dict) else None
-
-
 def reduce_function(function: Any) -> tuple[Any, ...]:
-    """Reduce a function of a library."""
-    library = _library_of(function)
-    return make_function, (library, function.__name__, _settings(function))
+    """Reduce a function of a library, or one of Python that C may call."""
+    kept = function._objects
+    kept = kept.get("0") if isinstance(kept, dict) else None
+    if isinstance(kept, ctypes.CDLL):
+        return make_function, (kept, function.__name__, _settings(function))
+    # One that C may call keeps what it calls, and the types of arguments and value.
+    types_of_it = type(kept), type(function)._restype_
+    called = [
+        each
+        for each in gc.get_referents(kept)
+        if callable(each) and not any(each is known for known in types_of_it)
+    ]
+    if type(kept).__name__ == "CThunkObject" and len(called) == 1:
+        return type(function), (called[0],)
+    raise TypeError(
+        f"{function!r} is an address in this process, which cannot be copied: "
+        "load its library, or make it, in the call"
+    )
 
 
 def reduce_library(library: Any) -> tuple[Any, ...]:
@@ -93,7 +99,7 @@ def reduce_library(library: Any) -> tuple[Any, ...]:
     functions = {
         name: _settings(each)
         for name, each in vars(library).items()
-        if isinstance(each, _POINTER_TO_FUNCTION)
+        if isinstance(each, POINTER_TO_FUNCTION)
     }
     use_errno = bool(library._FuncPtr._flags_ & _USE_ERRNO)
     return make_library, (type(library), library._name, use_errno, functions)

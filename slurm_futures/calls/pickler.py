@@ -87,7 +87,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
             make_anew = reducers.MADE_ANEW.get(type(obj))
             if make_anew is not None and id(obj) in self._made_anew:
                 return make_anew(obj)
-            if ctypes_reducers.is_function(obj):
+            if isinstance(obj, ctypes_reducers.POINTER_TO_FUNCTION):
                 return ctypes_reducers.reduce_function(obj)
         elif isinstance(reduced, tuple):
             if reduced[0] is _MAKE_FUNCTION:

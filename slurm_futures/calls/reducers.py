@@ -8,6 +8,7 @@ import contextvars
 import functools
 import gc
 import hashlib
+import hmac
 import json.scanner
 import multiprocessing.connection
 import pickle
@@ -20,7 +21,7 @@ import threading
 import types
 import typing
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import cloudpickle
@@ -154,6 +155,25 @@ def _reduce_hash(each: Any) -> Reduced:
     return make, ()
 
 
+def _reduce_authentication(_: Any) -> Reduced:
+    raise TypeError(
+        "an hmac object cannot be copied: send its key and its message, and make it in "
+        "the call"
+    )
+
+
+def _reduce_weak_items(weak: Any) -> Reduced:
+    """Reduce what holds its items as long as somebody else does."""
+    items = dict(weak) if isinstance(weak, Mapping) else list(weak)
+    return type(weak), (), items or None, None, None, hold_items
+
+
+def hold_items(weak: Any, items: Any) -> None:
+    """Fill it with what the program holds, and in a job nobody else may hold."""
+    weak.update(items)
+    weak.held_in_job = items
+
+
 def _reduce_key(key: Any) -> Reduced:
     """Reduce what functools.cmp_to_key returns, or that with an object."""
     compare, *of = (each for each in gc.get_referents(key) if each is not type(key))
@@ -195,8 +215,10 @@ def reducers() -> dict[Any, Callable[[Any], Reduced]]:
         random.SystemRandom: lambda each: (type(each), ()),
         type(functools.cmp_to_key(max)): _reduce_key,
         type(vars(json.JSONDecoder())["scan_once"]): _reduce_scanner,
-        # functools.singledispatch has one.
-        weakref.WeakKeyDictionary: lambda each: (type(each), (dict(each),)),
+        hmac.HMAC: _reduce_authentication,
+        weakref.WeakKeyDictionary: _reduce_weak_items,  # functools.singledispatch
+        weakref.WeakValueDictionary: _reduce_weak_items,
+        weakref.WeakSet: _reduce_weak_items,
     }
     for name in hashlib.algorithms_guaranteed:
         found[type(hashlib.new(name))] = _reduce_hash
@@ -210,7 +232,16 @@ def _reduce_context_variable(variable: Any) -> Reduced:
     with contextlib.suppress(LookupError):
         default = contextvars.Context().run(variable.get)
         kind = functools.partial(contextvars.ContextVar, default=default)
-    return kind, (variable.name,)
+    if variable not in contextvars.copy_context():
+        return kind, (variable.name,)
+    return make_variable, (kind, variable.name, variable.get())
+
+
+def make_variable(make: Callable[[str], Any], name: str, value: Any) -> Any:
+    """Make a context variable that has a value."""
+    variable = make(name)
+    variable.set(value)
+    return variable
 
 
 def _reduce_reference(reference: weakref.ref[Any]) -> Reduced:
@@ -234,7 +265,6 @@ MADE_ANEW: dict[type, Callable[[Any], Reduced]] = {
     type(threading.RLock()): lambda each: (type(each), ()),
     threading.local: lambda each: (type(each), ()),
     queue.SimpleQueue: lambda each: (type(each), ()),
-    weakref.WeakValueDictionary: lambda each: (type(each), ()),
     weakref.ref: _reduce_reference,
     contextvars.ContextVar: _reduce_context_variable,
 }

@@ -4,6 +4,7 @@ import contextvars
 import ctypes
 import functools
 import hashlib
+import hmac
 import multiprocessing
 import operator
 import pickle
@@ -16,7 +17,7 @@ import traceback
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 import pytest
@@ -204,6 +205,13 @@ _FED = hashlib.sha256(b"1")
 _KEYED = hashlib.blake2b(key=b"1")
 _GENERATOR = (number for number in range(3))
 _POINTER = ctypes.pointer(ctypes.c_int(1))
+_KEYED_HASH = hmac.new(b"1", digestmod="sha256")
+_TO_C = ctypes.CFUNCTYPE(ctypes.c_int)
+_ADDRESS = _TO_C(ctypes.cast(_TO_C(int), ctypes.c_void_p).value or 0)
+_CONTEXT = contextvars.copy_context()
+_OF_LOCKS = weakref.WeakValueDictionary(lock=STORE.lock)
+_WITH_LOCK: contextvars.ContextVar[Any] = contextvars.ContextVar("_WITH_LOCK")
+_WITH_LOCK.set([STORE.lock])
 
 
 @pytest.mark.parametrize(
@@ -213,8 +221,13 @@ _POINTER = ctypes.pointer(ctypes.c_int(1))
         (lambda: _KEYED, "blake2b that has been given bytes, or a key"),
         (lambda: _GENERATOR, "generator"),
         (lambda: _POINTER, "pointers"),
+        (lambda: _KEYED_HASH, "send its key and its message"),
+        (lambda: _ADDRESS, "CFunctionType object at .* address in this process"),
+        (lambda: _CONTEXT, "Context"),
+        (lambda: _OF_LOCKS, "lock"),
+        (lambda: _WITH_LOCK, "lock"),
     ],
-    ids=["hash", "key", "generator", "pointer"],
+    ids="hash key generator pointer hmac address context weak variable".split(),
 )
 def test_what_cannot_be_made_anew_is_named(use: Callable[[], Any], why: str) -> None:
     """With the function that uses it."""
@@ -246,6 +259,42 @@ def test_match_is_found_again(match: re.Match[str]) -> None:
         match.string,
         match.re,
     )
+
+
+@pytest.mark.parametrize("kind", [weakref.WeakSet, weakref.WeakKeyDictionary])
+def test_items_of_weak_containers_stay(kind: Callable[..., Any]) -> None:
+    """In the program somebody holds them, in a job perhaps nobody else does."""
+    store = _Store()
+    store.lock = None  # type: ignore[assignment]
+
+    (again,) = copied(kind(dict.fromkeys([store], 1)))
+
+    assert again.items == store.items
+
+
+def test_weak_container_may_hold_what_refers_to_it() -> None:
+    """As a list of all instances of a class does."""
+
+    class Item:
+        everything: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
+
+    item = Item()
+    Item.everything.add(item)
+
+    again = copied(item)
+
+    assert list(again.everything) == [again]
+
+
+def test_context_variable_keeps_its_value() -> None:
+    """As the caller has it; the default stays what it was."""
+    level = contextvars.ContextVar("level", default=1)
+    level.set(5)
+
+    again = contextvars.Context().run(copied, lambda: level)()
+
+    assert copied(lambda: level)().get() == 5
+    assert again.get() == 1
 
 
 def test_match_in_another_text_by_now_is_refused() -> None:
