@@ -32,6 +32,9 @@ _NO_INSTANCES = (type, types.ModuleType, types.FunctionType)
 #: Flag of a class that was made in Python.
 _HEAP_TYPE = 1 << 9
 
+#: What a class has for `__dict__`, `__weakref__` and each of its slots.
+_MADE_WITH_CLASS = types.GetSetDescriptorType, types.MemberDescriptorType
+
 _OURS = frozenset({reducers.__name__, ctypes_reducers.__name__})
 
 _reduce_class = cloudpickle.cloudpickle._dynamic_class_reduce
@@ -98,6 +101,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
                 made = ctypes_reducers.reduce_type(obj)
                 if made is not None:
                     return made
+                reduced[1][3]["__qualname__"] = "".join(obj.__qualname__)
+                _add_overlooked(obj, reduced[2][0])
                 self._note_use(obj, reduced[2][0])
                 ctypes_reducers.split_structure(reduced[1][3], reduced[2][0])
                 if "__slots__" in vars(obj):
@@ -169,6 +174,18 @@ def _closure(function: types.FunctionType) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # it is empty
             found[name] = cell.cell_contents
     return found
+
+
+def _add_overlooked(cls: Any, names: dict[str, Any]) -> None:
+    """Add what cloudpickle takes for inherited, though it is that of another base."""
+    if len(cls.__bases__) == 1:
+        return
+    for name, value in vars(cls).items():
+        if name not in names and not isinstance(value, _MADE_WITH_CLASS):
+            bases = (vars(base) for base in cls.__mro__[1:])
+            inherited = next((each[name] for each in bases if name in each), value)
+            if inherited is not value:
+                names["".join(name)] = value
 
 
 def _keep_slots(cls: Any, reduced: Any) -> Any:

@@ -13,6 +13,8 @@ import builtins
 import sys
 import types
 
+from .classes import ClassFinder
+
 try:
     from _pickle import Unpickler, loads
 except ImportError:  # not CPython
@@ -27,96 +29,7 @@ if TYPE_CHECKING:
 KNOWN_RELEASES = frozenset({"3.0", "3.1"})
 
 
-class _ClassFinder(Unpickler):
-    """Finds the classes that cloudpickle has seen in this process, or made there.
-
-    cloudpickle finds them too, but makes them once more before it looks, which calls
-    metaclasses and `__init_subclass__`.
-    """
-
-    def __init__(self, file: Any) -> None:
-        super().__init__(file)
-        #: The classes of this pickle that were here before.
-        self.known: list[type] = []
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle refers to by its name."""
-        found = super().find_class(module, name)
-        makes_class = name in {"_make_skeleton_class", "_make_skeleton_enum"}
-        if module == "cloudpickle.cloudpickle" and makes_class:
-            return self._finding(found)
-        return found
-
-    def _finding(self, make: Callable[..., type]) -> Callable[..., type]:
-        tracked = vars(sys.modules["cloudpickle.cloudpickle"]).get(
-            "_DYNAMIC_CLASS_TRACKER_BY_ID", {}
-        )
-
-        def find_or_make(*args: Any) -> type:
-            known: type | None = tracked.get(args[-2])
-            if known is None:
-                return _make_class(make, args)
-            self.known.append(known)
-            return known
-
-        return find_or_make
-
-
-def _make_class(make: Callable[..., type], args: tuple[Any, ...]) -> type:
-    """Make a class, which is given its attributes afterwards.
-
-    Its metaclass and its bases may want keyword arguments, which nobody knows any more,
-    or refuse to make the same class twice. What they did to it is in the attributes, so
-    it is made without asking them.
-    """
-    try:
-        return make(*args)
-    except Exception:
-        if make.__name__ != "_make_skeleton_class":
-            raise
-        cls = _make_bare_class(*args[:4])
-        if cls is None:
-            raise
-    track: Callable[..., type] = vars(sys.modules["cloudpickle.cloudpickle"])[
-        "_lookup_class_or_track"
-    ]
-    return track(args[-2], cls)
-
-
-def _make_bare_class(
-    metaclass: type, name: str, bases: tuple[Any, ...], attributes: dict[str, Any]
-) -> type | None:
-    """Make a class by the `__new__` of a metaclass that asks for nothing else."""
-    resolved = types.resolve_bases(bases)
-    if resolved is not bases:
-        attributes = {**attributes, "__orig_bases__": bases}
-    quiet: Any = type(metaclass)(metaclass.__name__, (metaclass,), {"mro": _quiet_mro})
-    for each in metaclass.__mro__[:-1]:
-        if "__new__" in vars(each):
-            try:
-                cls: Any = each.__new__(quiet, name, resolved, dict(attributes))
-            except Exception:  # noqa: BLE001, S112  (the next one may ask for less)
-                continue
-            cls.__class__ = metaclass
-            cls.__bases__ = cls.__bases__  # with the usual order again
-            return cls  # type: ignore[no-any-return]
-    return None
-
-
-def _quiet_mro(cls: type) -> list[type]:
-    """Hide the `__init_subclass__` of the bases."""
-    first, *rest = type.mro(cls)
-    return [first, _Quiet, *rest]
-
-
-class _Quiet:
-    __slots__ = ()
-
-    def __init_subclass__(cls, **_: Any) -> None:
-        pass
-
-
-class OutcomeUnpickler(_ClassFinder):
+class OutcomeUnpickler(ClassFinder):
     """Loads what a call has left, and leaves the classes that are here as they are.
 
     With an instance of a class that travels by value comes the class, as it was in the
@@ -162,7 +75,7 @@ def load_and_let_go(unpickler: Unpickler) -> Any:
         unpickler.memo.clear()
 
 
-class ByValueUnpickler(_ClassFinder):
+class ByValueUnpickler(ClassFinder):
     """Loads what the client has pickled.
 
     Attributes:

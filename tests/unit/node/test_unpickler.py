@@ -1,5 +1,6 @@
 """Functions that travel by value arrive as cloudpickle would have made them."""
 
+import ctypes
 import functools
 import io
 import math
@@ -12,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NewType, ParamSpec, TypeVarTuple
 
+import cloudpickle
 import pytest
 
 from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION, dump
-from slurm_futures.node import unpickler
+from slurm_futures.node import classes, unpickler
 
 FACTOR = 3
 
@@ -306,11 +308,21 @@ def _refuse(*_: Any) -> type:
     raise TypeError("refused")
 
 
-@pytest.mark.parametrize("name", ["_make_skeleton_class", "_make_skeleton_enum"])
-def test_class_that_cannot_be_made_at_all_is_an_error(name: str) -> None:
-    """The one that cloudpickle has met: the other attempts tell less."""
-    _refuse.__name__ = name
+def test_class_that_cannot_be_made_at_all_is_an_error() -> None:
+    """Of the first attempt, which tells more, and of which class it is."""
+    _refuse.__name__ = "_make_skeleton_class"
     impossible = type, "Impossible", (), {"__slots__": ("not a name",)}, "id", None
 
-    with pytest.raises(TypeError, match="refused"):
-        unpickler._make_class(_refuse, impossible)
+    with pytest.raises(TypeError, match=r"class Impossible .*refused.* put it into"):
+        classes.make_class(_refuse, impossible)
+
+
+def test_metaclass_that_is_not_made_in_python_makes_its_classes_itself() -> None:
+    """It may keep with a class what Python knows nothing of."""
+    bare: Any = type(ctypes.Structure), "Pair", (ctypes.Structure,), {}, "pair", True
+    made = cloudpickle.cloudpickle._make_skeleton_class
+
+    cls = classes.make_class(made, bare)
+    cls._fields_ = [("x", ctypes.c_int)]  # type: ignore[attr-defined]
+
+    assert ctypes.sizeof(cls) == ctypes.sizeof(ctypes.c_int)
