@@ -11,12 +11,12 @@ import io
 import pickle
 import types
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import cloudpickle
 
-from slurm_futures.calls import ctypes_reducers, reducers
+from slurm_futures.calls import ctypes_reducers, instances, reducers
 from slurm_futures.calls.overlooked import overlooked
 from slurm_futures.calls.search_path import is_found
 from slurm_futures.node import values
@@ -29,16 +29,23 @@ _DEPTH = 3
 _FEW = 1000
 _NO_INSTANCES = (type, types.ModuleType, types.FunctionType)
 
+#: Types of which objects need none of our reducers; there are many more.
+_USUAL = frozenset({types.CodeType, types.CellType, types.ModuleType})
+
 #: Flag of a class that was made in Python.
 _HEAP_TYPE = 1 << 9
 
 #: What a class has for `__dict__`, `__weakref__` and each of its slots.
 _MADE_WITH_CLASS = types.GetSetDescriptorType, types.MemberDescriptorType
 
-_OURS = frozenset({reducers.__name__, ctypes_reducers.__name__})
+_OURS = frozenset(each.__name__ for each in (ctypes_reducers, instances, reducers))
 
 _reduce_class = cloudpickle.cloudpickle._dynamic_class_reduce
 _MAKE_CLASS = cloudpickle.cloudpickle._make_skeleton_class
+_MAKE_ENUM = cloudpickle.cloudpickle._make_skeleton_enum
+_get_arguments = cloudpickle.cloudpickle._class_getnewargs
+_get_state = cloudpickle.cloudpickle._class_getstate
+_SET_STATE = cloudpickle.cloudpickle._class_setstate
 _MAKE_FUNCTION = cloudpickle.cloudpickle._make_function
 
 
@@ -67,6 +74,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         #: Functions and classes that travel by value, with what they use, by its name.
         self._used: list[tuple[Any, Mapping[str, Any]]] = []
         self._made_anew: set[int] = set()
+        #: How objects of a type are reduced, and of which they are as usual.
+        self._reducers: dict[type, Callable[[Any], Any]] = {}
+        self._usual = set(_USUAL)
 
     def dump(self, obj: object) -> None:
         """Pickle; an error says which global variable is to blame for it."""
@@ -80,34 +90,58 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce functions, classes, and what they use that cannot be copied."""
+        kind = type(obj)
+        if kind in self._usual:
+            return NotImplemented
+        if kind is not types.FunctionType and not issubclass(kind, type):
+            return self._reduce_instance(obj, kind)
         reduced = super().reducer_override(obj)
         if reduced is NotImplemented and _is_lost(obj):
             is_class = isinstance(obj, type)
             reduced = (
                 _reduce_class(obj) if is_class else self._dynamic_function_reduce(obj)
             )
-        if reduced is NotImplemented:
-            make_anew = reducers.MADE_ANEW.get(type(obj))
-            if make_anew is not None and id(obj) in self._made_anew:
-                return make_anew(obj)
-            if isinstance(obj, ctypes_reducers.POINTER_TO_FUNCTION):
-                return ctypes_reducers.reduce_function(obj)
-        elif isinstance(reduced, tuple):
+        if isinstance(reduced, tuple):
             if reduced[0] is _MAKE_FUNCTION:
                 used = reduced[2][1]["__globals__"]
                 used.update(overlooked(obj, _can_be_sent))
                 self._note_use(obj, {**used, **_closure(obj)})
-            elif reduced[0] is _MAKE_CLASS:
-                made = ctypes_reducers.reduce_type(obj)
-                if made is not None:
-                    return made
-                reduced[1][3]["__qualname__"] = "".join(obj.__qualname__)
-                _add_overlooked(obj, reduced[2][0])
-                self._note_use(obj, reduced[2][0])
-                ctypes_reducers.split_structure(reduced[1][3], reduced[2][0])
-                if "__slots__" in vars(obj):
-                    return _keep_slots(obj, reduced)
+            elif reduced[0] is _MAKE_CLASS or reduced[0] is _MAKE_ENUM:
+                return self._complete_class(obj, reduced)
         return reduced
+
+    def _complete_class(self, cls: Any, reduced: Any) -> Any:
+        if reduced[0] is _MAKE_ENUM:
+            reduced = _reduce_enumeration(cls)
+        else:
+            made = ctypes_reducers.reduce_type(cls)
+            if made is not None:
+                return made
+        (*_, given, _, _), (attributes, _) = reduced[1:3]
+        given["__qualname__"] = "".join(cls.__qualname__)
+        _add_overlooked(cls, attributes)
+        self._note_use(cls, attributes)
+        ctypes_reducers.split_structure(given, attributes)
+        return _keep_slots(cls, reduced) if "__slots__" in vars(cls) else reduced
+
+    def _reduce_instance(self, obj: Any, kind: type) -> Any:
+        make_anew = reducers.MADE_ANEW.get(kind)
+        if make_anew is not None:
+            return make_anew(obj) if id(obj) in self._made_anew else NotImplemented
+        reduce = self._reducers.get(kind) or self._find_reducer(kind)
+        if reduce is None:
+            self._usual.add(kind)
+            return NotImplemented
+        self._reducers[kind] = reduce
+        return reduce(obj)
+
+    def _find_reducer(self, kind: type) -> Callable[[Any], Any] | None:
+        if issubclass(kind, ctypes_reducers.POINTER_TO_FUNCTION):
+            return ctypes_reducers.reduce_function
+        reduce = instances.reducer_of(kind)
+        if reduce is None or kind in self.dispatch_table:
+            return None
+        return None if reducers.is_importable(kind) else reduce
 
     def _note_use(self, user: Any, names: Mapping[str, Any]) -> None:
         self._used.append((user, names))
@@ -174,6 +208,23 @@ def _closure(function: types.FunctionType) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # it is empty
             found[name] = cell.cell_contents
     return found
+
+
+def _reduce_enumeration(cls: Any) -> Any:
+    """Send an enumeration with its members as they are; cloudpickle sends their values.
+
+    Of these it would make members anew, without the program's `__new__` and `__init__`.
+    """
+    names, slots = _get_state(cls)
+    members = cls.__members__
+    names["_value2member_map_"] = {
+        value: member
+        for value, member in cls._value2member_map_.items()
+        if members.get(member._name_) is member  # not several flags together
+    }
+    *arguments, _ = _get_arguments(cls)
+    state = names, slots
+    return _MAKE_CLASS, (*arguments, True), state, None, None, _SET_STATE
 
 
 def _add_overlooked(cls: Any, names: dict[str, Any]) -> None:

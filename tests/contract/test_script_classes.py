@@ -2,6 +2,139 @@
 
 from tests.contract.executors import RunScript
 
+_ENUMERATIONS = """
+import abc
+import datetime
+import enum
+import functools
+from dataclasses import dataclass
+from executors import make_executor
+
+class Planet(enum.Enum):
+    EARTH = 6.0, 2.0
+    MARS = 0.6, 1.0
+    TERRA = 6.0, 2.0
+
+    def __init__(self, mass, radius):
+        self.mass = mass
+        self.radius = radius
+
+    @property
+    def gravity(self):
+        return self.mass / self.radius**2
+
+class Coordinate(bytes, enum.Enum):
+    X = 1, "km"
+
+    def __new__(cls, value, unit):
+        made = bytes.__new__(cls, [value])
+        made._value_, made.unit = value, unit
+        cls._value2member_map_[unit] = made
+        return made
+
+    __repr__ = __str__ = lambda self: self.name
+
+class Priority(enum.IntEnum):
+    LOW = 1, "later"
+
+    def __new__(cls, value, label):
+        made = int.__new__(cls, value)
+        made._value_, made.label = value, label
+        return made
+
+class Name(enum.StrEnum):
+    _generate_next_value_ = lambda name, *_: name.title()
+    ADA = enum.auto()
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+    BOTH = 3
+
+class Number(enum.IntFlag):
+    ONE = 1
+    TWO = 2
+
+@dataclass
+class Size:
+    width: int
+    height: int
+
+class Paper(Size, enum.Enum):
+    A4 = 210, 297
+
+class Day(datetime.date, enum.Enum):
+    FIRST = 2020, 1, 2
+
+class Operation(enum.Enum):
+    ADD = enum.member(functools.partial(lambda x, y: (Operation.ADD.name, x + y)))
+
+class Meta(enum.EnumType):
+    made = []
+
+    def __new__(cls, name, *rest, **options):
+        Meta.made.append(name)
+        return super().__new__(cls, name, *rest, **options)
+
+class AbstractMeta(abc.ABCMeta, Meta):
+    pass
+
+class Side(enum.Enum, metaclass=AbstractMeta):
+    LEFT = 1
+    RIGHT = 2
+
+    @classmethod
+    def _missing_(cls, value):
+        return cls.LEFT if value == 0 else None
+
+Side.LEFT.other, Side.RIGHT.other = Side.RIGHT, Side.LEFT
+Made = enum.Enum("Made", "A B")
+~Right.READ  # the member remembers what it finds
+
+def look():
+    flags = [Right.BOTH, ~Right.READ, list(Right.BOTH), Number.ONE | 8]
+    return [
+        [Planet.EARTH.gravity, Planet.TERRA is Planet.EARTH, [*Planet.__members__]],
+        [bytes(Coordinate.X), Coordinate(1).unit, Coordinate("km").name],
+        [Priority.LOW + 1, Priority(1).label, Name.ADA, f"{Name.ADA}", Made.B],
+        [str(each) for each in flags],
+        [Paper.A4.height, Paper(Size(210, 297)).name, Day.FIRST.year],
+        [Operation.ADD.value(1, 2), Side(0), Side.LEFT.other.other, Meta.made],
+        [isinstance(Side.LEFT, Side), len(Side), [*Side]],
+    ]
+
+def turn(member):
+    return type(member)[member.name] is member, vars(member).keys() - {"_inverted_"}
+
+def give():
+    return Planet.TERRA, Coordinate.X, Priority.LOW, Number.ONE | 8, Paper.A4, Side.LEFT
+
+MEMBERS = [Planet.EARTH, Coordinate.X, Priority.LOW, Right.BOTH, Day.FIRST, Side.LEFT]
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        for _ in range(2):
+            assert executor.submit(look).result() == look()
+            for member in MEMBERS:
+                same, names = executor.submit(turn, member).result()
+                assert same and names == turn(member)[1], (member, names)
+            both = Number.ONE | 8
+            assert executor.submit(repr, both).result() == repr(both)
+            for given, own in zip(executor.submit(give).result(), give()):
+                assert given is own, own
+    print("fine")
+"""
+
+
+def test_enumerations_travel_with_all_that_their_members_have(
+    run_script: RunScript,
+) -> None:
+    """Whatever `__new__` and `__init__` have given to them; also a second time."""
+    done = run_script(_ENUMERATIONS)
+
+    assert done.stdout == "fine\n", done.stderr
+
+
 _HOOKS = """
 import abc
 import typing
@@ -131,6 +264,65 @@ if __name__ == "__main__":
 def test_classes_are_made_once(run_script: RunScript) -> None:
     """What they and their bases do at that time is not done again in a job."""
     done = run_script(_HOOKS)
+
+    assert done.stdout == "fine\n", done.stderr
+
+
+_GUARDED = """
+from executors import make_executor
+
+class Constant:
+    __slots__ = ("x", "__secret", "unset")
+
+    def __init__(self, x):
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "_Constant__secret", x + 1)
+
+    def __setattr__(self, name, value):
+        raise AttributeError("constant")
+
+    def secret(self):
+        return self.__secret
+
+class Logging:
+    __slots__ = ("x", "__dict__")
+    log = []
+
+    def __init__(self):
+        self.x = self.y = 1
+
+    def __setattr__(self, name, value):
+        Logging.log.append(name)
+        object.__setattr__(self, name, value)
+
+class Stateful(Constant):
+    __slots__ = ()
+
+    def __getstate__(self):
+        return [self.x]
+
+    def __setstate__(self, state):
+        self.__init__(state[0])
+
+constant, logging, stateful = Constant(3), Logging(), Stateful(5)
+
+def look():
+    return [
+        (constant.x, constant.secret(), hasattr(constant, "unset")),
+        (logging.x, logging.y, Logging.log, stateful.secret()),
+    ]
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        for _ in range(2):
+            assert executor.submit(look).result() == look()
+    print("fine")
+"""
+
+
+def test_objects_that_let_nobody_set_attributes_travel(run_script: RunScript) -> None:
+    """As they are; their `__setattr__` is not asked."""
+    done = run_script(_GUARDED)
 
     assert done.stdout == "fine\n", done.stderr
 

@@ -2,6 +2,7 @@
 
 import contextvars
 import ctypes
+import enum
 import functools
 import hashlib
 import hmac
@@ -295,6 +296,14 @@ def test_context_variable_keeps_its_value() -> None:
 
     assert copied(lambda: level)().get() == 5
     assert again.get() == 1
+
+
+def test_member_that_is_a_container_is_refused() -> None:
+    """Its content would be missing."""
+    Route = enum.Enum("Route", {"SHORT": ([1, 2],)}, type=list)  # noqa: N806
+
+    with pytest.raises(TypeError, match=r"a member that is a list, too: put its enum"):
+        dump(Route)
 
 
 def test_match_in_another_text_by_now_is_refused() -> None:
