@@ -1,7 +1,7 @@
 """Options of sbatch, by their own long names, with underscores for dashes.
 
 Their values are hardly looked at: sbatch knows best. Only what it would misunderstand,
-or what a call could not use, is translated or refused.
+what no release of it takes, or what a call could not use, is translated or refused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import operator
 import os
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +39,47 @@ _LISTS = frozenset(
 )
 _TIMES = frozenset({"time", "time_min"})
 _MEMORY = frozenset({"mem", "mem_per_cpu", "mem_per_gpu"})
+#: Options that take no value, and those that may do without, of all releases.
+_SWITCHES = frozenset(
+    """
+    consolidate_segments contiguous hold no_requeue overcommit oversubscribe reboot
+    spread_job spread_segments stepmgr use_min_nodes verbose
+    """.split()
+)
+_ALSO_BARE = frozenset(
+    """
+    exclusive get_user_env nice no_kill oom_kill_step propagate requeue resv_ports
+    """.split()
+)
+#: Options that say the same thing, each in its way: sbatch refuses two of them, or
+#: takes the last one.
+_RIVALS = (
+    ("exclusive", "oversubscribe"),
+    ("no_requeue", "requeue"),
+    ("mem", "mem_per_cpu", "mem_per_gpu"),
+    ("core_spec", "thread_spec"),
+    ("cluster", "clusters"),
+)
+_TIME = (
+    r"-1|infinite|unlimited|\d+-|(?:\d+-)?\d+(?::\d+){0,2}",
+    "a time",
+    '{name}=30: minutes, "1:30:00", "2h" or a timedelta',
+)
+_SIZE = r"\s*\+?\d+(?:[kmgt]b?)?", "an amount of memory", '{name}="4G" or "4000M"'
+_NAMES = "|".join(name.removeprefix("SIG") for name in signal.Signals.__members__)
+_SIGNAL = (
+    rf"r?b?r?:?\s*(?:(?:sig)?(?:{_NAMES})|[-+]?\d+)\s*(?:@\s*\+?\d*)?",
+    "a signal",
+    '{name}="B:USR1@300": USR1, 300 s before the time limit',
+)
+#: What values look like that some release of sbatch takes, what they are, and what to
+#: write. (All of time_str2secs, str_to_mbytes and get_signal_opts, 20.11 to 26.05.)
+_SHAPES = {
+    **dict.fromkeys(_TIMES, _TIME),
+    **dict.fromkeys(_MEMORY | {"tmp"}, _SIZE),
+    "cpus_per_task": (r"\s*\+?0*[1-9]\d*[km]?", "a number of CPUs", "{name}=2"),
+    "signal": _SIGNAL,
+}
 #: A number of megabytes that nobody means: it is one of bytes.
 _BYTES_FROM = 10_000_000
 
@@ -51,18 +93,24 @@ class SbatchOptions:
 
     @classmethod
     def check(cls, options: Mapping[str, OptionValue]) -> SbatchOptions:
-        """Keep what is set; None and False mean that an option is not given.
+        """Keep what is set; None, False and an empty list mean that it is not.
 
         Raises:
-            OptionError: an option is unknown, belongs to the library, or has a value
-                that is not text, a number or True, or Slurm is asked for several tasks.
+            OptionError: an option is unknown, belongs to the library, contradicts
+                another one, or has a value that sbatch cannot read, or Slurm is asked
+                for several tasks.
         """
         items = []
         for name, value in sorted(options.items()):
             _check_name(name)
-            if value is None or value is False:
+            if (
+                value is None
+                or value is False
+                or (name in _LISTS and value in ([], ()))
+            ):
                 continue
             items.append((name, _check_value(name, value)))
+        _check_rivals(dict(items))
         _check_one_task(dict(items))
         return cls(tuple(items))
 
@@ -83,11 +131,32 @@ def _check_name(name: str) -> None:
 
 def _check_value(name: str, value: OptionValue) -> str | Literal[True]:
     if value is True:
+        if name not in _SWITCHES | _ALSO_BARE:
+            raise OptionError(
+                f"{name}=True says too little: sbatch wants a value there. Write "
+                f'{name}="...", as in sbatch --{name.replace("_", "-")}=...'
+            )
         return True
+    if name in _SWITCHES:
+        raise OptionError(
+            f"{name}={value!r} has a value, and sbatch takes none there. Write "
+            f"{name}=True, or leave it out."
+        )
     text = _text_of(name, value)
     if "\0" in text or len(text) > 100_000 or not can_be_encoded(text):
         raise OptionError(f"The value of the option {name!r} is not a line of text.")
+    _check_shape(name, value, text)
     return text
+
+
+def _check_shape(name: str, value: object, text: str) -> None:
+    """See that sbatch could read a time, an amount of memory or a signal."""
+    shape, what, example = _SHAPES.get(name, ("", "", ""))
+    if shape and not re.fullmatch(shape, text, re.IGNORECASE | re.ASCII):
+        raise OptionError(
+            f"{name}={value!r} is not {what} as sbatch reads it. Write "
+            f"{example.format(name=name)}."
+        )
 
 
 def _text_of(name: str, value: OptionValue) -> str:
@@ -104,7 +173,7 @@ def _text_of(name: str, value: OptionValue) -> str:
         return translate_time(text) if name in _TIMES else text
     if isinstance(value, SupportsIndex):  # as the integers of NumPy
         return str(operator.index(value))
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         return str(float(value))
     raise OptionError(
         f"The option {name!r} has the value {value!r}. Write it as on the command "
@@ -123,7 +192,7 @@ def _join(name: str, values: Sequence[object]) -> str:
 
 def _check_memory(name: str, value: OptionValue) -> OptionValue:
     """See that a number is one of megabytes, sbatch's unit."""
-    if isinstance(value, str | timedelta) or not isinstance(value, int | float):
+    if not isinstance(value, int | float) or not math.isfinite(value):
         return value
     if value >= _BYTES_FROM:
         raise OptionError(
@@ -131,6 +200,22 @@ def _check_memory(name: str, value: OptionValue) -> OptionValue:
             f'memory in megabytes. Write {name}="{max(1, round(value / 1e9))}G".'
         )
     return int(value) if value == int(value) else value
+
+
+def _check_rivals(options: Mapping[str, str | Literal[True]]) -> None:
+    """See that no two options contradict each other.
+
+    Raises:
+        OptionError: they do.
+    """
+    for rivals in _RIVALS:
+        given = [f"{name}={options[name]!r}" for name in rivals if name in options]
+        if len(given) > 1:
+            first, second = given[:2]
+            raise OptionError(
+                f"{first} and {second} contradict each other. Leave one of them out; "
+                f"in options(), {first.partition('=')[0]}=None takes one away."
+            )
 
 
 def _check_one_task(options: Mapping[str, str | Literal[True]]) -> None:

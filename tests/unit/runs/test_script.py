@@ -2,7 +2,9 @@
 
 import enum
 import inspect
+import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -99,6 +101,100 @@ def test_value_that_is_no_text_or_number_is_refused(value: OptionValue) -> None:
     """As no command line can hold it."""
     with pytest.raises(OptionError, match="'mem'"):
         SbatchOptions.check({"mem": value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"time": each} for each in ["", "1x", "1:", "nan", " 30", -5, 1.5]),
+        *({"time": each} for each in [timedelta(-1), timedelta(seconds=-5)]),
+        *({"mem": each} for each in ["", "lots", -1, "4 G", "4.5G", "4GiB", "G"]),
+        *({"mem_per_cpu": each} for each in [math.nan, math.inf]),
+        *({"signal": each} for each in ["", "B:FOO@60", "X:USR1", "USR1@x", "10x"]),
+        *({"cpus_per_task": each} for each in [0, -1, 2.5, "two", ""]),
+        {"nice": math.nan},
+        {"tmp": "x"},
+    ],
+    ids=str,
+)
+def test_value_that_no_sbatch_reads_is_refused(options: dict[str, OptionValue]) -> None:
+    """Times, memory and signals: with an example of what it reads."""
+    (name,) = options
+
+    with pytest.raises(OptionError, match=f"Write .*{name}="):
+        SbatchOptions.check(options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"time": each} for each in [0, -1, "5-", "1-2:3:4", "1:30", "Unlimited"]),
+        *({"mem": each} for each in [0, "4G", "4gb", "+4T", " 4k"]),
+        *(
+            {"signal": each}
+            for each in [10, "USR1", "RB:SIGusr1@60", "B:10@5", "TERM@"]
+        ),
+        *({"exclusive": each} for each in [True, "user", "mcs", "topo"]),
+        *({"requeue": each} for each in [True, "expedite"]),
+        {"cpus_per_task": "2"},
+        {"nice": True, "no_kill": "off"},
+    ],
+    ids=str,
+)
+def test_value_that_some_sbatch_reads_is_not_refused(
+    options: dict[str, OptionValue],
+) -> None:
+    """Slurm 20.11 to 26.05."""
+    assert SbatchOptions.check(options) != SbatchOptions()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cpus_per_task": True}, "wants a value there. Write cpus_per_task="),
+        ({"partition": True}, "as in sbatch --partition=..."),
+        ({"hold": "yes"}, "Write hold=True, or leave it out"),
+        ({"contiguous": 1}, "Write contiguous=True, or leave it out"),
+    ],
+)
+def test_switches_are_true_and_other_options_are_not(
+    options: dict[str, OptionValue], words: str
+) -> None:
+    """An option without the value that it wants would take the next option for it."""
+    with pytest.raises(OptionError, match=re.escape(words)):
+        SbatchOptions.check(options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"requeue": True, "no_requeue": True},
+        {"exclusive": "user", "oversubscribe": True},
+        {"mem": "4G", "mem_per_cpu": "1G"},
+        {"mem_per_cpu": "4G", "mem_per_gpu": "1G"},
+        {"core_spec": 1, "thread_spec": 1},
+    ],
+    ids=str,
+)
+def test_options_that_contradict_each_other_are_refused(
+    options: dict[str, OptionValue],
+) -> None:
+    """By the constructor, and by options(), where None takes one away."""
+    first, second = sorted(options)
+    one = SbatchOptions.check({first: options[first]})
+
+    for check in SbatchOptions.check, one.replace:
+        with pytest.raises(OptionError, match=f"in options\\(\\), {first}=None takes"):
+            check(options)
+
+    changed = one.replace({**options, first: None})
+    assert changed == SbatchOptions.check({second: options[second]})
+    assert SbatchOptions.check({**options, second: False}) == one
+
+
+def test_an_empty_list_is_no_option() -> None:
+    """A program may have nothing to exclude."""
+    assert SbatchOptions.check({"exclude": [], "gres": ()}) == SbatchOptions()
 
 
 def test_paths_are_values() -> None:
