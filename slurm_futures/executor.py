@@ -48,7 +48,7 @@ from slurm_futures.calls.call import function_name
 from slurm_futures.calls.future import ChunkFuture, SlurmFuture
 from slurm_futures.calls.mapping import (
     Chunk,
-    check_buffersize,
+    check_map,
     chunked,
     make_request,
     pickle_function,
@@ -71,9 +71,9 @@ from slurm_futures.runs.writer import (
     clean_name,
     current_directory,
 )
+from slurm_futures.schedulers.arguments import check_seconds, check_switch, path_text
 from slurm_futures.schedulers.base import Scheduler
 from slurm_futures.schedulers.choice import choose_scheduler
-from slurm_futures.schedulers.quantities import check_seconds
 from slurm_futures.schedulers.sbatch_options import Kind, OptionValue, SbatchOptions
 from slurm_futures.session import Session
 
@@ -159,8 +159,10 @@ class SlurmExecutor(Executor):
         **sbatch_options: OptionValue,
     ) -> None:
         check_bootstrapped()
-        check_workers(max_workers, initializer, max_tasks_per_child)
+        check_workers(max_workers, initializer, initargs, max_tasks_per_child)
         check_keep(keep)
+        check_switch("srun", srun)
+        check_switch("progress", progress)
         check_seconds("idle_timeout", idle_timeout)
         check_seconds("poll_interval", poll_interval, optional=True, positive=True)
         check_seconds("grace", grace)
@@ -169,7 +171,9 @@ class SlurmExecutor(Executor):
         script = ScriptTemplate(
             python_words(python),
             setup_lines(setup),
-            None if template is None else Path(template).absolute(),
+            None
+            if template is None
+            else Path(path_text("template", template)).absolute(),
             srun,
             grace,
         )
@@ -177,7 +181,7 @@ class SlurmExecutor(Executor):
         pickled = None if initializer is None else dump((initializer, (*initargs,)))
         policy = Retries.of(retries)
         chosen = choose_scheduler(scheduler, poll_interval)
-        where = Path(os.path.abspath(directory))  # noqa: PTH100  (no symlinks resolved)
+        where = Path(os.path.abspath(path_text("directory", directory)))  # noqa: PTH100  (no symlinks resolved)
         check_directory(where)
         writer = Writer(where, script, pickled, keep)
         settings = JobSettings(
@@ -268,10 +272,9 @@ class SlurmExecutor(Executor):
 
         Raises:
             ValueError: `chunksize` or `buffersize` is smaller than 1.
+            TypeError: an argument is of a class that it cannot have.
         """
-        if chunksize != "auto" and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        check_buffersize(buffersize)
+        check_map(timeout, chunksize, buffersize, return_exceptions)
         self._session.check_usable()
         deadline = None if timeout is None else time.monotonic() + timeout
         items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)

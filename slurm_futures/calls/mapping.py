@@ -7,11 +7,13 @@ what it has yielded.
 from __future__ import annotations
 
 import itertools
+import math
+import operator
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import Any, SupportsIndex
 
 from slurm_futures.calls.awaited import (
     AwaitedCall,
@@ -147,13 +149,25 @@ def _unwrap(outcome: Outcome, return_exceptions: bool) -> Any:
     raise outcome.exception
 
 
-def check_buffersize(buffersize: object) -> None:
-    """Check that a map can read ahead so far, with the errors of Python 3.14.
+def check_map(
+    timeout: object, chunksize: object, buffersize: object, return_exceptions: object
+) -> None:
+    """Check the arguments of a map, with the errors of Python 3.14 where it has them.
 
     Raises:
         ValueError, TypeError: as there.
     """
-    if buffersize is not None and not isinstance(buffersize, int):
-        raise TypeError("buffersize must be an integer or None")
-    if buffersize is not None and buffersize < 1:
-        raise ValueError("buffersize must be None or > 0")
+    if isinstance(timeout, float) and math.isnan(timeout):
+        raise ValueError("timeout must be a number of seconds or None")
+    if chunksize != "auto":
+        if isinstance(chunksize, bool) or not isinstance(chunksize, SupportsIndex):
+            raise TypeError(f'chunksize={chunksize!r} must be an integer or "auto"')
+        if operator.index(chunksize) < 1:
+            raise ValueError("chunksize must be >= 1.")
+    if buffersize is not None:
+        if not isinstance(buffersize, int) or isinstance(buffersize, bool):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+    if not isinstance(return_exceptions, bool):
+        raise TypeError(f"return_exceptions={return_exceptions!r} must be a bool")

@@ -78,11 +78,20 @@ class Retries:
     def of(
         cls, retries: int | Mapping[type[BaseException], int] | Retries | None
     ) -> Retries:
-        """Return the policy that the argument `retries=` stands for."""
+        """Return the policy that the argument `retries=` stands for.
+
+        Raises:
+            OptionError: it stands for none.
+        """
         if isinstance(retries, Retries):
             return retries
         if isinstance(retries, Mapping):
             return cls(dict(retries))
+        if retries is not None and not _is_count(retries):
+            raise OptionError(
+                f"retries={retries!r} is not a number of times. Write retries=2, or "
+                "retries={NodeFailed: 5}."
+            )
         return cls({JobFailed: retries or 0})
 
     def allow(self, error: BaseException, earlier: Sequence[BaseException]) -> bool:
@@ -150,7 +159,7 @@ def _is_factor(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _seconds(value: object) -> float | None:

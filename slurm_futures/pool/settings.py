@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import SupportsIndex
 
@@ -25,9 +26,10 @@ class PoolSettings:
 
 
 def check_workers(
-    max_workers: int | None,
+    max_workers: object,
     initializer: object,
-    max_tasks_per_child: int | None,
+    initargs: object,
+    max_tasks_per_child: object,
 ) -> None:
     """See that these work, with the errors and words of ProcessPoolExecutor.
 
@@ -36,14 +38,22 @@ def check_workers(
         OptionError: long-lived workers, and nobody says how many.
     """
     if max_workers is not None:
-        if not isinstance(max_workers, SupportsIndex):
+        if isinstance(max_workers, bool) or not isinstance(max_workers, SupportsIndex):
             raise TypeError("max_workers must be an integer")
         if operator.index(max_workers) <= 0:
             raise ValueError("max_workers must be greater than 0")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
+    if isinstance(initargs, str | bytes | Mapping) or (
+        not isinstance(initargs, Iterable) and (initializer, initargs) != (None, None)
+    ):
+        raise TypeError(
+            f"initargs must be a tuple of arguments. Write initargs=({initargs!r},)"
+        )
     if max_tasks_per_child is not None:
-        if not isinstance(max_tasks_per_child, int):
+        if isinstance(max_tasks_per_child, bool) or not isinstance(
+            max_tasks_per_child, int
+        ):
             raise TypeError("max_tasks_per_child must be an integer")
         if max_tasks_per_child <= 0:
             raise ValueError("max_tasks_per_child must be >= 1")

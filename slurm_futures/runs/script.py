@@ -8,16 +8,19 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
 from slurm_futures.errors import OptionError, is_passing, words_of
 from slurm_futures.runs.files import read_ours
+from slurm_futures.schedulers.arguments import path_text
 from slurm_futures.schedulers.sbatch_options import can_be_encoded
 
 _DAY = 86_400  #: seconds; bash has no infinity
@@ -105,11 +108,6 @@ class ScriptTemplate:
         Raises:
             OptionError: the template cannot be read or rendered.
         """
-        if not any(self.python):
-            raise OptionError(
-                f"python={self.python!r} starts nothing. Write the command that starts "
-                'Python on the nodes: SlurmExecutor(python="python3").'
-            )
         launcher = _find_launcher(self.python)
         if launcher is not None:
             raise OptionError(
@@ -119,8 +117,9 @@ class ScriptTemplate:
                 'SlurmExecutor(python="python3"), with srun=True if it shall be a job '
                 "step. A later release will run calls with ranks."
             )
-        if not all(map(can_be_encoded, self.setup)):
-            raise OptionError(f"setup={self.setup!r} cannot be written to a script.")
+        for name, words in ("python", self.python), ("setup", self.setup):
+            if not all("\0" not in each and can_be_encoded(each) for each in words):
+                raise OptionError(f"{name}={words!r} cannot be written to a script.")
         here = Path("/")
         self.render(name="", run=here, submission=here, block_size=1, array=True)
 
@@ -158,13 +157,58 @@ def _find_launcher(words: Sequence[str]) -> str | None:
     return next((name for name in names if name in _LAUNCHERS), None)
 
 
-def python_words(python: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
-    """Return the command that starts Python as words: a path is a single one."""
+def python_words(python: object) -> tuple[str, ...]:
+    """Return the command that starts Python as words: a path is a single one.
+
+    Raises:
+        OptionError: it is not a command, or several words in one.
+    """
     if isinstance(python, str | os.PathLike):
-        return (os.fspath(python),)
-    return tuple(python)
+        word = path_text("python", python)
+        if isinstance(python, str) and _is_command_line(word):
+            raise OptionError(
+                f"python={word!r} would be looked for as one program of this name. "
+                f"Write python={word.split()!r}."
+            )
+        return (word,)
+    words = _list_of(python, str, os.PathLike)
+    if not words or not words[0]:
+        raise OptionError(
+            f"python={python!r} starts nothing. Write the command that starts Python "
+            'on the nodes: python="python3", or its words, python=["python3", "-O"].'
+        )
+    return (path_text("python", words[0]), *map(os.fsdecode, words[1:]))
 
 
-def setup_lines(setup: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the shell lines of `setup=`, which may also be one text."""
-    return tuple(setup.splitlines()) if isinstance(setup, str) else tuple(setup)
+def setup_lines(setup: object) -> tuple[str, ...]:
+    """Return the shell lines of `setup=`, which may also be one text.
+
+    Raises:
+        OptionError: it is neither text nor a list of texts.
+    """
+    if isinstance(setup, str):
+        return tuple(setup.splitlines())
+    lines = _list_of(setup, str)
+    if lines is None:
+        raise OptionError(
+            f"setup={setup!r} is neither text nor a list of texts. Write shell lines: "
+            'setup="module load gcc", or setup=["module load gcc", "export A=1"].'
+        )
+    return tuple(lines)
+
+
+def _is_command_line(text: str) -> bool:
+    """Whether it is a program with arguments, and no program with blanks in its name.
+
+    A path may have blanks, and be there on the nodes only.
+    """
+    first = text.split()[0]
+    is_program = "/" not in first or shutil.which(first) is not None
+    return first != text and is_program and shutil.which(text) is None
+
+
+def _list_of(value: object, *classes: type) -> list[Any] | None:
+    """Return the items of a list or the like; None: it is none of these classes."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [*value] if all(isinstance(each, classes) for each in value) else None
+    return None

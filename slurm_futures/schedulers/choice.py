@@ -32,9 +32,10 @@ def choose_scheduler(
             f'There is no scheduler {scheduler!r}. Write scheduler="slurm" or "local", '
             "also in the environment variable SLURM_FUTURES_SCHEDULER."
         )
-    if not hasattr(scheduler, "identity"):
+    if isinstance(scheduler, type) or not hasattr(scheduler, "identity"):
         raise OptionError(
-            f'{scheduler!r} is not a scheduler. Write scheduler="slurm" or "local".'
+            f"{scheduler!r} is not a scheduler. Write "
+            'scheduler="slurm", "local" or an object: SlurmScheduler().'
         )
     return scheduler
 

@@ -72,30 +72,3 @@ def parse_time(value: object) -> float | None:
     units = (3600, 60, 1)[first_unit:]
     seconds = sum(number * unit for number, unit in zip(numbers, units, strict=False))
     return (int(days or 0) * 86400 + seconds) or None  # 0 is no limit: sbatch(1)
-
-
-def check_seconds(
-    name: str, value: object, *, optional: bool = False, positive: bool = False
-) -> None:
-    """Check that an option is a number of seconds.
-
-    Args:
-        name: the option.
-        value: what it was set to.
-        optional: whether it may be None.
-        positive: whether it must be more than 0, and not infinite either.
-
-    Raises:
-        OptionError: it is not.
-    """
-    if optional and value is None:
-        return
-    seconds = math.nan
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
-    if (positive and 0 < seconds < math.inf) or (not positive and seconds >= 0):
-        return
-    raise OptionError(
-        f"{name}={value!r} is not a number of seconds. Write it like {name}=30: half a "
-        "minute."
-    )

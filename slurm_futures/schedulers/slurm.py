@@ -20,6 +20,7 @@ from pathlib import Path
 
 from slurm_futures.errors import OptionError, Refusal, SchedulerError, SubmitError
 from slurm_futures.schedulers import slurm_text
+from slurm_futures.schedulers.arguments import check_seconds
 from slurm_futures.schedulers.base import (
     BatchScript,
     Ending,
@@ -28,7 +29,6 @@ from slurm_futures.schedulers.base import (
     Row,
     Snapshot,
 )
-from slurm_futures.schedulers.quantities import check_seconds
 
 logger = logging.getLogger("slurm_futures")
 

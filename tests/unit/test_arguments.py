@@ -1,13 +1,16 @@
 """What the constructor refuses, before there is a file or a thread."""
 
 import math
+import re
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slurm_futures import OptionError, Retries, SlurmExecutor
+from slurm_futures import OptionError, Retries, SlurmExecutor, SlurmScheduler
+from slurm_futures.runs.script import python_words
 
 _TIMES = ["idle_timeout", "poll_interval", "grace", "pending_timeout"]
 
@@ -72,6 +75,9 @@ def test_words_of_keep_are_named(tmp_path: Path) -> None:
         pytest.param({"scheduler": 5}, OptionError, id="scheduler=5"),
         pytest.param({"python": []}, OptionError, id="python=[]"),
         pytest.param({"python": ""}, OptionError, id="python=''"),
+        pytest.param({"max_workers": True}, TypeError, id="max_workers=True"),
+        pytest.param({"max_tasks_per_child": True}, TypeError, id="child=True"),
+        pytest.param({"initargs": "abc"}, TypeError, id="initargs=text"),
         pytest.param({"comment": "\ud800"}, OptionError, id="comment=surrogate"),
         pytest.param({"setup": "echo \ud800"}, OptionError, id="setup=surrogate"),
     ],
@@ -84,6 +90,101 @@ def test_bad_input_is_refused_before_anything_is_written(
 
     with pytest.raises(error):
         SlurmExecutor(directory=tmp_path / "runs", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"retries": 1.5}, "Write retries=2, or retries={NodeFailed: 5}."),
+        ({"retries": True}, "Write retries=2"),
+        ({"python": "python3 -O"}, "Write python=['python3', '-O']."),
+        ({"python": "python3 "}, "Write python=['python3']."),
+        ({"python": f"{sys.executable} -O"}, f"python=['{sys.executable}', '-O']"),
+        ({"python": ""}, 'Write it as python="..."'),
+        ({"python": "~/bin/python"}, "python=os.path.expanduser('~/bin/python')"),
+        ({"python": ["~/bin/python", "-O"]}, "os.path.expanduser('~/bin/python')"),
+        ({"python": ["python3", 3]}, 'python=["python3", "-O"]'),
+        ({"python": None}, 'python="python3"'),
+        ({"python": "a\0"}, "cannot be written to a script"),
+        ({"setup": 5}, 'setup="module load gcc"'),
+        ({"setup": ["", 3]}, 'setup="module load gcc"'),
+        ({"setup": {"A": "1"}}, 'setup="module load gcc"'),
+        ({"setup": "a\0"}, "cannot be written to a script"),
+        ({"directory": 5}, 'Write it as directory="..."'),
+        ({"directory": ""}, 'Write it as directory="..."'),
+        ({"directory": b"runs"}, 'Write it as directory="..."'),
+        ({"directory": "~/runs"}, "directory=os.path.expanduser('~/runs')"),
+        ({"template": 5}, 'Write it as template="..."'),
+        ({"template": ""}, 'Write it as template="..."'),
+        ({"srun": "no"}, "srun='no' is neither True nor False"),
+        ({"progress": "no"}, "progress='no' is neither True nor False"),
+        ({"scheduler": SlurmScheduler}, "an object: SlurmScheduler()"),
+        ({"keep": "Failed"}, 'Write keep="failed"'),
+    ],
+    ids=str,
+)
+def test_what_would_mean_something_else_is_refused(
+    options: dict[str, Any],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With what to type instead, and before there is a directory."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(OptionError) as caught:
+        SlurmExecutor(**{"scheduler": "local", **options})
+
+    assert words in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["my python", "/opt/my env/bin/python", "py -O"])
+def test_the_path_of_python_may_have_blanks(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where such a program is here, or may be on the nodes, or a path says so."""
+    program = tmp_path / "my python"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    python = Path(name) if name == "py -O" else name
+
+    assert python_words(python) == (name,)
+
+
+def test_initargs_may_be_what_there_may_be(tmp_path: Path) -> None:
+    """A list, as ProcessPoolExecutor takes it; None, if there is no initializer."""
+    for options in ({"initializer": print, "initargs": ["a"]}, {"initargs": None}):
+        more: dict[str, Any] = options
+        SlurmExecutor(scheduler="local", directory=tmp_path, **more).shutdown()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"chunksize": "Auto"}, TypeError, "chunksize='Auto' must be an integer or"),
+        ({"chunksize": True}, TypeError, "chunksize=True must be an integer or"),
+        ({"chunksize": 2.0}, TypeError, "chunksize=2.0 must be an integer or"),
+        ({"chunksize": 0}, ValueError, "chunksize must be >= 1."),
+        ({"buffersize": True}, TypeError, "buffersize must be an integer or None"),
+        ({"return_exceptions": "yes"}, TypeError, "return_exceptions='yes' must be"),
+        ({"timeout": math.nan}, ValueError, "timeout must be a number of seconds"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_of_map_are_refused_by_it(
+    options: dict[str, Any], error: type[Exception], words: str, tmp_path: Path
+) -> None:
+    """Before an item is taken or a call is submitted."""
+    items = iter("ab")
+    executor = SlurmExecutor(scheduler="local", directory=tmp_path)
+
+    with pytest.raises(error, match=re.escape(words)):
+        executor.map(str, items, **options)
+
+    executor.shutdown()
+    assert list(items) == ["a", "b"]
     assert list(tmp_path.iterdir()) == []
 
 
