@@ -276,6 +276,8 @@ def _signal_name(number: int) -> str:
 
 def _facts(remains: Remains) -> str:
     if not remains.started:
+        if JobState.COMPLETED in {remains.state, remains.ending.state}:
+            return f"Its script ended before Python began.{_last_words(remains)}"
         reason = remains.ending.reason
         because = f" (reason {reason})" if reason else ""
         words = "" if _is_prolog_to_blame(remains) else _last_words(remains)
@@ -302,6 +304,12 @@ def _advice(remains: Remains, cls: type[JobFailed]) -> str:
     if not remains.started:
         if cls in {JobCancelled, JobTimeout, NodeFailed, JobPreempted}:
             return "Submit the call again."
+        if JobState.COMPLETED in {remains.state, remains.ending.state}:
+            return (
+                "Take out of setup= what ends the script, such as 'exec', or check "
+                f"that the nodes share {remains.directory.parents[3]} with this "
+                "machine."
+            )
         return (
             "Check that the nodes share the directory "
             f"{remains.directory.parents[3]} with this machine, and that it has room "

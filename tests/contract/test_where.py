@@ -101,3 +101,23 @@ def test_setup_that_fails_fails_the_calls(
         assert error.exit_code == 127
     assert not begun.exists()
     assert len(list(pool.directory.glob("[0-9]*"))) < 9
+
+
+@jobs_and_pools
+@pytest.mark.parametrize(
+    ("setup", "words"),
+    [
+        ("exit 0", "the lines of setup= ended the script of the job before Python"),
+        ("exec true", "Take out of setup= what ends the script, such as 'exec'"),
+    ],
+)
+def test_setup_that_ends_the_script_fails_the_calls(
+    make_ours: MakeOurs, tasks: int | None, setup: str, words: str
+) -> None:
+    """Also with exit code 0; with exec, of which no trap tells, after the grace."""
+    pool = make_ours(1, setup=setup, max_tasks_per_child=tasks, grace=1)
+
+    error = pool.submit(abs, -1).exception(PATIENCE)
+
+    assert isinstance(error, JobFailed)
+    assert words in str(error)

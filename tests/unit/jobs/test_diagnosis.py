@@ -250,6 +250,13 @@ def test_words_of_a_job_that_could_not_begin_are_all_that_is_said() -> None:
             "then submit it again.",
         ),
         (
+            replace(BEGAN, started=False, state=JobState.COMPLETED),
+            "job 4211_7 has ended, as Slurm says, but its result did not appear within "
+            "60 s.\nIts script ended before Python began.\n"
+            "Take out of setup= what ends the script, such as 'exec', or check that "
+            "the nodes share /sweeps/20261122-run with this machine.",
+        ),
+        (
             replace(BEGAN, started=False),
             "job 4211_7 was cancelled with scancel, not by this program.\n"
             "Its script never began.\nSubmit the call again.",
@@ -286,6 +293,7 @@ def test_words_of_a_job_that_could_not_begin_are_all_that_is_said() -> None:
         "memory",
         "signal",
         "never began",
+        "left no trace",
         "cancelled while pending",
         "prolog",
         "cancelled on a node",

@@ -459,6 +459,39 @@ def test_line_of_setup_that_fails_ends_the_job(
 
 
 @pytest.mark.parametrize(
+    "line", ["exit 0", "exit 3", "false || exit", "source ends.sh"]
+)
+def test_line_of_setup_that_ends_the_script_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """Whatever its exit code; no worker begins."""
+    monkeypatch.chdir(tmp_path)
+    Path("ends.sh").write_text("exit 4\n")
+    script = Script(tmp_path, SUCCEED, setup=("set -a", line))
+
+    script.run(SLURMD_NODENAME="n7")
+
+    death = script.submission.read_death(0)
+    assert not script.job.exists()
+    assert death is not None
+    assert death.words == (
+        "On node n7 the lines of setup= ended the script of the job before Python began"
+        ".\nTake out what ends it, such as 'exit'; a shell in parentheses may exit."
+    )
+
+
+def test_a_worker_that_dies_is_not_blamed_on_setup(tmp_path: Path) -> None:
+    """Once Python begins, nothing is said of it."""
+    script = Script(tmp_path, "import os; os._exit(5)")
+
+    assert script.run() == 5
+
+    death = script.submission.read_death(0)
+    assert death is not None
+    assert death.words == ""
+
+
+@pytest.mark.parametrize(
     "setup",
     [
         ["false || true"],
