@@ -3,23 +3,49 @@
 What lies in a run is executed and unpickled. It has mode 0700; but who may write to a
 directory above it can rename it, and put another one in its place. So nobody else may
 write there, as sshd wants it of a home directory (StrictModes): neither everybody nor
-a group, unless that is the user's own group. In a sticky directory, such as /tmp, each
-user can rename only what is his own. Who owns a directory above is not asked: on
-shared file systems that may be anybody, and each job sees for itself that its run
-belongs to the user.
+a group, unless that is the user's own group, nor a user whom an ACL names. In a sticky
+directory, such as /tmp, each user can rename only what is his own.
+
+The owner of a directory above can do the same. sshd refuses that, too; here it is only
+said, once: on clusters the space of a project belongs to the one who leads it, who can
+replace the programs that lie there as well, and the user has no other place. Nothing
+is said of root and nobody; as nobody appears root where a file system or a container
+maps users. Each job sees for itself that its run belongs to the user.
 """
 
 from __future__ import annotations
 
+import errno
 import grp
+import logging
 import os
 import pwd
 import stat
+import struct
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
+
+from slurm_futures.errors import OptionError
+
+logger = logging.getLogger("slurm_futures")
 
 #: So many symbolic links the system follows on its way (path_resolution(7)).
 _MOST_LINKS = 40
+#: Users who are not suspected: root, and nobody.
+_SYSTEM = frozenset({0, 65534})
+#: Where Linux keeps an ACL, and the tags of its entries: tag, permissions, number.
+_ACL = "system.posix_acl_access"
+_ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP = 0x02, 0x04, 0x08
+_ACL_ENTRY = struct.Struct("<HHI")
+
+
+class Weakness(NamedTuple):
+    """A directory in which others could replace what is below, and why."""
+
+    place: Path
+    why: str
 
 
 def make_directory(path: Path) -> None:
@@ -34,27 +60,95 @@ def make_directory(path: Path) -> None:
         path.mkdir(0o755, exist_ok=True)
 
 
-def find_weakness(path: Path) -> tuple[Path, str] | None:
-    """Return where others could replace what is below a directory, and why.
+def check_place(directory: Path) -> None:
+    """See that others cannot replace what is below a directory; warn of its owners.
+
+    Raises:
+        OptionError: they can.
+        OSError: nobody can tell now.
+    """
+    weakness, owned = find_weakness(directory)
+    if weakness is not None:
+        raise OptionError(
+            f"Others could replace the jobs' files in {directory}, which run as you.\n"
+            f"The reason is {weakness.place}: {weakness.why}.\nType 'chmod go-w "
+            f"{weakness.place}', or choose a directory where only you may write: "
+            'SlurmExecutor(directory="...").'
+        )
+    if owned is not None:
+        _warn_of_owner(*owned)
+
+
+@cache  # once for each
+def _warn_of_owner(place: Path, why: str) -> None:
+    logger.warning(
+        "%s %s, who could replace your jobs' files below it, which run as you. If you "
+        'do not trust them, choose another directory: SlurmExecutor(directory="...").',
+        place,
+        why,
+    )
+
+
+def find_weakness(path: Path) -> tuple[Weakness | None, Weakness | None]:
+    """Return where others may write, and where another user is the owner, if at all.
+
+    It takes one lstat for each directory and link on the way.
 
     Raises:
         OSError: nobody can tell now.
     """
     is_sticky = False
+    owned = None
+    us = os.geteuid()
     for place, status in _places_on_the_way(path):
-        mode = status.st_mode
+        mode, owner = status.st_mode, status.st_uid
         if stat.S_ISLNK(mode):
-            if is_sticky and status.st_uid not in {0, os.geteuid()}:
-                return place, f"it is a symbolic link of user {status.st_uid}"
+            if is_sticky and owner not in {0, us}:
+                return Weakness(place, f"it is a symbolic link of user {owner}"), owned
             continue
+        if owned is None and owner not in _SYSTEM | {us}:
+            owned = Weakness(place, f"belongs to user {_name_of_user(owner)}")
         is_sticky = bool(mode & stat.S_ISVTX)
-        if is_sticky:
-            continue
-        if mode & stat.S_IWOTH:
-            return place, f"everybody may write to it (mode {mode & 0o777:o})"
-        if mode & stat.S_IWGRP and not _is_own_group(status.st_gid):
-            return place, f"group {_name_of(status.st_gid)} may write to it"
+        why = None if is_sticky else _who_may_write(place, status)
+        if why is not None:
+            return Weakness(place, why), owned
+    return None, owned
+
+
+def _who_may_write(place: Path, status: os.stat_result) -> str | None:
+    """Say who may write to a directory besides its owner; None: nobody else."""
+    mode = status.st_mode
+    if mode & stat.S_IWOTH:
+        return f"everybody may write to it (mode {mode & 0o777:o})"
+    if not mode & stat.S_IWGRP:  # which is the mask, where there is an ACL
+        return None
+    users, groups = _read_acl(place, status.st_gid)
+    for user in users:
+        if user not in {0, os.geteuid()}:
+            return f"user {_name_of_user(user)} may write to it, by an ACL"
+    for group in groups:
+        if not _is_own_group(group, os.geteuid()):
+            return f"group {_name_of(group)} may write to it"
     return None
+
+
+def _read_acl(place: Path, group: int) -> tuple[list[int], list[int]]:
+    """Return the users and groups that an ACL lets write; without one, the group."""
+    if not hasattr(os, "getxattr"):  # not Linux
+        return [], [group]
+    try:
+        entries = os.getxattr(place, _ACL, follow_symlinks=False)[4:]
+    except OSError as error:
+        if error.errno in {errno.ENODATA, errno.ENOTSUP, errno.ENOSYS}:
+            return [], [group]
+        raise
+    users, groups = [], []
+    for tag, permissions, number in _ACL_ENTRY.iter_unpack(entries):
+        if permissions & os.W_OK and tag == _ACL_USER:
+            users.append(number)
+        elif permissions & os.W_OK and tag in {_ACL_GROUP, _ACL_GROUP_OBJ}:
+            groups.append(group if tag == _ACL_GROUP_OBJ else number)
+    return users, groups
 
 
 def _places_on_the_way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -75,14 +169,15 @@ def _places_on_the_way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
             place = Path("/") if target.is_absolute() else place.parent
 
 
-def _is_own_group(number: int) -> bool:
+@cache
+def _is_own_group(number: int, us: int) -> bool:
     """Whether the user alone is in a group, as where each user has one; or root is."""
     if number == 0:
         return True
     try:
-        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(number)
+        user, group = pwd.getpwuid(us), grp.getgrgid(number)
     except KeyError:  # one of them has no name
-        return number == os.getegid() == os.geteuid()
+        return number == os.getegid() == us
     others = set(group.gr_mem) - {user.pw_name}
     return (group.gr_name, number) == (user.pw_name, user.pw_gid) and not others
 
@@ -92,3 +187,10 @@ def _name_of(group: int) -> str:
         return repr(grp.getgrgid(group).gr_name)
     except KeyError:
         return str(group)
+
+
+def _name_of_user(user: int) -> str:
+    try:
+        return repr(pwd.getpwuid(user).pw_name)
+    except KeyError:
+        return str(user)

@@ -28,7 +28,7 @@ from slurm_futures.errors import OptionError, SubmitError
 from slurm_futures.node.formats import BLOCK_SIZE, SERVE_POOL
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.files import write_file
-from slurm_futures.runs.place import find_weakness, make_directory
+from slurm_futures.runs.place import check_place, make_directory
 from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate
@@ -321,22 +321,20 @@ def check_directory(directory: Path) -> None:
         )
     try:
         make_directory(directory)
-        weakness = find_weakness(directory)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
+        check_place(directory)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            owner = os.fstat(file.fileno()).st_uid
     except OSError as error:
         raise OptionError(
             f"Jobs cannot keep their files in {directory}: {error.strerror}. "
             "Choose a directory that you may write to and that the nodes share with "
             'this machine: SlurmExecutor(directory="...").'
         ) from error
-    if weakness is not None:
-        place, why = weakness
+    if owner != os.geteuid():
         raise OptionError(
-            f"Others could replace the jobs' files in {directory}, which run as you.\n"
-            f"The reason is {place}: {why}.\nType 'chmod go-w {place}', or "
-            "choose a directory where only you may write: "
-            'SlurmExecutor(directory="...").'
+            f"Files that you make in {directory} belong to user {owner}, and jobs use "
+            "only your own: the file system gives them another owner, as NFS does with "
+            'those of root. Choose another directory: SlurmExecutor(directory="...").'
         )
 
 
