@@ -10,7 +10,8 @@ The owner of a directory above can do the same. sshd refuses that, too; here it 
 said, once: on clusters the space of a project belongs to the one who leads it, who can
 replace the programs that lie there as well, and the user has no other place. Nothing
 is said of root and nobody; as nobody appears root where a file system or a container
-maps users. Each job sees for itself that its run belongs to the user.
+maps users. All this is looked at again for each submission, and each job sees for
+itself that its run belongs to the user.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import marshal
 import os
 import pkgutil
 import random
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -52,9 +53,16 @@ class RunDirectory:
         """Whether a job of this run would find its worker.
 
         A run that somebody deleted may be there again, empty: Slurm makes the missing
-        directory of a job's log (26.05).
+        directory of a job's log (26.05). One that belongs to somebody else no job uses.
         """
-        return all((self.path / name).is_file() for name in ("start.py", BUNDLE))
+        try:
+            status = self.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+        return is_ours and all(
+            (self.path / name).is_file() for name in ("start.py", BUNDLE)
+        )
 
     @property
     def logs(self) -> Path:

@@ -98,10 +98,11 @@ class Writer:
 
         Raises:
             OSError: they cannot be written; nothing is left of the submission.
-            OptionError: the run directory cannot be made any more, or the template is
+            OptionError: others may write by now where the run is, or the template is
                 not what it was.
         """
         run = self._run(label)
+        check_place(self.directory)
         self._count += 1
         submission = run.submission(self._count)
         try:
@@ -168,7 +169,8 @@ class Writer:
         with self._lock:
             if self.run is not None and not self.run.is_complete():
                 logger.warning(
-                    "%s was deleted; later calls get a new run directory", self.run.path
+                    "%s was deleted or replaced; later calls get a new run directory",
+                    self.run.path,
                 )
                 if _is_empty(self.run):
                     self.run.remove()

@@ -157,6 +157,26 @@ def test_a_run_that_another_user_has_replaced_is_not_used(
     assert not proof.exists()
 
 
+@pytest.mark.parametrize("tasks", [1, None], ids=["jobs", "pool"])
+def test_a_directory_that_was_opened_meanwhile_gets_no_jobs(
+    slurm: SlurmCluster, make_executor: MakeExecutor, tmp_path: Path, tasks: int | None
+) -> None:
+    """The calls fail with the command that closes it; then others run."""
+    above = tmp_path / "above"
+    executor = make_executor(
+        max_workers=1, max_tasks_per_child=tasks, directory=above / "runs"
+    )
+    above.chmod(0o777)
+
+    error = executor.submit(identity, 1).exception(PATIENCE)
+
+    assert isinstance(error, OptionError)
+    assert f"Type 'chmod go-w {above}'" in str(error)
+    assert slurm.run("squeue", "-h") == ""
+    above.chmod(0o755)
+    assert executor.submit(identity, 2).result(PATIENCE) == 2
+
+
 class Exploit:
     """What an attacker would write."""
 

@@ -150,3 +150,43 @@ def test_path_with_which_slurm_cannot_deal_is_refused(
 def test_ordinary_path_is_accepted(tmp_path: Path) -> None:
     """Blanks, percent signs and quotes are ordinary."""
     check_directory(tmp_path / "mé" / "my runs" / "100%" / "it's")
+
+
+def test_a_directory_is_looked_at_again_for_each_submission(
+    writer: Writer, tmp_path: Path
+) -> None:
+    """Somebody may have opened it meanwhile; nothing is written until it is closed."""
+    write(writer)
+    run = writer.run
+    assert run is not None
+    before = sorted(run.path.iterdir())
+    tmp_path.chmod(0o777)
+
+    with pytest.raises(OptionError, match=f"Type 'chmod go-w {tmp_path}'"):
+        write(writer)
+
+    assert sorted(run.path.iterdir()) == before
+    tmp_path.chmod(0o755)
+    assert write(writer).directory.script.exists()
+
+
+@pytest.mark.parametrize("how", ["owner", "link"])
+def test_a_run_that_somebody_has_replaced_gets_no_calls(
+    writer: Writer, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Jobs would not use it; another one is made, and the log says so."""
+    write(writer)
+    assert writer.run is not None
+    first = writer.run.path
+    if how == "link":
+        first.rename(tmp_path / "elsewhere")
+        first.symlink_to("elsewhere")
+    elif os.geteuid() != 0:
+        pytest.skip("needs root: it uses chown")
+    else:
+        os.chown(first, 12345, 12345)
+
+    second = write(writer).directory.path.parent
+
+    assert second != first
+    assert f"{first} was deleted or replaced" in caplog.text
