@@ -24,7 +24,7 @@ from slurm_futures.errors import (
     NodeFailed,
 )
 from slurm_futures.node.formats import NOT_WRITTEN
-from slurm_futures.schedulers.base import Ending
+from slurm_futures.schedulers.base import NOT_LAUNCHED, Ending
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -225,6 +225,8 @@ def _what(
             return f"{job} was cancelled with scancel, not by this program."
         case JobState.FAILED if remains.death is not None and remains.death.error:
             return f"{job} {_failed_with(remains.death)}."
+        case JobState.FAILED if by_signal == NOT_LAUNCHED and not remains.started:
+            return f"{job} could not be started on its node."
         case JobState.FAILED if by_signal is not None:
             return f"{job} was killed by {_signal_name(by_signal)} and left no result."
         case JobState.FAILED:

@@ -141,6 +141,10 @@ class Ending:
     command: str | None = None
 
 
+#: The signal that Slurm reports of a job that its node could not start.
+NOT_LAUNCHED = 53
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one submission may hold, and what starts its jobs again.

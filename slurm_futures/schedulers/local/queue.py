@@ -89,7 +89,7 @@ class LocalQueue:
         del job.submission.running[job.index]
         self._free_cpus += job.submission.cpus
         job.submission.show(job.index, state)
-        ending = Ending(state, exit_code, signal, NODE_NAME)
+        ending = Ending(state, exit_code, signal, NODE_NAME, job.problem)
         self._remember(job.submission, job.index, ending)
 
     def set_throttle(self, number: int, limit: int) -> bool:

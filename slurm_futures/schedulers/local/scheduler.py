@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_futures.errors import JobState, OptionError, SchedulerError, is_passing
-from slurm_futures.schedulers.base import JobId, Limits, Snapshot
+from slurm_futures.node.patience import ANSWERS
+from slurm_futures.schedulers.base import NOT_LAUNCHED, JobId, Limits, Snapshot
 from slurm_futures.schedulers.local.processes import JobProcess
 from slurm_futures.schedulers.local.queue import LocalQueue
 from slurm_futures.schedulers.local.submission import LocalJob
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from slurm_futures.schedulers.base import BatchScript, Ending
 
 _START_PAUSE = 0.5  # seconds until a job is started that could not be
-_LAUNCH_FAILURE = 53  # the signal that Slurm reports of a job that cannot start
+_START_PATIENCE = 60.0  # seconds for which that is tried where files cannot be used
 _instances = itertools.count(1)
 logger = logging.getLogger("slurm_futures")
 
@@ -153,7 +154,8 @@ class LocalScheduler:
             process = self._start_process(job)
         except OSError as error:  # its log cannot be opened, mostly
             logger.warning("job %s: cannot start: %s", job, error)
-            return 0, _LAUNCH_FAILURE
+            job.problem = str(error)
+            return 0, NOT_LAUNCHED
         except Exception:  # it would keep its CPUs, and never end
             logger.exception("job %s: an error that should not happen", job)
             return 1, None
@@ -169,16 +171,20 @@ class LocalScheduler:
         return (return_code, None) if return_code >= 0 else (0, -return_code)
 
     def _start_process(self, job: LocalJob) -> JobProcess:
-        """Start a job; wait where this process has no file descriptors left."""
+        """Start a job; wait for file descriptors, and for a file system that fails."""
         batch = job.submission.batch
         # Not on the PATH of the job, which may be any.
         command = ["/bin/bash", str(batch.script), *batch.arguments]
         log = Path(job.log_path())
+        deadline = time.monotonic() + _START_PATIENCE
         while True:
             try:
                 return JobProcess(command, job.environment(), batch.directory, log)
+            except ANSWERS:
+                raise
             except OSError as error:
-                if not is_passing(error) or job.stopping is not None:
+                is_late = time.monotonic() >= deadline and not is_passing(error)
+                if is_late or job.stopping is not None:
                     raise
                 logger.info("job %s: starts later: %s", job, error)
                 time.sleep(_START_PAUSE)

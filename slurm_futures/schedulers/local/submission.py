@@ -139,6 +139,7 @@ class LocalJob:
         number: Slurm's SLURM_JOB_ID, which each array task has for itself.
         process: None until it is started.
         stopping: the state in which it is to end, once that is decided.
+        problem: why it could not be started.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class LocalJob:
         self.number = number
         self.process: JobProcess | None = None
         self.stopping: JobState | None = None
+        self.problem: str | None = None
 
     def __str__(self) -> str:
         return str(JobId(self.submission.number, self.index))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from slurm_futures import JobFailed, SlurmExecutor
 from slurm_futures.errors import JobState, OptionError, SubmitError
 from slurm_futures.schedulers.base import BatchScript
 from slurm_futures.schedulers.local import processes, scheduler
@@ -393,11 +394,12 @@ def test_a_job_can_be_cancelled_while_it_starts(
     jobs.wait_for(job, {None: CANCELLED})
 
 
-def test_a_job_waits_for_file_descriptors(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.EACCES])
+def test_a_job_waits_for_descriptors_and_files(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """That this program has none left now is no fault of the job."""
-    shortages = [OSError(errno.EMFILE, "Too many open files")]
+    """That there are none now, or that its log cannot be opened, is no fault of it."""
+    shortages = [OSError(number, os.strerror(number))]
 
     class LateProcess(processes.JobProcess):
         def __init__(self, *arguments: Any) -> None:
@@ -411,6 +413,24 @@ def test_a_job_waits_for_file_descriptors(
 
     jobs.wait_for(job, {None: COMPLETED})
     assert not shortages
+
+
+def test_a_log_that_cannot_be_opened_at_all_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of the call has the words of the system."""
+
+    def fail(*_: object) -> object:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(scheduler, "_START_PATIENCE", 0.0)
+    monkeypatch.setattr(scheduler, "JobProcess", fail)
+    with SlurmExecutor(scheduler="local", directory=tmp_path) as executor:
+        error = executor.submit(abs, -1).exception(60)
+
+    assert isinstance(error, JobFailed)
+    assert "could not be started" in str(error)
+    assert os.strerror(errno.EIO) in str(error)
 
 
 def test_a_job_that_cannot_be_started_for_any_reason_ends(
