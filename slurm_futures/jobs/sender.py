@@ -12,17 +12,22 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import ParamSpec, TypeVar
 
 from slurm_futures.errors import JobState, Refusal, SchedulerError, SubmitError
 from slurm_futures.jobs.capacity import Capacity
 from slurm_futures.jobs.job import JobOrder
 from slurm_futures.jobs.timing import Timing
+from slurm_futures.jobs.write_patience import WritePatience
 from slurm_futures.runs.writer import WrittenSubmission
 from slurm_futures.schedulers.base import JobId, Row, Scheduler, is_at_home
 
 logger = logging.getLogger("slurm_futures")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Refusals that nothing helps against where it was no array.
 _OF_ARRAYS = {Refusal.ARRAY_TOO_LARGE, Refusal.NO_ARRAYS}
@@ -95,13 +100,15 @@ class Sender:
                     found = self._search(written, attempt, orders)
                     if found is not None:
                         if attempt > 1:  # it may be the job of an earlier one
-                            written.directory.adopt(attempt, found.number)
+                            self._insist(
+                                orders, written.directory.adopt, attempt, found.number
+                            )
                         self._forgive()
                         return found
                     if self._is_too_late():
                         raise  # nobody knows whether there is a job
                     attempt += 1
-                    written.directory.allow_attempt(attempt)
+                    self._insist(orders, written.directory.allow_attempt, attempt)
                 self._wait(error, orders)
             else:
                 self._forgive()
@@ -171,6 +178,30 @@ class Sender:
             with self._changed:
                 self._changed.wait(min(left, self._timing.wanted_interval))
 
+    def _insist(
+        self,
+        orders: Sequence[JobOrder],
+        operation: Callable[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Repeat an operation on files until it works, while anybody waits.
+
+        Raises:
+            OSError: it did not work for too long, or the files are gone.
+        """
+        patience = WritePatience("a submission is sent", self._timing)
+        while True:
+            try:
+                return operation(*args, **kwargs)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                pause = patience.pause(error)
+                if pause is None or not _is_wanted(orders):
+                    raise
+                self._pause(pause, orders)
+
     def _search(
         self, written: WrittenSubmission, attempt: int, orders: Sequence[JobOrder]
     ) -> JobId | None:
@@ -197,7 +228,9 @@ class Sender:
                 snapshot.jobs.items(), key=lambda item: -item[0].number
             ):
                 ours = [row for row in rows if _is_ours(row, written)]
-                if ours and not _was_turned_away(ours, attempt, written):
+                if ours and not self._insist(
+                    orders, _was_turned_away, ours, attempt, written
+                ):
                     logger.warning("job %s: found after sbatch had failed", job_id)
                     return job_id
             if not wanted:

@@ -22,7 +22,6 @@ from slurm_futures.errors import (
     SchedulerError,
     SlurmFuturesError,
     SubmitError,
-    is_passing,
     words_of,
 )
 from slurm_futures.jobs.above import Above
@@ -33,6 +32,7 @@ from slurm_futures.jobs.poller import Poller
 from slurm_futures.jobs.sender import Sender
 from slurm_futures.jobs.threads import ThreadGroup, WorkThread, take_all
 from slurm_futures.jobs.timing import Timing
+from slurm_futures.jobs.write_patience import WritePatience
 from slurm_futures.runs.writer import Writer, WrittenSubmission, not_written
 from slurm_futures.schedulers.base import JobId, Limits, Scheduler
 from slurm_futures.schedulers.sbatch_options import Kind
@@ -83,6 +83,7 @@ class Submitter:
         self._limits = Limits()
         self._pause = timing.shortest_rest
         self._rest_until = 0.0
+        self._patience = WritePatience("a submission is written", timing)
         self._sender = Sender(scheduler, timing, self._changed, self._capacity)
 
     def put(self, kind: Kind, label: str, orders: list[JobOrder]) -> None:
@@ -157,6 +158,7 @@ class Submitter:
         return bool(new)
 
     def _run(self) -> None:
+        self._patience.end()
         try:
             while self._has_work():
                 self._rest()
@@ -263,31 +265,32 @@ class Submitter:
         try:
             written = self._writer.write(kind, label, calls, free)
         except (OSError, SlurmFuturesError) as error:
-            if is_passing(error):
-                logger.warning("a submission is written later: %s", error)
+            pause = self._patience.pause(error)
+            if pause is not None:
                 self._put_back(kind, label, orders)
                 with self._changed:
-                    self._changed.wait(self._timing.longest_rest)
+                    self._changed.wait(pause)
                 return
             if not isinstance(error, OptionError):
                 error = not_written(self._writer.directory, error)
             fail_orders(orders, error)
             return
+        self._patience.end()
         try:
             job_id = self._sender.send(written, orders)
         except SubmitError as error:
             logger.info("%s", error)
-            written.directory.remove()
+            self._writer.discard(written.directory)
             if self._sender.end_doubt():  # the others were in that array
                 orders = orders + self._take_all(kind)
             fail_orders(orders, error)
             return
         except OSError as error:
-            written.directory.remove()
+            self._writer.discard(written.directory)
             fail_orders(orders, not_written(self._writer.directory, error))
             return
         if job_id is None:
-            written.directory.remove()
+            self._writer.discard(written.directory)
             self._put_back(kind, label, orders)
             return
         self._accept(kind, label, written, job_id, orders)

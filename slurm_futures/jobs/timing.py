@@ -26,7 +26,8 @@ class Timing:
     """Seconds, unless it says otherwise.
 
     Attributes:
-        grace: how long to wait for the files of a job that is over, as Slurm says.
+        grace: how long to wait for the files of a job that is over, as Slurm says, and
+            for a file system that lets nothing be written.
         pending_timeout: after which a job that is pending fails; None: never.
 
         gather_pause: for which calls that come in a loop are gathered for one array.
@@ -38,6 +39,9 @@ class Timing:
         shortest_backoff: after a refusal of sbatch that may pass; doubles.
         longest_backoff: the same at most.
         patience: for which a submission is tried before its calls fail.
+        shortest_rewrite: until files that could not be written are written again;
+            doubles.
+        longest_rewrite: the same at most.
         wanted_interval: after which a pause ends that nobody waits for any more.
         search_time: after an ambiguous sbatch until a job that is not in the queue was
             never made. slurmctld may still work off what it was sent before it hung.
@@ -79,7 +83,6 @@ class Timing:
 
         feed_pause: for which calls are gathered for one batch of a queue.
         long_feed_pause: the same while all workers have enough to do.
-        feed_retry: after which calls that could not be written are tried again.
         claims_interval: between two listings of the claims, which tell what runs.
         first_worker_pause: until another worker is tried after some of no use; doubles.
         longest_worker_pause: the same at most.
@@ -96,6 +99,8 @@ class Timing:
     shortest_backoff: float = 1.0
     longest_backoff: float = 60.0
     patience: float = 6 * 3600.0
+    shortest_rewrite: float = 0.1
+    longest_rewrite: float = 1.0
     wanted_interval: float = 0.5
     search_time: float = 20.0
 
@@ -129,7 +134,6 @@ class Timing:
 
     feed_pause: float = 0.004
     long_feed_pause: float = 0.1
-    feed_retry: float = 1.0
     claims_interval: float = 0.5
     first_worker_pause: float = 1.0
     longest_worker_pause: float = 60.0

@@ -28,10 +28,14 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class Patience:
-    """Seconds to wait for one thing, however many operations it takes."""
+    """Seconds to wait for one thing, however many operations it takes.
 
-    def __init__(self) -> None:
-        self._left = grace
+    Args:
+        seconds: None: the whole grace.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._left = grace if seconds is None else seconds
 
     def insist(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Repeat an operation until it works.

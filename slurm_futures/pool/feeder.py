@@ -8,9 +8,10 @@ import time
 from functools import partial
 
 from slurm_futures.calls.request import JobRequest, fail_requests
-from slurm_futures.errors import SlurmFuturesError, is_passing
+from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.jobs.poller import Watched
 from slurm_futures.jobs.threads import WorkThread, take_all
+from slurm_futures.jobs.write_patience import WritePatience
 from slurm_futures.pool.open_entries import Entry
 from slurm_futures.pool.open_queue import OpenQueue
 from slurm_futures.runs.queue import PoolDirectory
@@ -37,6 +38,7 @@ class Feeder:
             self._run, "slurm_futures-feeder", queue.jobs.group, inbox=queue.coming
         )
         self._batch = range(0)  # what was written last
+        self._patience = WritePatience("calls are written", self._jobs.timing)
 
     def put(self, label: str, requests: list[JobRequest]) -> None:
         """Let workers run these calls soon."""
@@ -46,6 +48,7 @@ class Feeder:
     # The thread.
 
     def _run(self) -> None:
+        self._patience.end()
         if not self._queue.coming.empty():
             time.sleep(self._jobs.timing.feed_pause)
         while not self._queue.coming.empty():
@@ -82,20 +85,14 @@ class Feeder:
                 self._queue.scale()
         except Exception as error:
             left = self._withdraw(requests)
-            if is_passing(error):
-                self._feed_later(label, left, error)
+            pause = self._patience.pause(error)
+            if pause is not None:
+                time.sleep(pause)
+                self.put(label, left)
             else:
                 if not isinstance(error, OSError):
                     logger.exception("an error that should not happen in a queue")
                 self._refuse(left, not_written(self._jobs.writer.directory, error))
-
-    def _feed_later(
-        self, label: str, requests: list[JobRequest], error: Exception
-    ) -> None:
-        """Try once more in a while: this process is short of something."""
-        logger.warning("calls are put into the queue later: %s", error)
-        time.sleep(self._jobs.timing.feed_retry)
-        self.put(label, requests)
 
     def _withdraw(self, requests: list[JobRequest]) -> list[JobRequest]:
         """Take a batch out of the queue; return the requests that no worker has."""
@@ -143,8 +140,8 @@ class Feeder:
             queue.told_to_end = False
         first = queue.next_number
         numbers = range(first, first + len(requests))
-        queue.next_number = numbers.stop
         directory.add_blocks(numbers)
+        queue.next_number = numbers.stop
         queue.entries.add(numbers, self._entries(directory, numbers, requests))
         self._batch = numbers
         # The poller has not seen these if it has just dropped the queue, or stopped.
@@ -159,12 +156,37 @@ class Feeder:
             if request.future.done():
                 queue.cancel(request.future)
         self._jobs.poller.watch_queue(self._watcher)
-        calls = [request.calls for request in requests]
-        self._jobs.writer.write_batch(directory.batch(numbers), queue.kind, calls)
-        if not any(queue.entries.get(number) for number in numbers):
+        self._write_batch(directory, numbers, requests)
+        if not self._is_any_open(numbers):
             # All have failed, are cancelled, or run again: then the poller may just be
             # reading the batch.
             self._jobs.poller.call(partial(_remove_batch, directory, numbers))
+
+    def _write_batch(
+        self, directory: PoolDirectory, numbers: range, requests: list[JobRequest]
+    ) -> None:
+        """Write the file of a batch, under the same name until it works.
+
+        So it does no harm if it was there already, and only the answer was lost.
+        """
+        calls = [request.calls for request in requests]
+        path = directory.batch(numbers)
+        while True:
+            try:
+                self._jobs.writer.write_batch(path, self._queue.kind, calls)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                pause = self._patience.pause(error)
+                if pause is None or not self._is_any_open(numbers):
+                    raise
+                time.sleep(pause)
+            else:
+                self._patience.end()
+                return
+
+    def _is_any_open(self, numbers: range) -> bool:
+        return any(self._queue.entries.get(number) for number in numbers)
 
     def _entries(
         self, directory: PoolDirectory, numbers: range, requests: list[JobRequest]

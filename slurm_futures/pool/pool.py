@@ -161,7 +161,7 @@ class Pool:
         if self._workers.are_many:
             self._workers.forget_ended(*queue.entries.owners())
         # One that cannot see a queue that was deleted says nothing: see `look`.
-        if hopeless and self._workers.all_ended and directory.is_there():
+        if hopeless and self._workers.all_ended and _is_there(directory):
             # Calls that came after it was asked for may have more luck.
             self._workers.trust()
             failed = queue.entries.take_all(before=worker.first)
@@ -194,3 +194,10 @@ class Pool:
             and not queue.entries.any_waits()
         ):
             queue.tell_to_end(directory)
+
+
+def _is_there(directory: PoolDirectory) -> bool:
+    """Whether a queue is known to be there."""
+    with contextlib.suppress(OSError):
+        return directory.is_there()
+    return False

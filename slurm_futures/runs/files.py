@@ -59,6 +59,20 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     write_file(path, json.dumps(facts, indent=2, default=str).encode() + b"\n")
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file or directory exists.
+
+    Raises:
+        OSError: nobody can tell now. (`Path.exists` and its like say no then, or raise,
+            as the version of Python has it.)
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file that a job may not have made: then it is empty."""
     try:
@@ -78,7 +92,10 @@ def read_tail(path: Path) -> str:
 
 def remove_tree(path: Path) -> None:
     """Delete a directory and what it holds, as far as the file system lets us now."""
-    try:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path)
+        return
+    try:  # once more, since most errors pass, and then whatever can be deleted
         shutil.rmtree(path, ignore_errors=True)
     except OSError as error:  # not all of them are ignored, those of fstat are not
         logger.info("%s stays as it is: %s", path, error)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slurm_futures.node.formats import BLOCK_SIZE, WITHDRAWN, block_of
 from slurm_futures.node.pool_worker import CLOSED
-from slurm_futures.runs.files import remove_tree
+from slurm_futures.runs.files import is_there, remove_tree
 from slurm_futures.runs.finished import FinishedDirectory
 
 #: Who takes calls away from the workers.
@@ -33,8 +33,12 @@ class PoolDirectory:
             (self.path / name).mkdir()
 
     def is_there(self) -> bool:
-        """Whether the queue, which this program has made, still exists."""
-        return self.path.is_dir()
+        """Whether the queue, which this program has made, still exists.
+
+        Raises:
+            OSError: nobody can tell now.
+        """
+        return is_there(self.path)
 
     def add_blocks(self, numbers: range) -> None:
         """Make the directories for new calls."""

@@ -17,7 +17,13 @@ from typing import Any
 
 from slurm_futures import node
 from slurm_futures.node.start import BUNDLE
-from slurm_futures.runs.files import read_ours, remove_tree, write_file, write_json
+from slurm_futures.runs.files import (
+    is_there,
+    read_ours,
+    remove_tree,
+    write_file,
+    write_json,
+)
 from slurm_futures.runs.place import make_directory
 from slurm_futures.runs.submission import SubmissionDirectory
 
@@ -30,30 +36,36 @@ class RunDirectory:
 
     @classmethod
     def create(cls, directory: Path, label: str) -> RunDirectory:
-        """Make a new run below `directory`.
+        """Make an empty run below `directory`, which `fill` makes usable.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be made; nothing is left of it.
         """
-        programs = _programs()
+        _programs()
         make_directory(directory)
         # First what fails without a trace where this process has no descriptor left.
         os.close(os.open(directory, os.O_RDONLY))
-        run = cls(_make_unique(directory, label))
-        try:
-            for name, content in programs.items():
-                write_file(run.path / name, content)
-            run.logs.mkdir(0o700)
-        except OSError:
-            run.remove()
-            raise
-        return run
+        return cls(_make_unique(directory, label))
+
+    def fill(self) -> RunDirectory:
+        """Write what all its jobs need, or what is missing of it; return the run.
+
+        Raises:
+            OSError: it cannot be written; once more may help.
+        """
+        for name, content in _programs().items():
+            write_file(self.path / name, content)
+        self.logs.mkdir(0o700, exist_ok=True)
+        return self
 
     def is_complete(self) -> bool:
         """Whether a job of this run would find its worker.
 
         A run that somebody deleted may be there again, empty: Slurm makes the missing
         directory of a job's log (26.05). One that belongs to somebody else no job uses.
+
+        Raises:
+            OSError: nobody can tell now.
         """
         try:
             status = self.path.lstat()
@@ -61,7 +73,7 @@ class RunDirectory:
             return False
         is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
         return is_ours and all(
-            (self.path / name).is_file() for name in ("start.py", BUNDLE)
+            is_there(self.path / name) for name in ("start.py", BUNDLE)
         )
 
     @property

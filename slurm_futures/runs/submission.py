@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slurm_futures.node.formats import BLOCK_SIZE, block_of, read_mark
-from slurm_futures.runs.files import printable, read_tail, remove_tree, write_json
+from slurm_futures.runs.files import (
+    is_there,
+    printable,
+    read_tail,
+    remove_tree,
+    write_json,
+)
 from slurm_futures.runs.finished import DIED, ENDING, OVER, FinishedDirectory
 from slurm_futures.runs.job import JobDirectory, remove_job, remove_outcome
 
@@ -98,11 +104,19 @@ class SubmissionDirectory:
         if number == 1:
             marker.touch()
         else:
-            (self.path / f"attempt-{number - 1}").rename(marker)
+            self._rename(f"attempt-{number - 1}", marker.name)
 
     def adopt(self, attempt: int, number: int) -> None:
         """Let the job of this number run, whichever attempt it is, and no other one."""
-        (self.path / f"attempt-{attempt}").rename(self.path / f"adopted-{number}")
+        self._rename(f"attempt-{attempt}", f"adopted-{number}")
+
+    def _rename(self, old: str, new: str) -> None:
+        """Rename a marker, unless only the answer to that was lost."""
+        try:
+            (self.path / old).rename(self.path / new)
+        except FileNotFoundError:
+            if new not in os.listdir(self.path):
+                raise
 
     def has_started(self) -> bool:
         """Whether any job has begun."""
@@ -126,7 +140,7 @@ class SubmissionDirectory:
                 for index, kind in self.finished.entries([block]):
                     marks.get(kind, begun).add(index)
             except FileNotFoundError:
-                if not self.finished.path.is_dir():
+                if not is_there(self.finished.path):
                     raise
         return Ends(begun, marks[""], marks[DIED], marks[ENDING], marks[OVER])
 

@@ -26,6 +26,7 @@ from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION
 from slurm_futures.calls.state import CallerState
 from slurm_futures.errors import OptionError, SubmitError
 from slurm_futures.node.formats import BLOCK_SIZE, SERVE_POOL
+from slurm_futures.node.patience import Patience
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.files import write_file
 from slurm_futures.runs.place import check_place, make_directory
@@ -39,6 +40,9 @@ from slurm_futures.schedulers.sbatch_options import Kind
 logger = logging.getLogger("slurm_futures")
 
 Keep = Literal["failed", "always", "never"]
+
+#: Seconds that a file system has where the constructor of an executor waits for it.
+_SHORT_GRACE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,10 @@ class Writer:
         #: Of each submission, the jobs in which a call failed.
         self._failed: dict[Path, set[int]] = {}
         self.run: RunDirectory | None = None
+        #: A run that could not be filled yet.
+        self._unfinished: RunDirectory | None = None
+        #: What was not sent. Of these something may be left, after errors.
+        self._discarded: list[SubmissionDirectory | PoolDirectory] = []
 
     def write(
         self,
@@ -122,7 +130,7 @@ class Writer:
             write_calls(submission.calls, jobs, self._context(kind), base)
             submission.allow_attempt(1)
         except BaseException:
-            submission.remove()
+            self.discard(submission)
             raise
         facts = {
             "job_id": None,
@@ -144,8 +152,13 @@ class Writer:
         with self._lock:
             self._pools += 1
             pool = PoolDirectory(run.path / f"pool-{self._pools}")
+        try:
+            pool.create()
+        except OSError:
+            self.discard(pool)
+            raise
+        with self._lock:
             self._open_pools.append(pool)
-        pool.create()
         return pool
 
     def write_batch(
@@ -176,10 +189,21 @@ class Writer:
                     self.run.remove()
                 self.run = None
             if self.run is None:
-                run = RunDirectory.create(self.directory, label)
-                run.describe(self._describe_run())
-                self.run = run
+                self.run = self._new_run(label)
             return self.run
+
+    def _new_run(self, label: str) -> RunDirectory:
+        """Make a run, or go on with one that could not be filled."""
+        run = self._unfinished or RunDirectory.create(self.directory, label)
+        self._unfinished = run
+        try:
+            run.fill()
+            run.describe(self._describe_run())
+        except FileNotFoundError:  # somebody has deleted it
+            self._unfinished = None
+            raise
+        self._unfinished = None
+        return run
 
     def _describe_run(self) -> dict[str, Any]:
         return {
@@ -244,6 +268,22 @@ class Writer:
             if submission in self._open_pools:
                 self._open_pools.remove(submission)
 
+    def discard(self, submission: SubmissionDirectory | PoolDirectory) -> None:
+        """Delete what was not sent; what cannot be deleted now is at the end."""
+        submission.remove()
+        with self._lock:
+            self._discarded.append(submission)
+
+    def _remove_rests(self) -> None:
+        """Delete what errors of the file system have left."""
+        with self._lock:
+            discarded, self._discarded = self._discarded, []
+            unfinished, self._unfinished = self._unfinished, None
+        for each in discarded:
+            each.remove()
+        if unfinished is not None:
+            unfinished.remove()
+
     def finish(self) -> None:
         """Clean up when nothing runs, and nobody can submit any more.
 
@@ -260,7 +300,10 @@ class Writer:
 
         Does nothing in a forked child: the files belong to the parent.
         """
-        if os.getpid() != self._pid or self._keep == "always":
+        if os.getpid() != self._pid:
+            return
+        self._remove_rests()
+        if self._keep == "always":
             return
         with self._lock:
             run = self.run
@@ -322,10 +365,7 @@ def check_directory(directory: Path) -> None:
             'cannot create files. Choose another one: SlurmExecutor(directory="...").'
         )
     try:
-        make_directory(directory)
-        check_place(directory)
-        with tempfile.TemporaryFile(dir=directory) as file:
-            owner = os.fstat(file.fileno()).st_uid
+        owner = Patience(_SHORT_GRACE).insist(_try_directory, directory)
     except OSError as error:
         raise OptionError(
             f"Jobs cannot keep their files in {directory}: {error.strerror}. "
@@ -338,6 +378,14 @@ def check_directory(directory: Path) -> None:
             "only your own: the file system gives them another owner, as NFS does with "
             'those of root. Choose another directory: SlurmExecutor(directory="...").'
         )
+
+
+def _try_directory(directory: Path) -> int:
+    """Make the directory and a file in it; return whose the file is."""
+    make_directory(directory)
+    check_place(directory)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        return os.fstat(file.fileno()).st_uid
 
 
 def current_directory() -> str:

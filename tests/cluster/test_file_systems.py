@@ -376,7 +376,7 @@ def test_a_disk_that_is_full_already(
 ) -> None:
     """Nothing can be written by client or node: errors, within the grace."""
     directory = mount_tmpfs("size=400k")
-    executor = make_executor(directory=directory)
+    executor = make_executor(directory=directory, grace=3)
     assert executor.submit(identity, 5).result(PATIENCE) == 5
     with pytest.raises(OSError, match="No space"):
         (directory / "filler").write_bytes(bytes(1 << 20))
@@ -478,7 +478,7 @@ def test_a_directory_that_becomes_read_only(
 ) -> None:
     """Calls that run cannot leave their outcome, new ones cannot be submitted."""
     directory = mount_tmpfs("size=4m")
-    executor = make_executor(directory=directory)
+    executor = make_executor(directory=directory, grace=3)
     future = executor.submit(gate.hold, "a")
     gate.await_arrivals("a")
     subprocess.run(["mount", "-o", "remount,ro,force", directory], check=False)

@@ -77,6 +77,7 @@ SHORT = Timing(
     longest_cancel_backoff=0.02,
     longest_query_backoff=0.02,
     search_time=0.05,
+    shortest_rewrite=0.01,
 )
 
 #: What the scheduler does with a submission: accept it, refuse it, or anything else.
@@ -340,7 +341,7 @@ class FakeJobs:
         calls: int = 1,
         settler: Settler | None = None,
     ) -> None:
-        run = RunDirectory.create(directory, "fit")
+        run = RunDirectory.create(directory, "fit").fill()
         self.submission = run.submission(1)
         self.submission.create(size)
         self.job_id = JobId(number)

@@ -1,5 +1,7 @@
 """The submitter on a scheduler in memory: which calls become which submissions."""
 
+import errno
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -27,6 +29,7 @@ from slurm_futures.runs.script import ScriptTemplate
 from slurm_futures.runs.writer import Writer
 from slurm_futures.schedulers.base import BatchScript, JobId, Row, Snapshot
 from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
+from tests.failing_files import FailingFiles
 from tests.unit.fakes import (
     SHORT,
     FakeAbove,
@@ -40,6 +43,10 @@ from tests.unit.fakes import (
 from tests.waiting import assert_soon, becomes_true
 
 KIND = Kind(SbatchOptions(), "/")
+_ERRORS = [
+    *(errno.ESTALE, errno.EIO, errno.EACCES),
+    *(errno.ENOSPC, errno.ETIMEDOUT, errno.EINTR),
+]
 LARGE = Kind(SbatchOptions((("mem", "16G"),)), "/")
 
 
@@ -57,7 +64,9 @@ class Desk:
         self.watched: list[OpenSubmission] = []
         self.cancelled: list[Job] = []
         self.group = ThreadGroup()
-        writer = Writer(directory, ScriptTemplate(("python3",)), None, "failed")
+        self.writer = writer = Writer(
+            directory, ScriptTemplate(("python3",)), None, "failed"
+        )
         self.submitter = Submitter(
             scheduler,
             writer,
@@ -617,7 +626,7 @@ def test_files_that_cannot_be_written_fail_the_futures(
 ) -> None:
     """With what the system said, and what to type."""
     (tmp_path / "file").touch()
-    desk = Desk(scheduler, tmp_path / "file")
+    desk = Desk(scheduler, tmp_path / "file", grace=0.05)
 
     (future,) = desk.put(1)
     desk.group.join()
@@ -626,6 +635,81 @@ def test_files_that_cannot_be_written_fail_the_futures(
     assert isinstance(error, SubmitError)
     assert isinstance(error.__cause__, OSError)
     assert 'SlurmExecutor(directory="...")' in str(error)
+
+
+@pytest.mark.parametrize("first", range(12))
+def test_an_error_that_passes_costs_no_call(
+    desk: Desk, scheduler: FakeScheduler, tmp_path: Path, first: int
+) -> None:
+    """Whichever operation it is of those that write; nothing half-written is left."""
+    files = FailingFiles(tmp_path, 4 * first, 0.0, _ERRORS[first % len(_ERRORS)])
+    with files.active():
+        futures = desk.put(2)
+        desk.group.join()
+
+    assert [each.job_id for each in futures] == ["100_0", "100_1"]
+    assert len(scheduler.batches) == 1
+    (run,) = tmp_path.iterdir()
+    assert RunDirectory(run).is_complete()
+    written = scheduler.batches[0].directory
+    assert [each for each in run.iterdir() if each.name.isdigit()] == [written]
+
+
+def test_an_outage_leaves_nothing_half_written(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """Nor does its end: what could not be deleted then is deleted at the end."""
+    desk = Desk(scheduler, tmp_path, grace=0.05)
+    files = FailingFiles(tmp_path, 40, 3600, errno.ESTALE)
+    with files.active():
+        (future,) = desk.put(1)
+        desk.group.join()
+    assert os.strerror(errno.ESTALE) in str(future.exception(0))
+    assert list(tmp_path.iterdir())
+
+    desk.writer.clean()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calls_that_are_cancelled_in_an_outage_are_not_sent(
+    desk: Desk, scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """The submitter does not go on for them."""
+    files = FailingFiles(tmp_path, 0, 3600, errno.EIO)
+    with files.active():
+        (future,) = desk.put(1)
+        assert_soon(lambda: files.failed)
+        future.cancel()
+        desk.group.join()
+
+    assert scheduler.batches == []
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("error", [errno.ESTALE, errno.EACCES, errno.ENOSPC])
+def test_an_error_between_two_attempts_costs_no_call(
+    desk: Desk,
+    scheduler: FakeScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+    error: int,
+) -> None:
+    """The marker of the next attempt is renamed once more; one job is there."""
+    scheduler.answers = [refusal(Refusal.AMBIGUOUS)]
+    rename, errors = Path.rename, [OSError(error, "it fails")]
+
+    def fail_once(path: Path, target: Path) -> Path:
+        if errors and path.name == "attempt-1":
+            raise errors.pop()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_once)
+    (future,) = desk.put(1)
+    desk.group.join()
+
+    assert errors == []
+    assert future.job_id == "100"
+    assert [each.arguments for each in scheduler.batches] == [("1",), ("2",)]
 
 
 def test_calls_after_the_run_was_deleted_get_another_one(

@@ -38,7 +38,7 @@ class Job:
     """One job: its files, and the calls that it runs."""
 
     def __init__(self, directory: Path) -> None:
-        self.run_directory = RunDirectory.create(directory, "fit")
+        self.run_directory = RunDirectory.create(directory, "fit").fill()
         submission = self.run_directory.submission(1)
         submission.create(1)
         self.submission_directory = submission

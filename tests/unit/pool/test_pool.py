@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -149,11 +149,11 @@ class Harness:
     def __init__(
         self, directory: Path, max_workers: int = 2, max_calls: int | None = None
     ) -> None:
-        self.run = RunDirectory.create(directory, "fit")
+        self.run = RunDirectory.create(directory, "fit").fill()
         self.writer = FakeWriter(directory)
         self.lifecycle = Lifecycle()
         self.group = ThreadGroup()
-        self.timing = Timing(withdrawal_pause=0)
+        self.timing = Timing(withdrawal_pause=0, shortest_rewrite=0.01)
         self.above = Above(self)
         self.settler = make_settler(self.above, failures=self.writer)
         self.poller = self.submitter = self
@@ -170,6 +170,7 @@ class Harness:
         """Let some times be others from now on."""
         self.timing = replace(self.timing, **times)
         self.pool._queue.inspector._timing = self.timing
+        self.pool._feeder._patience._timing = self.timing
 
     def start(self, _kind: Kind, _label: str, orders: list[JobOrder]) -> None:
         """Let workers be there that the test starts."""
@@ -1288,6 +1289,7 @@ def raise_it(error: BaseException) -> Callable[..., None]:
 )
 def test_calls_that_cannot_be_written_fail(harness: Harness, error: Exception) -> None:
     """And do not count as open, so that nobody waits for them."""
+    harness.set_times(grace=0)
     harness.writer.before_write = raise_it(error)
     (future,) = harness.submit(int)
     harness.poll()
@@ -1299,6 +1301,83 @@ def test_calls_that_cannot_be_written_fail(harness: Harness, error: Exception) -
     harness.workers[0].serve()
     harness.poll()
     assert second.result(0) == 0
+
+
+def fail_at_first(times: int, after: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that raises so many times, and then does nothing."""
+    left = [errno.ESTALE, errno.EIO, errno.EACCES, errno.ENOSPC][:times]
+
+    def fail() -> None:
+        if left:
+            after()
+            raise OSError(left.pop(), "it fails")
+
+    return fail
+
+
+def test_calls_wait_for_a_file_system_that_fails(harness: Harness) -> None:
+    """Each error once; they are one batch still."""
+    harness.writer.before_write = fail_at_first(4, lambda: None)
+    futures = harness.submit(lambda: 1, lambda: 2)
+    harness.group.join()
+
+    (batch,) = (harness.directory.path / "queue").iterdir()
+    assert batch.name == "0-2"
+    harness.workers[0].serve()
+    harness.poll()
+    assert [each.result(0) for each in futures] == [1, 2]
+
+
+def test_a_cancel_ends_the_wait_for_a_file_system(harness: Harness) -> None:
+    """Nothing of the calls is written afterwards."""
+    future = SlurmFuture[Any](harness.above)
+
+    def cancel() -> None:
+        future._end_cancel()
+        harness.pool.cancel(future)
+
+    harness.writer.before_write = fail_at_first(1, cancel)
+    call = PickledCall(dump(int), dump_arguments((), {}))
+    harness.pool.put("fit", [JobRequest(future, range(1), [call])])
+    harness.group.join()
+
+    assert future.cancelled()
+    assert list((harness.directory.path / "queue").iterdir()) == []
+    assert not harness.pool.is_open
+
+
+def test_a_queue_that_cannot_be_made_at_first(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls wait for the next attempt."""
+    create, errors = PoolDirectory.create, [OSError(errno.ESTALE, "Stale")]
+
+    def fail_once(directory: PoolDirectory) -> None:
+        if errors:
+            raise errors.pop()
+        create(directory)
+
+    monkeypatch.setattr(PoolDirectory, "create", fail_once)
+    (future,) = harness.submit(int)
+    harness.group.join()
+
+    harness.workers[0].serve()
+    harness.poll()
+    assert future.result(0) == 0
+
+
+def test_a_worker_ends_while_nobody_knows_whether_its_queue_is_there(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its call waits, and so does the next worker."""
+    monkeypatch.setattr(workers, "_BARREN", 1)
+    (future,) = harness.submit(int)
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolDirectory, "is_there", _stale)
+        harness.workers[-1].end(failed())
+        harness.poll()
+    assert not future.done()
+    assert "should not happen" not in caplog.text
 
 
 def test_calls_that_fail_on_their_way_do_not_run(
@@ -1342,6 +1421,7 @@ def test_a_call_that_runs_already_does_not_fail_on_its_way(
 
 def test_callbacks_of_calls_that_cannot_be_written(harness: Harness) -> None:
     """They may wait for all that is on its way: they run in the poller's thread."""
+    harness.set_times(grace=0)
     harness.writer.before_write = raise_it(OSError(28, "No space left on device"))
     future = SlurmFuture[Any](harness.above)
     seen: list[bool] = []
@@ -1361,6 +1441,7 @@ def test_a_callback_that_raises_harms_no_other_call(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even an exception that is no Exception, in a call that cannot be written."""
+    harness.set_times(grace=0)
     harness.writer.before_write = raise_it(OSError(28, "No space left on device"))
     futures = [SlurmFuture[Any](harness.above) for _ in range(2)]
     futures[0].add_done_callback(raise_it(SystemExit()))
@@ -1895,7 +1976,7 @@ def test_what_cannot_be_read_for_a_moment_is_not_lost(
     assert isinstance(second.exception, JobFailed)
 
 
-def _stale(_: Path) -> bytes:
+def _stale(_: object) -> NoReturn:
     raise OSError(errno.ESTALE, "Stale file handle")
 
 

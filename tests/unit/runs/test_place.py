@@ -28,7 +28,7 @@ def test_new_directories_are_closed_to_others(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         check_directory(tmp_path / "a" / "b")
-        run = RunDirectory.create(tmp_path / "a" / "c", "fit")
+        run = RunDirectory.create(tmp_path / "a" / "c", "fit").fill()
     finally:
         os.umask(before)
 

@@ -117,7 +117,7 @@ def test_no_call_can_begin_again_while_it_is_deleted(
     begin(directory, 7).rename(directory.path / "finished/0-999/7")
     rmtree, tried = shutil.rmtree, []
 
-    def begin_midway(path: Path, *, ignore_errors: bool) -> None:
+    def begin_midway(path: Path, *, ignore_errors: bool = False) -> None:
         if path.name != "finished" and path.parent.name != "finished":
             (directory.path / "claims/0-999/7").unlink()
             with pytest.raises(FileNotFoundError):
@@ -142,7 +142,7 @@ def test_claims_stay_while_there_is_a_place_for_outcomes(
     begin(directory, 7)
     rmtree = shutil.rmtree
 
-    def keep_finished(path: Path, *, ignore_errors: bool) -> None:
+    def keep_finished(path: Path, *, ignore_errors: bool = False) -> None:
         if path.parent.name != "finished":
             rmtree(path, ignore_errors=ignore_errors)
 

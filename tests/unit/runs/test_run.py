@@ -28,7 +28,7 @@ JOB_FILES = ["started", "stdout", "stderr"]
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     """Give a new run."""
-    return RunDirectory.create(tmp_path / "runs", "fit")
+    return RunDirectory.create(tmp_path / "runs", "fit").fill()
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_run_never_takes_the_directory_of_another(
     monkeypatch.setattr(random, "choices", lambda *_, **__: next(suffixes))
     monkeypatch.setattr(time, "strftime", lambda _: "20261122-150942")
 
-    first = RunDirectory.create(tmp_path, "fit")
-    second = RunDirectory.create(tmp_path, "fit")
+    first = RunDirectory.create(tmp_path, "fit").fill()
+    second = RunDirectory.create(tmp_path, "fit").fill()
 
     assert first.path.name == "20261122-150942-fit-aaaa"
     assert second.path.name == "20261122-150942-fit-bbbb"

@@ -344,7 +344,7 @@ class Script:
         setup: tuple[str, ...] = ("echo set up",),
         requeue: bool = False,
     ) -> None:
-        self.run_directory = RunDirectory.create(directory, "fit")
+        self.run_directory = RunDirectory.create(directory, "fit").fill()
         self.submission = self.run_directory.submission(1)
         self.index = 1042 if array else 0
         self.submission.create(self.index + 1)
