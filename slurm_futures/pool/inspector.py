@@ -118,7 +118,7 @@ class PoolInspector:
         """Let calls wait again that a worker has given back before it ended."""
         for number, entry in self._entries.with_numbers():
             if worker_of(entry.owner or "") == name and directory.is_free(number):
-                entry.owner = None
+                entry.owner, entry.has_job = None, False
 
     def end_broken_off(self, directory: PoolDirectory) -> None:
         """End the calls that workers have left unfinished, which have just ended."""
@@ -132,8 +132,8 @@ class PoolInspector:
             self._note_unlisted(directory, blocks, error)
 
     def _settle(self, directory: PoolDirectory, number: int, entry: Entry) -> bool:
-        if entry.owner is None:
-            self._note_owner(directory, number, entry)
+        if not self._knows_job(directory, number, entry) and not self._is_late(entry):
+            return False
         path = directory.finished.file(number)
         records: list[Record] = []
         failure: SlurmFuturesError = _lost(entry, f"{path} is cut short or damaged")
@@ -145,11 +145,9 @@ class PoolInspector:
             failure = OutcomeNotReadable(f"The outcome is refused: {error}.")
         except OSError as error:
             failure = _lost(entry, f"{path}: {error}")
-        if not refused and not are_complete(records, len(entry.positions)):
-            now = time.monotonic()
-            entry.finished_at = entry.finished_at or now
-            if now - entry.finished_at < self._timing.grace:
-                return False
+        is_whole = refused or are_complete(records, len(entry.positions))
+        if not is_whole and not self._is_late(entry):
+            return False
         missing, _ = self._settler.deliver(entry, records)
         if missing:
             self._settler.fail(entry, missing, failure)
@@ -157,6 +155,23 @@ class PoolInspector:
             self._workers.note_result()
         self._entries.forget(number)
         return True
+
+    def _is_late(self, entry: Entry) -> bool:
+        """Whether a call has had its outcomes for the grace, but is not settled."""
+        now = time.monotonic()
+        entry.finished_at = entry.finished_at or now
+        return now - entry.finished_at >= self._timing.grace
+
+    def _knows_job(self, directory: PoolDirectory, number: int, entry: Entry) -> bool:
+        """Whether it is known which job has run a call, or nobody will tell.
+
+        A worker may be quicker than the sbatch that has made it.
+        """
+        if not entry.has_job:
+            self._note_owner(directory, number, entry)
+        if entry.owner is None:
+            return directory.is_free(number)  # or its claim cannot be read now
+        return entry.has_job or not self._workers.are_being_sent
 
     def _look_at_claims(self, directory: PoolDirectory, blocks: list[str]) -> None:
         """Find out which worker runs which call, and that there is still one."""
@@ -178,16 +193,18 @@ class PoolInspector:
             if entry is None:
                 continue
             # A job may begin before its id is known here.
-            if entry.owner is None or entry.future._job is None:
+            if not entry.has_job:
                 self._note_owner(directory, number, entry)
             yield number, entry
 
     def _note_owner(self, directory: PoolDirectory, number: int, entry: Entry) -> None:
         entry.owner = owner = directory.owner(number)
+        entry.has_job = False
         if owner is None:
             return
         self._entries.note_begun(number)
         job = self._workers.note_claim(owner)
+        entry.has_job = job is not None
         if job is not None:
             entry.future._add_job(job)
 

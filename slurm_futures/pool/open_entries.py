@@ -29,8 +29,10 @@ class Entry(OpenCalls):
         number: of the entry in the queue.
         entries: those that it belongs to.
         owner: the worker that has claimed it, as far as is known.
+        has_job: whether its future knows the job of that worker.
         withdrawn_at: monotonic seconds when it was withdrawn from a lost worker.
-        finished_at: monotonic seconds when its outcomes were seen that cannot be read.
+        finished_at: monotonic seconds when its outcomes were seen that cannot be read,
+            or whose job is not known yet.
         unreadable_since: the same of those that a worker has not finished, and of all
             that may be there in a directory that cannot be listed.
     """
@@ -38,6 +40,7 @@ class Entry(OpenCalls):
     number: int
     entries: OpenEntries
     owner: str | None = None
+    has_job: bool = False
     withdrawn_at: float | None = None
     finished_at: float | None = None
     unreadable_since: float | None = None

@@ -289,6 +289,11 @@ class Workers:
         """Whether there is no worker now."""
         return all(each.done for each in self._workers)
 
+    @property
+    def are_being_sent(self) -> bool:
+        """Whether there are workers whose jobs are not known yet."""
+        return any(each.job is None and not each.done for each in self._workers)
+
     def cancel_owner(self, owner: str) -> None:
         """Cancel the worker that runs a call, once its job is known."""
         name = worker_of(owner)

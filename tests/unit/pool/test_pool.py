@@ -105,8 +105,10 @@ class FakeWorker:
         job.note_start()
         self.waiter.note_job(job)
 
-    def serve(self, max_calls: int | None = None) -> int:
-        """Run calls till there are none."""
+    def serve(self, max_calls: int | None = None, *, early: bool = False) -> int:
+        """Run calls till there are none; early: before the job is known."""
+        if self.waiter.job is None and not early:
+            self.start()
         root = str(self._harness.directory.path)
         serving = PoolWorker(root, self.name, 0, 1, 0.0, max_calls, None)
         serving._taken |= self._taken
@@ -129,6 +131,8 @@ class FakeWorker:
 
     def publish(self, number: int, content: bytes) -> None:
         """Take a call, and let these be its outcomes."""
+        if self.waiter.job is None:
+            self.start()
         self.take(number)
         path = self.outcomes(number)
         path.write_bytes(content)
@@ -321,6 +325,46 @@ def test_results_arrive(harness: Harness) -> None:
     assert good.result(0) == 5
     assert isinstance(bad.exception(0), ArithmeticError)
     assert not harness.pool.is_open
+
+
+def test_a_worker_that_is_quicker_than_its_sbatch(harness: Harness) -> None:
+    """A value waits until the job is known: then its future names it."""
+    (future,) = harness.submit(lambda: 5)
+    harness.workers[0].serve(early=True)
+    harness.poll()
+    assert not future.done()
+
+    harness.workers[0].start()
+    harness.poll()
+
+    assert (future.result(0), future.job_id) == (5, "7")
+
+
+def test_an_sbatch_that_does_not_return_costs_no_value(harness: Harness) -> None:
+    """When the grace is over it comes without the job."""
+    (future,) = harness.submit(lambda: 5)
+    harness.workers[0].serve(early=True)
+    harness.poll()
+    assert not future.done()
+
+    harness.set_times(grace=0)
+    harness.poll()
+
+    assert (future.result(0), future.job_id) == (5, None)
+
+
+def test_a_claim_that_cannot_be_read_at_first(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look tells whose it is."""
+    (future,) = harness.submit(lambda: 5)
+    harness.workers[0].serve()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "readlink", _stale)
+        harness.poll()
+    harness.poll()
+
+    assert (future.result(0), future.job_id) == (5, "7")
 
 
 def test_a_worker_that_ends_is_replaced_while_there_is_work(harness: Harness) -> None:
@@ -995,6 +1039,7 @@ def test_cancel_after_the_end_of_the_pool(harness: Harness) -> None:
 def test_withdrawing_leaves_alone_what_runs(harness: Harness) -> None:
     """Whoever claims a call first has it, long before the poller knows."""
     begun, waiting = harness.submit(lambda: 1, lambda: 2)
+    harness.workers[0].start()
     harness.workers[0].take(0)
 
     assert harness.withdraw(begun)
@@ -1013,6 +1058,7 @@ def test_withdrawing_leaves_alone_what_runs(harness: Harness) -> None:
 def test_withdrawing_a_part_of_a_chunk(harness: Harness) -> None:
     """One call is to be tried again, others run: it does not, and they do."""
     chunk = harness.submit_chunk(fail, lambda: 2)
+    harness.workers[0].start()
     harness.workers[0].take(0)
     path = harness.workers[0].outcomes(0)
     again = PickledCall(dump(fail), dump_arguments((), {}))
@@ -1147,7 +1193,7 @@ def test_workers_that_have_not_started_are_cancelled_at_the_end(
     harness.close()
     harness.poll()
 
-    assert [each.waiter.cancelled for each in harness.workers] == [True, True]
+    assert [each.waiter.cancelled for each in harness.workers] == [False, True]
 
 
 def test_a_call_that_comes_after_the_end(harness: Harness) -> None:
@@ -1156,7 +1202,7 @@ def test_a_call_that_comes_after_the_end(harness: Harness) -> None:
     harness.workers[0].serve()
     harness.close()
     harness.poll()
-    harness.poll()
+    harness.workers[0].end()
     assert len(harness.writer.over) == 1
 
     (late,) = harness.submit(int)
