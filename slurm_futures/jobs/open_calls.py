@@ -35,6 +35,9 @@ class OpenCalls:
         """The job directory, which is kept if one of them fails."""
         return self.future.directory
 
+    def note_failure(self) -> None:
+        """Note that one of them has failed for good."""
+
     def release(self) -> None:
         """Note that these calls are about to run elsewhere: nobody has them any more.
 

@@ -133,8 +133,10 @@ class Settler:
 
     def _end(self, work: OpenCalls, number: int, outcome: Outcome) -> None:
         directory = work.directory
-        if outcome.exception is not None and directory is not None:
-            self._writer.note_failure(directory)
+        if outcome.exception is not None:
+            work.note_failure()
+            if directory is not None:
+                self._writer.note_failure(directory)
         try:
             work.future._settle(work.positions[number], outcome)
         except BaseException:

@@ -203,6 +203,7 @@ class Feeder:
                 index=index,
                 number=number,
                 entries=queue.entries,
+                queue=directory,
             )
             for index, (number, request) in enumerate(
                 zip(numbers, requests, strict=True)

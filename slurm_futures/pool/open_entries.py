@@ -15,6 +15,7 @@ from typing import Any
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.jobs.open_calls import OpenCalls
 from slurm_futures.node.formats import BLOCK_SIZE, block_of
+from slurm_futures.runs.queue import PoolDirectory
 
 #: Workers go through the blocks in order: of those that none of them has begun only so
 #: many are looked at each time, the next ones and, in turn, some others.
@@ -28,6 +29,7 @@ class Entry(OpenCalls):
     Attributes:
         number: of the entry in the queue.
         entries: those that it belongs to.
+        queue: where it lies.
         owner: the worker that has claimed it, as far as is known.
         has_job: whether its future knows the job of that worker.
         withdrawn_at: monotonic seconds when it was withdrawn from a lost worker.
@@ -39,11 +41,16 @@ class Entry(OpenCalls):
 
     number: int
     entries: OpenEntries
+    queue: PoolDirectory
     owner: str | None = None
     has_job: bool = False
     withdrawn_at: float | None = None
     finished_at: float | None = None
     unreadable_since: float | None = None
+
+    def note_failure(self) -> None:
+        """Let its files be kept, if those of calls that failed are."""
+        self.queue.note_failure(self.number)
 
     def release(self) -> None:
         """Note that it is over."""

@@ -21,6 +21,7 @@
                                         without that, and why if no call had begun
                 finished/0-999/7.ending exit code of one that Slurm told to end
             pool-1/                     one queue: see node/pool_worker.py
+            pool-1-failed/              at its end: what tells of calls that failed
 
 Whatever the nodes write is found by listing directories, never by asking for a name
 that may not exist yet: NFS may go on to say "not there" for minutes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 from slurm_futures.node.formats import read_mark
@@ -81,3 +82,33 @@ def remove_outcome(name: str, block: int) -> None:
     except OSError:
         with contextlib.suppress(OSError):  # of fstat, which is not ignored
             shutil.rmtree(name, ignore_errors=True, dir_fd=block)
+
+
+def clear_blocks(
+    directory: Path, kept: Set[str], remove: Callable[[str, int], None]
+) -> None:
+    """Delete what lies in the blocks of a directory, and blocks that are empty then.
+
+    Args:
+        directory: holds the blocks.
+        kept: the numbers of what stays.
+        remove: deletes one, given its name and the descriptor of its block.
+    """
+    with contextlib.suppress(OSError):
+        for block in _remove_blocks(directory):
+            for name in os.listdir(block):
+                if name.partition(".")[0] not in kept:
+                    remove(name, block)
+
+
+def _remove_blocks(directory: Path) -> Iterator[int]:
+    """Yield a descriptor of each block; delete those that are empty then."""
+    with os.scandir(directory) as blocks:
+        for block in blocks:
+            descriptor = os.open(block, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+            with contextlib.suppress(OSError):
+                Path(block).rmdir()

@@ -14,16 +14,24 @@ from slurm_futures.node.formats import BLOCK_SIZE, WITHDRAWN, block_of
 from slurm_futures.node.pool_worker import CLOSED
 from slurm_futures.runs.files import is_there, remove_tree
 from slurm_futures.runs.finished import FinishedDirectory
+from slurm_futures.runs.job import clear_blocks, remove_outcome
 
 #: Who takes calls away from the workers.
 _CLIENT = "client"
 
 
 class PoolDirectory:
-    """The queue of a pool."""
+    """The queue of a pool.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: its directory.
+        keep: "failed": what tells of calls that failed stays; "always": all does.
+    """
+
+    def __init__(self, path: Path, keep: str = "never") -> None:
         self.path = path
+        self._keep = keep
+        self._failed: set[int] = set()
         self.finished = FinishedDirectory(path / "finished")
 
     def create(self) -> None:
@@ -154,17 +162,50 @@ class PoolDirectory:
     def _claim(self, number: int) -> Path:
         return self.path / "claims" / block_of(number) / str(number)
 
+    def note_failure(self, number: int) -> None:
+        """Note that a call has failed."""
+        if self._keep == "failed":
+            self._failed.add(number)
+
+    def _may_remove(self, numbers: range) -> bool:
+        return self._keep != "always" and self._failed.isdisjoint(numbers)
+
+    def keep_failed(self) -> None:
+        """Delete the pool at its end, but for what tells of calls that failed.
+
+        That gets another place, where no worker finds it that lives on unseen.
+        """
+        if not self._failed:
+            self.remove()
+            return
+        kept = self.path.with_name(f"{self.path.name}-failed")
+        with contextlib.suppress(OSError):
+            self.path.rename(kept)
+            remove_tree(kept / "claims")
+            names = set(map(str, self._failed))
+            clear_blocks(kept / "finished", names, remove_outcome)
+            for batch in os.listdir(kept / "queue"):
+                first, _, count = batch.partition("-")
+                numbers = range(int(first), int(first) + int(count)) if count else ()
+                if self._failed.isdisjoint(numbers):
+                    (kept / "queue" / batch).unlink()
+
     def remove_batch(self, numbers: range) -> None:
         """Delete a calls file that nobody needs any more."""
-        self.batch(numbers).unlink(missing_ok=True)
+        if self._may_remove(numbers):
+            self.batch(numbers).unlink(missing_ok=True)
 
     def remove_block(self, block: str) -> None:
         """Delete what is left of calls that are all over.
 
         A worker that comes late can take a call whose claim has just been deleted, but
         not run it where there is no place for its outcomes any more. So the claims come
-        last, and stay until the end of the pool where that place could not be deleted.
+        last, and stay until the end of the pool where that place could not be deleted,
+        or tells of a call that failed.
         """
+        first = int(block.partition("-")[0])
+        if not self._may_remove(range(first, first + BLOCK_SIZE)):
+            return
         finished = self.finished.path / block
         remove_tree(finished)
         with contextlib.suppress(OSError):

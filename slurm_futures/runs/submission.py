@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,12 @@ from slurm_futures.runs.files import (
     write_json,
 )
 from slurm_futures.runs.finished import DIED, ENDING, OVER, FinishedDirectory
-from slurm_futures.runs.job import JobDirectory, remove_job, remove_outcome
+from slurm_futures.runs.job import (
+    JobDirectory,
+    clear_blocks,
+    remove_job,
+    remove_outcome,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,21 +181,5 @@ class SubmissionDirectory:
         the operations that a walk through all directories takes.
         """
         kept = set(map(str, jobs))
-        for kind, remove in (("finished", remove_outcome), ("jobs", remove_job)):
-            with contextlib.suppress(OSError):
-                for block in self._remove_blocks(kind):
-                    for name in os.listdir(block):
-                        if name.partition(".")[0] not in kept:
-                            remove(name, block)
-
-    def _remove_blocks(self, kind: str) -> Iterator[int]:
-        """Yield a descriptor of each directory of a kind; delete those then empty."""
-        with os.scandir(self.path / kind) as blocks:
-            for block in blocks:
-                descriptor = os.open(block, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    yield descriptor
-                finally:
-                    os.close(descriptor)
-                with contextlib.suppress(OSError):
-                    Path(block).rmdir()
+        clear_blocks(self.finished.path, kept, remove_outcome)
+        clear_blocks(self.path / "jobs", kept, remove_job)

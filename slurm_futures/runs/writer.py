@@ -151,7 +151,7 @@ class Writer:
         run = self._run(label)
         with self._lock:
             self._pools += 1
-            pool = PoolDirectory(run.path / f"pool-{self._pools}")
+            pool = PoolDirectory(run.path / f"pool-{self._pools}", self._keep)
         try:
             pool.create()
         except OSError:
@@ -312,11 +312,9 @@ class Writer:
             return
         for submission in over:
             failed = self._failed.get(submission.path)
-            if (
-                self._keep == "failed"
-                and failed
-                and isinstance(submission, SubmissionDirectory)
-            ):
+            if isinstance(submission, PoolDirectory):
+                submission.keep_failed()
+            elif self._keep == "failed" and failed:
                 submission.keep_only(failed)
             else:
                 submission.remove()

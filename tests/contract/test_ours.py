@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import pickle
 import shutil
 import weakref
 import zipapp
@@ -15,6 +16,7 @@ import pytest
 
 import slurm_futures
 from slurm_futures import JobFailed, OptionError, OutcomeNotReadable
+from slurm_futures.runs.calls_file import read_calls
 from tests.contract import activities, calls, executors
 from tests.contract.executors import PATIENCE, MakeOurs, RunScript
 from tests.contract.gate import Gate
@@ -99,7 +101,15 @@ def test_only_the_files_of_calls_that_failed_are_kept(
     assert "printed for 0\n" in bad.stdout()
     kept = [str(path) for path in (tmp_path / "runs").glob("*/*/jobs/*/*")]
     assert kept == [str(bad.directory)]
-    if not workers:
+    if workers:
+        (outcome,) = (tmp_path / "runs").glob("*/pool-1-failed/finished/*/*")
+        (batch,) = (tmp_path / "runs").glob("*/pool-1-failed/queue/*")
+        first, count = map(int, batch.name.split("-"))
+        number = int(outcome.name) - first
+        assert number in range(count)
+        (call,) = read_calls(batch, number, [0], None)
+        assert pickle.loads(call.arguments)
+    else:
         with pytest.raises(FileNotFoundError, match='keep="always"'):
             good[0].stdout()
         with pytest.raises(FileNotFoundError, match="removed"):

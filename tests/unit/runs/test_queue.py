@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -164,3 +165,76 @@ def test_removal_is_quiet(directory: PoolDirectory) -> None:
     directory.remove()
     directory.close()
     assert not directory.path.exists()
+
+
+def _fill(directory: PoolDirectory) -> None:
+    """Let there be 1,500 calls in batches of 50, all of them over."""
+    directory.add_blocks(range(1500))
+    for first in range(0, 1500, 50):
+        directory.batch(range(first, first + 50)).touch()
+    for number in range(1500):
+        directory.claim(number)
+        directory.finished.file(number).touch()
+    directory.close()
+
+
+def _clean(directory: PoolDirectory) -> None:
+    for first in range(0, 1500, 50):
+        directory.remove_batch(range(first, first + 50))
+    directory.remove_block("0-999")
+
+
+def test_what_tells_of_failures_stays(tmp_path: Path) -> None:
+    """The outcomes, and the calls, which are in a batch; workers do not find them."""
+    directory = PoolDirectory(tmp_path / "pool-1", "failed")
+    directory.create()
+    _fill(directory)
+    directory.note_failure(7)
+    directory.note_failure(1400)
+
+    _clean(directory)
+    directory.keep_failed()
+
+    left = [path for path in tmp_path.rglob("*") if not path.is_dir()]
+    assert {str(path.relative_to(tmp_path)) for path in left} == {
+        *("pool-1-failed/queue/0-50", "pool-1-failed/queue/1400-50"),
+        "pool-1-failed/finished/0-999/7",
+        "pool-1-failed/finished/1000-1999/1400",
+    }
+
+
+@pytest.mark.parametrize(("keep", "left"), [("always", 1530), ("never", 0)])
+def test_all_or_nothing_stays_as_the_user_wants(
+    tmp_path: Path, keep: str, left: int
+) -> None:
+    """Whatever has failed; also while the queue is in use."""
+    directory = PoolDirectory(tmp_path / "pool-1", keep)
+    directory.create()
+    _fill(directory)
+    directory.note_failure(7)
+
+    _clean(directory)
+
+    files = [*directory.path.glob("queue/*-*"), *directory.path.glob("finished/*/*")]
+    assert len(files) == (left or 500)
+    if keep == "never":
+        directory.keep_failed()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_queue_that_cannot_be_moved_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers may live on unseen."""
+    directory = PoolDirectory(tmp_path / "pool-1", "failed")
+    directory.create()
+    _fill(directory)
+    directory.note_failure(7)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    directory.keep_failed()
+
+    assert len(directory.list_claims(["0-999"])) == 1000
