@@ -62,11 +62,11 @@ from slurm_futures.jobs.jobs import JobSettings
 from slurm_futures.jobs.retries import Retries
 from slurm_futures.jobs.timing import Timing
 from slurm_futures.pool.settings import check_workers, pool_settings
+from slurm_futures.runs.place import check_directory
 from slurm_futures.runs.script import ScriptTemplate, python_words, setup_lines
 from slurm_futures.runs.writer import (
     Keep,
     Writer,
-    check_directory,
     check_keep,
     clean_name,
     current_directory,

@@ -23,15 +23,19 @@ import os
 import pwd
 import stat
 import struct
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from slurm_futures.errors import OptionError
+from slurm_futures.node.patience import Patience
 
 logger = logging.getLogger("slurm_futures")
 
+#: Seconds that a file system has where the constructor of an executor waits for it.
+_SHORT_GRACE = 0.5
 #: So many symbolic links the system follows on its way (path_resolution(7)).
 _MOST_LINKS = 40
 #: Users who are not suspected: root, and nobody.
@@ -47,6 +51,44 @@ class Weakness(NamedTuple):
 
     place: Path
     why: str
+
+
+def check_directory(directory: Path) -> None:
+    """Make the directory of runs, and check that jobs can use it.
+
+    Raises:
+        OptionError: they cannot.
+    """
+    text = str(directory)
+    # slurmd does not create an output file whose path holds a backslash.
+    bad = next((char for char in "\\\n\r\0" if char in text), None)
+    if bad is not None:
+        raise OptionError(
+            f"The directory {text!r} holds the character {bad!r}, with which Slurm "
+            'cannot create files. Choose another one: SlurmExecutor(directory="...").'
+        )
+    try:
+        owner = Patience(_SHORT_GRACE).insist(_try_directory, directory)
+    except OSError as error:
+        raise OptionError(
+            f"Jobs cannot keep their files in {directory}: {error.strerror}. "
+            "Choose a directory that you may write to and that the nodes share with "
+            'this machine: SlurmExecutor(directory="...").'
+        ) from error
+    if owner != os.geteuid():
+        raise OptionError(
+            f"Files that you make in {directory} belong to user {owner}, and jobs use "
+            "only your own: the file system gives them another owner, as NFS does with "
+            'those of root. Choose another directory: SlurmExecutor(directory="...").'
+        )
+
+
+def _try_directory(directory: Path) -> int:
+    """Make the directory and a file in it; return whose the file is."""
+    make_directory(directory)
+    check_place(directory)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        return os.fstat(file.fileno()).st_uid
 
 
 def make_directory(path: Path) -> None:

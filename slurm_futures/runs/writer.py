@@ -12,9 +12,10 @@ import os
 import platform
 import re
 import sys
-import tempfile
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,10 +27,9 @@ from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION
 from slurm_futures.calls.state import CallerState
 from slurm_futures.errors import OptionError, SubmitError
 from slurm_futures.node.formats import BLOCK_SIZE, SERVE_POOL
-from slurm_futures.node.patience import Patience
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.files import write_file
-from slurm_futures.runs.place import check_place, make_directory
+from slurm_futures.runs.place import check_place
 from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate
@@ -40,9 +40,6 @@ from slurm_futures.schedulers.sbatch_options import Kind
 logger = logging.getLogger("slurm_futures")
 
 Keep = Literal["failed", "always", "never"]
-
-#: Seconds that a file system has where the constructor of an executor waits for it.
-_SHORT_GRACE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,9 @@ class Writer:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._count = 0
-        self._over: list[SubmissionDirectory | PoolDirectory] = []
+        self._over: dict[Path, SubmissionDirectory | PoolDirectory] = {}
+        #: Of these, those that no future refers to any more.
+        self._unreachable: deque[Path] = deque()
         self._open_pools: list[PoolDirectory] = []
         self._pools = 0
         #: Those with which the workers of pools begin.
@@ -109,6 +108,7 @@ class Writer:
             OptionError: others may write by now where the run is, or the template is
                 not what it was.
         """
+        self._remove_unreachable()
         run = self._run(label)
         check_place(self.directory)
         self._count += 1
@@ -263,8 +263,14 @@ class Writer:
 
     def note_over(self, submission: SubmissionDirectory | PoolDirectory) -> None:
         """Remember that nothing of this submission or pool is open any more."""
+        path = submission.path
+        if isinstance(submission, SubmissionDirectory):
+            # A callback may come at any moment: it does one step.
+            note = weakref.finalize(submission, self._unreachable.append, path)
+            note.atexit = False
+            submission = SubmissionDirectory(path, submission.logs)
         with self._lock:
-            self._over.append(submission)
+            self._over[path] = submission
             if submission in self._open_pools:
                 self._open_pools.remove(submission)
 
@@ -284,6 +290,25 @@ class Writer:
         if unfinished is not None:
             unfinished.remove()
 
+    def _remove(self, submission: SubmissionDirectory | PoolDirectory) -> None:
+        """Remove what need not be kept of a submission or a pool that is over."""
+        failed = self._failed.pop(submission.path, None)
+        if isinstance(submission, PoolDirectory):
+            submission.keep_failed()
+        elif self._keep == "failed" and failed:
+            submission.keep_only(failed)
+        else:
+            submission.remove()
+
+    def _remove_unreachable(self) -> None:
+        """Do so where no future is left: an endless map must not fill the disk."""
+        while self._unreachable and self._keep != "always":
+            path = self._unreachable.popleft()
+            with self._lock:
+                submission = self._over.pop(path, None)
+            if submission is not None:
+                self._remove(submission)
+
     def finish(self) -> None:
         """Clean up when nothing runs, and nobody can submit any more.
 
@@ -292,7 +317,8 @@ class Writer:
         if os.getpid() != self._pid:
             return
         with self._lock:
-            self._over, self._open_pools = [*self._over, *self._open_pools], []
+            self._over |= {pool.path: pool for pool in self._open_pools}
+            self._open_pools = []
         self.clean()
 
     def clean(self) -> None:
@@ -307,17 +333,11 @@ class Writer:
             return
         with self._lock:
             run = self.run
-            over, self._over = self._over, []
+            over, self._over = self._over, {}
         if run is None:
             return
-        for submission in over:
-            failed = self._failed.get(submission.path)
-            if isinstance(submission, PoolDirectory):
-                submission.keep_failed()
-            elif self._keep == "failed" and failed:
-                submission.keep_only(failed)
-            else:
-                submission.remove()
+        for each in over.values():
+            self._remove(each)
         if not _is_empty(run):
             run.remove_empty_logs()
             return
@@ -346,44 +366,6 @@ def check_keep(keep: object) -> None:
         raise OptionError(
             f'keep={keep!r} is unknown. Write keep="failed", "always" or "never".'
         )
-
-
-def check_directory(directory: Path) -> None:
-    """Make the directory of runs, and check that jobs can use it.
-
-    Raises:
-        OptionError: they cannot.
-    """
-    text = str(directory)
-    # slurmd does not create an output file whose path holds a backslash.
-    bad = next((char for char in "\\\n\r\0" if char in text), None)
-    if bad is not None:
-        raise OptionError(
-            f"The directory {text!r} holds the character {bad!r}, with which Slurm "
-            'cannot create files. Choose another one: SlurmExecutor(directory="...").'
-        )
-    try:
-        owner = Patience(_SHORT_GRACE).insist(_try_directory, directory)
-    except OSError as error:
-        raise OptionError(
-            f"Jobs cannot keep their files in {directory}: {error.strerror}. "
-            "Choose a directory that you may write to and that the nodes share with "
-            'this machine: SlurmExecutor(directory="...").'
-        ) from error
-    if owner != os.geteuid():
-        raise OptionError(
-            f"Files that you make in {directory} belong to user {owner}, and jobs use "
-            "only your own: the file system gives them another owner, as NFS does with "
-            'those of root. Choose another directory: SlurmExecutor(directory="...").'
-        )
-
-
-def _try_directory(directory: Path) -> int:
-    """Make the directory and a file in it; return whose the file is."""
-    make_directory(directory)
-    check_place(directory)
-    with tempfile.TemporaryFile(dir=directory) as file:
-        return os.fstat(file.fileno()).st_uid
 
 
 def current_directory() -> str:

@@ -116,6 +116,23 @@ def test_only_the_files_of_calls_that_failed_are_kept(
             good[0].stderr()
 
 
+def test_an_endless_map_does_not_fill_the_disk(
+    make_ours: MakeOurs, tmp_path: Path
+) -> None:
+    """The files of calls go that nobody can ask for any more."""
+    with make_ours(2) as executor:
+        results = executor.map(abs, range(30), buffersize=2)
+        for number, result in enumerate(results):
+            assert result == number
+            assert len(list((tmp_path / "runs").glob("*/0*"))) < 15
+
+        future = executor.submit(print_and_divide, 1)
+        assert future.result(PATIENCE) == 6
+        for _ in range(3):
+            executor.submit(abs, -1).result(PATIENCE)
+        assert "printed for 1" in future.stdout()
+
+
 def test_map_that_returns_exceptions_may_be_late(
     make_ours: MakeOurs, gate: Gate
 ) -> None:

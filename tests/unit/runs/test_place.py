@@ -15,8 +15,8 @@ import pytest
 
 from slurm_futures.errors import OptionError
 from slurm_futures.runs import place
+from slurm_futures.runs.place import check_directory
 from slurm_futures.runs.run import RunDirectory
-from slurm_futures.runs.writer import check_directory
 
 _FOREIGN = 54321
 

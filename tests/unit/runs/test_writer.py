@@ -12,9 +12,10 @@ import pytest
 from slurm_futures import OptionError, SlurmExecutor
 from slurm_futures.calls.call import PickledCall, dump_arguments
 from slurm_futures.calls.pickler import dump
+from slurm_futures.runs.place import check_directory
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.script import ScriptTemplate
-from slurm_futures.runs.writer import Writer, WrittenSubmission, check_directory
+from slurm_futures.runs.writer import Writer, WrittenSubmission
 from slurm_futures.schedulers.sbatch_options import Kind, SbatchOptions
 from tests.unit.fakes import FakeScheduler
 
