@@ -90,9 +90,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(tags=["check"], allow_parallel=True, python=list(_other_pythons()))
 def others(session: nox.Session) -> None:
-    """Run the tests that need no Slurm on another Python."""
+    """Run the tests that need no Slurm on another Python, each in one kind of jobs."""
     session.install("--editable", ".[dev,clients]")
-    _pytest(session, f"-n{_PROCESSES_OF_OTHERS}", "-mnot cluster")
+    _pytest(session, f"-n{_PROCESSES_OF_OTHERS}", "-mnot cluster and not job_each")
 
 
 @nox.session(tags=["check"], allow_parallel=True)

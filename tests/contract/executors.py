@@ -28,7 +28,8 @@ PATIENCE = 60  #: seconds that a test waits for what should come at once
 POLL_INTERVAL = 0.5  #: seconds between two calls of squeue
 
 _SLURM = pytest.param("slurm", marks=pytest.mark.cluster)
-KINDS = ["process_pool", "local", "pool", _SLURM]
+_JOBS = pytest.param("local", marks=pytest.mark.job_each)
+KINDS = ["process_pool", _JOBS, "pool", _SLURM]
 
 #: Mark of tests that are about our executor alone.
 ours = pytest.mark.parametrize(
