@@ -71,7 +71,7 @@ class Jobs:
         self.timing = settings.timing
         self.above = above
         self.canceller = Canceller(scheduler, settings.timing, lifecycle, group)
-        self.settler = Settler(settings.retries, writer, above)
+        self.settler = Settler(settings.retries, writer, above, settings.timing.grace)
         self.poller = Poller(
             scheduler,
             self.canceller,
@@ -117,6 +117,7 @@ class Jobs:
         """Let these orders become jobs, whoever waits for them."""
         self.submitter.put(kind, label, orders)
         self.poller.attend(self.submitter)
+        self.poller.attend(self.settler.unread)
         if self.lifecycle.stopped is not None:  # maybe while these were on their way
             self.poller.stop(self.lifecycle.stopped)
 

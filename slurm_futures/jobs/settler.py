@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from slurm_futures.calls.outcome import Outcome, load_outcome
 from slurm_futures.calls.request import JobRequest
@@ -37,12 +39,20 @@ class Settler:
         retries: which failures are tried again.
         writer: hears whose files are to be kept.
         above: gets calls that shall run in another job, and failed initializers.
+        grace: seconds for which a file is read again that cannot be read.
+
+    Attributes:
+        unread: calls that are to run again, and could not be read back yet.
     """
 
-    def __init__(self, retries: Retries, writer: Writer, above: Above) -> None:
+    def __init__(
+        self, retries: Retries, writer: Writer, above: Above, grace: float
+    ) -> None:
         self._retries = retries
         self._writer = writer
         self._above = above
+        self._grace = grace
+        self.unread = UnreadCalls(self)
 
     def deliver(
         self,
@@ -171,22 +181,78 @@ class Settler:
     def _submit_again(self, work: OpenCalls, again: _Again) -> None:
         """Let calls run in other jobs, one of each kind."""
         for kind, numbers in again.items():
-            if not numbers or work.future.done():
-                continue
-            try:
-                assert work.calls is not None, "a job had them"
-                calls = read_calls(work.calls, work.index, numbers, work.future._caller)
-            except Exception as error:  # noqa: BLE001  (nobody else would fail them)
-                failure = SlurmFuturesError(
-                    f"The call could not be submitted again: {work.calls} cannot be "
-                    f"read ({error})."
-                )
-                self.fail(work, numbers, failure)
-                continue
+            if numbers:
+                work.release()  # first: whoever sees the next attempt may cancel it
+                unread = _Unread(work, kind, numbers, time.monotonic() + self._grace)
+                if not self.read_again(unread):
+                    self.unread.add(unread)
+
+    def read_again(self, unread: _Unread) -> bool:
+        """Submit calls once more, or fail them; False: they cannot be read now."""
+        work, numbers = unread.work, unread.numbers
+        if work.future.done():
+            return True
+        try:
+            assert work.calls is not None, "a job had them"
+            calls = read_calls(work.calls, work.index, numbers, work.future._caller)
+        except Exception as error:  # noqa: BLE001  (nobody else would fail them)
+            if isinstance(error, OSError) and time.monotonic() < unread.deadline:
+                logger.info("calls are submitted again later: %s", error)
+                return False
+            failure = SlurmFuturesError(
+                f"The call could not be submitted again: {work.calls} cannot be "
+                f"read ({error})."
+            )
+            self.fail(work, numbers, failure)
+        else:
             positions = [work.positions[number] for number in numbers]
-            work.release()
             request = JobRequest(work.future, positions, calls)
-            self._above.resubmit(kind, work.label, request)
+            self._above.resubmit(unread.kind, work.label, request)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """Calls that are to run in another job: some of those that this one had.
+
+    `deadline` is in monotonic seconds: until then they are read again.
+    """
+
+    work: OpenCalls
+    kind: Kind
+    numbers: list[int]
+    deadline: float
+
+
+class UnreadCalls:
+    """Calls whose file cannot be read now; the poller attends to them."""
+
+    def __init__(self, settler: Settler) -> None:
+        self._settler = settler
+        self._calls: list[_Unread] = []
+
+    def add(self, unread: _Unread) -> None:
+        """Try once more with each look."""
+        self._calls.append(unread)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody waits for them."""
+        return any(not each.work.future.done() for each in self._calls)
+
+    def look(self) -> bool:
+        """Try to read them; return whether any were."""
+        calls, self._calls = self._calls, []
+        self._calls += [each for each in calls if not self._settler.read_again(each)]
+        return len(self._calls) < len(calls)
+
+    def fail(self, error: SlurmFuturesError) -> None:
+        """Fail them all."""
+        calls, self._calls = self._calls, []
+        for each in calls:
+            self._settler.fail(each.work, each.numbers, error)
+
+    stop = fail
 
 
 def first_line(error: BaseException) -> str:

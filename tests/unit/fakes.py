@@ -268,10 +268,11 @@ def make_settler(
     above: FakeAbove,
     retries: int | Mapping[type[BaseException], int] | Retries = 0,
     failures: Any = None,
+    grace: float = 0.05,
 ) -> Settler:
     """Return what settles futures."""
     writer: Any = FakeFailures() if failures is None else failures
-    return Settler(Retries.of(retries), writer, above)
+    return Settler(Retries.of(retries), writer, above, grace)
 
 
 def make_future(above: FakeAbove | None = None) -> SlurmFuture[Any]:
@@ -467,7 +468,7 @@ class WatchedPoller:
         self.cancelled: list[JobId] = []
         self.lifecycle = Lifecycle()
         self.group = ThreadGroup()
-        self.settler = make_settler(self.above, retries, self.failures)
+        self.settler = make_settler(self.above, retries, self.failures, grace)
         canceller: Any = FakeCanceller(self.cancelled)
         self.poller = Poller(
             scheduler,
@@ -477,6 +478,7 @@ class WatchedPoller:
             self.group,
             replace(SHORT, grace=grace, pending_timeout=pending_timeout, **times),
         )
+        self.poller._watched.append(self.settler.unread)
 
     def set_times(self, **times: Any) -> None:
         """Let some times be others from now on."""

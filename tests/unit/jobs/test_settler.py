@@ -136,6 +136,30 @@ def test_calls_that_cannot_be_read_back_fail(
     watched.group.join()
 
 
+def test_calls_that_cannot_be_read_back_now_are_read_later(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """Errors of a file system pass; meanwhile one of them may be cancelled."""
+    watched = WatchedPoller(scheduler, grace=60, retries=1)
+    jobs = make_jobs(tmp_path, scheduler, 2)
+    path = jobs.submission.calls
+    aside = path.rename(path.with_name("aside"))
+    watched.watch(jobs)
+    for index in range(2):
+        jobs.die(index, exit_code=3)
+    assert_soon(lambda: len(watched.settler.unread._calls) == 2)
+    assert watched.above.resubmitted == []
+
+    jobs.futures[1].cancel()
+    jobs.futures[1]._end_cancel()
+    aside.rename(path)
+
+    assert_soon(lambda: watched.above.resubmitted)
+    watched.group.join()
+    assert watched.above.resubmitted == [[0]]
+    assert not jobs.futures[0].done()
+
+
 def test_time_to_submit_calls_again_grows_with_their_number_only(
     watched: WatchedPoller,
     scheduler: FakeScheduler,
