@@ -47,6 +47,7 @@ files could not be used, the number of the system's error and NOT_READ or NOT_WR
 
 from __future__ import annotations
 
+import errno
 import os
 from struct import Struct
 from zlib import crc32
@@ -160,6 +161,8 @@ def read_mark(path: str | os.PathLike[str]) -> str:
     """
     try:
         return os.readlink(path)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which it says of a file
+            raise
         with open(path, encoding="utf-8") as file:
             return file.read()

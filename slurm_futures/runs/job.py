@@ -41,8 +41,12 @@ class JobDirectory:
         return None
 
     def attempt(self) -> int:
-        """Return how often Slurm had restarted the job when its worker last began."""
-        with contextlib.suppress(OSError, IndexError, ValueError):
+        """Return how often Slurm had restarted the job when its worker last began.
+
+        Raises:
+            OSError: nobody can tell now.
+        """
+        with contextlib.suppress(FileNotFoundError, IndexError, ValueError):
             return int(read_mark(self.path / "started").split()[2])
         return 0
 

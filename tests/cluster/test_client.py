@@ -249,7 +249,7 @@ def test_the_clock_jumps(
     for path in (tmp_path / "runs").rglob("*"):
         os.utime(path, (time.time(), time.time()), follow_symlinks=False)
     with pytest.raises(TimeoutError):
-        running.result(60)  # some squeues and the grace
+        running.result(4)  # some squeues and the grace
 
     assert not pending.done()
     assert executor.submit(identity, "c").result(PATIENCE) == "c"
@@ -287,7 +287,7 @@ def test_no_file_descriptor_is_left(
         gate.open()
         late = [each.submit(identity, "late") for each in (executor, new)]
         with pytest.raises(TimeoutError):
-            future.result(60)
+            future.result(3)
 
     assert future.result(PATIENCE) == "a"
     assert [each.result(PATIENCE) for each in late] == ["late"] * 2

@@ -577,7 +577,7 @@ def test_suspension(
     assert_soon(lambda: future.state is JobState.SUSPENDED, PATIENCE)
     gate.open()
     with pytest.raises(TimeoutError):
-        future.result(60)
+        future.result(3)
     slurm.run("scontrol", "resume", job_id_of(future))
 
     assert future.result(PATIENCE) == "a"
@@ -594,7 +594,7 @@ def test_a_stopped_job(
     assert_soon(lambda: is_stopped(slurm), PATIENCE)
     gate.open()
     with pytest.raises(TimeoutError):
-        future.result(60)
+        future.result(5)
     slurm.run("scancel", "--signal=CONT", "--full", job_id_of(future))
 
     assert future.result(PATIENCE) == "a"
@@ -605,7 +605,7 @@ def test_hold_and_release(slurm: SlurmCluster, make_executor: MakeExecutor) -> N
     future = make_executor(hold=True, grace=1).submit(identity, "a")
     await_jobs([future])
     with pytest.raises(TimeoutError):
-        future.result(60)
+        future.result(2)
 
     slurm.run("scontrol", "release", job_id_of(future))
 
@@ -703,7 +703,7 @@ def test_a_job_whose_working_directory_was_changed(
         slurm.run("scontrol", "update", f"JobId={job_id}", "WorkDir=/tmp")
 
     with pytest.raises(TimeoutError):
-        futures[0].result(60)  # longer than the grace
+        futures[0].result(5)  # longer than the grace
     assert not futures[1].done()
     assert futures[1].cancel()
     slurm.run("scontrol", "release", job_id_of(futures[0]))

@@ -247,7 +247,7 @@ def test_a_job_that_may_run_again_gives_its_value(
     if hold:
         assert_soon(lambda: " SE " in "".join(queue(cluster)), PATIENCE)
         with pytest.raises(TimeoutError):
-            future.result(60)  # longer than the grace
+            future.result(5)  # longer than the grace
         cluster.run("scontrol", "release", job_id)
     start_again(cluster, job_id)
 

@@ -124,7 +124,7 @@ def test_an_error_in_the_reader_of_squeue(
     future = make_executor(poll_interval=0.1, grace=0.1).submit(gate.hold, "a")
     gate.await_arrivals("a")
     with pytest.raises(TimeoutError):
-        future.result(60)
+        future.result(2)
 
     gate.open()
 

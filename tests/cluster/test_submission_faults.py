@@ -317,7 +317,7 @@ def test_a_hidden_partition(
     gate.await_arrivals("a")
 
     with pytest.raises(TimeoutError):
-        future.result(60)
+        future.result(4)
     gate.open()
     assert future.result(PATIENCE) == "a"
 

@@ -300,7 +300,8 @@ def test_cancel_of_a_chunk_whose_parts_are_in_two_pools(make: MakeExecutor) -> N
 
     executor.shutdown(wait=False, cancel_futures=True)
     outcome = formats.pack_outcome(*value_of(0, 5))
-    (home.path / f"finished/0-999/{number}").write_bytes(outcome)
+    (home.path / "outcome").write_bytes(outcome)
+    (home.path / "outcome").rename(home.path / f"finished/0-999/{number}")
 
     cancelled, value = chunk.result(PATIENCE)
     assert type(cancelled.exception).__name__ == "CancelledError"

@@ -26,7 +26,13 @@ from slurm_futures.node import calls_file, formats, outcomes, patience, pool_wor
 from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.queue import PoolDirectory
-from tests.unit.fakes import FakeJobs, FakeScheduler, WatchedPoller, finished_path
+from tests.unit.fakes import (
+    FakeJobs,
+    FakeScheduler,
+    WatchedPoller,
+    finished_path,
+    value_of,
+)
 from tests.unit.node.test_pool_worker import Queue
 from tests.unit.pool.test_pool import Harness
 from tests.unit.runs.test_script import Script
@@ -308,17 +314,38 @@ def test_a_look_that_fails_ends_no_job(
 # The mark of an earlier attempt that comes late.
 
 
+@pytest.mark.parametrize("error", [None, errno.ESTALE, errno.EIO])
 def test_an_attempt_that_dies_late_does_not_end_the_next_one(
-    watched: WatchedPoller, jobs: FakeJobs
+    watched: WatchedPoller,
+    jobs: FakeJobs,
+    monkeypatch: pytest.MonkeyPatch,
+    error: int | None,
 ) -> None:
-    """It lived on where Slurm could not see it, while the job ran again."""
+    """It lived on where Slurm could not see it, while the job ran again.
+
+    Nor does it where nobody can read for a while which attempt is the last one.
+    """
+    read = os.readlink
+    tries: list[str] = []
+
+    def fail_at_first(path: str) -> str:
+        if error is not None and str(path).endswith("started") and len(tries) < 3:
+            tries.append(path)
+            raise OSError(error, os.strerror(error))
+        return read(path)
+
+    monkeypatch.setattr(os, "readlink", fail_at_first)
     watched.watch(jobs)
     formats.leave_mark(f"{jobs.begin(0)}/started", "c18 100_0 1")
     formats.leave_mark(f"{finished_path(jobs.submission, 0)}.died", "1 0")
+    if error is not None:
+        assert_soon(lambda: len(tries) == 3)
     with pytest.raises(TimeoutError):
         jobs.futures[0].exception(0.5)
 
-    jobs.finish(0, "second attempt")
+    again = OutcomesFile(str(jobs.submission.path), 0, "1-c18-99")
+    again.append(*value_of(0, "second attempt"))
+    again.publish(sync=True)
     assert jobs.futures[0].result(60) == "second attempt"
     jobs.finish(1)
     watched.group.join()
