@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from slurm_futures.calls.future import SlurmFuture
     from slurm_futures.errors import (
         ArgumentFailed,
+        Detached,
+        DetachError,
         InitializerFailed,
         JobCancelled,
         JobFailed,
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
         OutcomeNotReadable,
         PendingTimeout,
         RemoteTraceback,
+        RunInUse,
+        RunNotFound,
         SchedulerError,
         SlurmFuturesError,
         SubmitError,
@@ -36,6 +40,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentFailed",
+    "DetachError",
+    "Detached",
     "InitializerFailed",
     "JobCancelled",
     "JobFailed",
@@ -51,6 +57,8 @@ __all__ = [
     "PendingTimeout",
     "RemoteTraceback",
     "Retries",
+    "RunInUse",
+    "RunNotFound",
     "Scheduler",
     "SchedulerError",
     "SlurmExecutor",

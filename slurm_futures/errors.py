@@ -15,6 +15,10 @@
       ArgumentFailed           a future among the arguments has no value
       InitializerFailed        the initializer raised
       OutcomeNotReadable       the outcome came back and cannot be unpickled here
+      RunInUse                 another program owns the run
+      RunNotFound              there is no such run; also a FileNotFoundError
+      DetachError              not every call could be left with Slurm
+      Detached                 the executor has left its jobs to themselves
       RemoteTraceback          the `__cause__` of an exception that a call raised
 
 `JobFailed`, `InitializerFailed` and `OutcomeNotReadable` are also `BrokenProcessPool`,
@@ -279,6 +283,42 @@ class OutcomeNotReadable(SlurmFuturesError, BrokenProcessPool):
     def __init__(self, message: str, text: str = "") -> None:
         super().__init__(message)
         self.text = text
+
+
+class RunInUse(SlurmFuturesError):
+    """Another program owns the run, or another executor of this one.
+
+    Attributes:
+        host: where that runs; None if nobody knows.
+        pid: the number of its process there; None likewise.
+    """
+
+    def __init__(
+        self, message: str, *, host: str | None = None, pid: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.host = host
+        self.pid = pid
+
+
+class RunNotFound(SlurmFuturesError, FileNotFoundError):
+    """There is no such run, or what is there is no run."""
+
+
+class Detached(SlurmFuturesError):
+    """The executor has left its jobs to themselves: open the run to get the value."""
+
+
+class DetachError(SlurmFuturesError):
+    """Some calls are not with Slurm yet, so that the program cannot leave them.
+
+    Attributes:
+        missing: how many.
+    """
+
+    def __init__(self, message: str, *, missing: int) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class RemoteTraceback(SlurmFuturesError):

@@ -10,6 +10,8 @@ import pytest
 from slurm_futures import errors
 from slurm_futures.errors import (
     ArgumentFailed,
+    Detached,
+    DetachError,
     InitializerFailed,
     JobFailed,
     JobState,
@@ -17,6 +19,8 @@ from slurm_futures.errors import (
     OutcomeNotReadable,
     Refusal,
     RemoteTraceback,
+    RunInUse,
+    RunNotFound,
     SchedulerError,
     SlurmFuturesError,
     SubmitError,
@@ -41,6 +45,10 @@ EXAMPLES: list[SlurmFuturesError] = [
     ArgumentFailed("text"),
     InitializerFailed("text"),
     OutcomeNotReadable("text", "Traceback ..."),
+    RunInUse("text", host="login1", pid=4711),
+    RunNotFound("text"),
+    Detached("text"),
+    DetachError("text", missing=12),
     RemoteTraceback("Traceback ..."),
     *(cls("text", **FACTS) for cls in JOB_ERRORS),
 ]
@@ -111,6 +119,11 @@ def test_exception_that_cannot_tell_its_text_has_one_all_the_same() -> None:
 def test_wrong_option_is_a_value_error() -> None:
     """As with any function."""
     assert issubclass(OptionError, ValueError)
+
+
+def test_missing_run_is_a_missing_file() -> None:
+    """As a path that is opened."""
+    assert issubclass(RunNotFound, FileNotFoundError)
 
 
 def test_refusal_is_permanent_unless_it_says_otherwise() -> None:
