@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from slurm_futures.executor import SlurmExecutor
     from slurm_futures.jobs.retries import Retries
+    from slurm_futures.runs.owner import Owner
     from slurm_futures.schedulers.base import Scheduler
     from slurm_futures.schedulers.local.scheduler import LocalScheduler
     from slurm_futures.schedulers.slurm import SlurmScheduler
@@ -54,6 +55,7 @@ __all__ = [
     "NodeFailed",
     "OptionError",
     "OutcomeNotReadable",
+    "Owner",
     "PendingTimeout",
     "RemoteTraceback",
     "Retries",
@@ -70,6 +72,7 @@ __all__ = [
 
 _MODULES = {
     "LocalScheduler": "schedulers.local.scheduler",
+    "Owner": "runs.owner",
     "Retries": "jobs.retries",
     "Scheduler": "schedulers.base",
     "SlurmExecutor": "executor",

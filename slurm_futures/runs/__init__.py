@@ -4,6 +4,7 @@
         20261122-150942-sweep-k3f9/     one run, mode 0700
             run.json                    who, where, with what
             node.bundle start.py ...    run the calls on the nodes
+            owner/                      who may submit, cancel and delete: see lease.py
             logs/                       what Slurm itself prints, a file for each job
             0001/                       one submission
                 script.sh               exactly what sbatch got

@@ -18,17 +18,22 @@ from slurm_futures import (
     JobFailed,
     JobLost,
     OptionError,
+    Owner,
+    RunInUse,
     SlurmExecutor,
     SlurmFuture,
     SubmitError,
 )
 from slurm_futures.errors import JobState
 from slurm_futures.pool.pools import Pools
+from slurm_futures.runs.lease import Lease
+from slurm_futures.runs.owner import find_last, read_owner
 from tests.cluster.conftest import MakeExecutor, Noticed
 from tests.contract.calls import identity, outcomes_file_of_this_job
 from tests.contract.gate import Gate
 from tests.faults.sweep import COMPILER, MANY, Fault, run_calls
 from tests.slurm import SlurmCluster
+from tests.unit.runs.leases import QUICK, on_host
 from tests.waiting import assert_soon, job_id_of
 
 pytestmark = pytest.mark.cluster
@@ -113,6 +118,32 @@ def test_negative_caches_do_not_delay_results(
     assert future.result(60) == "a"
     results = executor.map(identity, range(20), timeout=10)
     assert list(results) == list(range(20))
+
+
+def test_owner_of_a_run_is_seen_through_caches(
+    nfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beats are news at once, and so is its end, or that it was taken over."""
+    source = nfs.parent / "shared"
+    far = Lease.take(source, here=on_host("far"))
+    assert read_owner(nfs) == Owner("far", os.getpid())
+    seen = find_last(nfs / "owner").beat
+    for _ in range(3):
+        far.beat()
+        seen, before = find_last(nfs / "owner").beat, seen
+        assert seen == before + 1
+    monkeypatch.setattr("slurm_futures.runs.lease.sleep", lambda _: far.beat())
+    with pytest.raises(RunInUse, match="owns it"):
+        Lease.take(nfs)
+    far.release()
+    assert read_owner(nfs) is None
+
+    here = Lease.take(nfs)
+    here.check()
+    Lease.take(source, QUICK, on_host("far"))
+
+    with pytest.raises(RunInUse, match="on host far has taken it over"):
+        here.check()
 
 
 # Directories that cannot be listed.
