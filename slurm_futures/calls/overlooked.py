@@ -20,7 +20,7 @@ _names_in: Callable[[types.CodeType], Mapping[str, object]] = (
     cloudpickle.cloudpickle._extract_code_globals
 )
 #: How the body of a class looks for a name: among its own, then in those of the module.
-_LOOKS = {"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+LOOKS_IN_CLASSES = {"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 #: Where what Python itself has in `builtins` comes from.
 _OF_PYTHON = {"builtins", "io", "_io", "_sitebuiltins"}
 
@@ -67,6 +67,6 @@ def _names_in_classes(code: types.CodeType) -> Iterator[str]:
         if isinstance(constant, types.CodeType):
             if not constant.co_flags & inspect.CO_OPTIMIZED:
                 for each in dis.get_instructions(constant):
-                    if each.opname in _LOOKS:
+                    if each.opname in LOOKS_IN_CLASSES:
                         yield str(each.argval)
             yield from _names_in_classes(constant)
