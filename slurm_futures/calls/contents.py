@@ -18,6 +18,7 @@ from typing import Any
 
 from slurm_futures.calls import atoms, reducers
 from slurm_futures.calls.definitions import (
+    ModuleName,
     describe_code_object,
     parts_of_class,
     parts_of_function,
@@ -262,8 +263,17 @@ class _Walk:
         """Encode a module: by name, if jobs find it."""
         name = module.__name__
         if sys.modules.get(name) is module and is_found(name):
-            return b"m" + self._known.encode_name(name)
+            return self.encode_module_name(ModuleName(name))
         return self.encode_reduced(module)
+
+    def encode_module_name(self, module: Any) -> bytes:
+        """Encode a module that need not be loaded."""
+        return b"m" + self._known.encode_name(module.name)
+
+    def encode_compiled(self, function: Any) -> bytes:
+        """Encode a function that Numba compiles; it gives each a random name."""
+        state = {**function._reduce_states(), "uuid": None}
+        return atoms.shorten(b"j", b"".join(self._all(type(function), state)))
 
     def encode_parameter(self, parameter: Any) -> bytes:
         """Encode a type variable; cloudpickle gives each a random name."""
@@ -338,6 +348,7 @@ _WAYS: dict[type, Callable[[_Walk, Any], bytes]] = {
     set: _Walk.encode_set,
     frozenset: _Walk.encode_set,
     types.ModuleType: _Walk.encode_module,
+    ModuleName: _Walk.encode_module_name,
     types.CodeType: _Walk.encode_code,
     **dict.fromkeys(_PARAMETERS, _Walk.encode_parameter),
     # Pickled as something else, or in the order of their addresses.
@@ -351,6 +362,11 @@ def _find_way(kind: Any) -> Callable[[_Walk, Any], bytes]:
         return _Walk.encode_member
     if (kind.__module__, kind.__name__) == ("numpy", "ndarray"):
         return _Walk.encode_array
+    library = kind.__module__.partition(".")[0]
+    if library == "numba" and hasattr(kind, "_reduce_states"):
+        return _Walk.encode_compiled
+    if library == "torch" and hasattr(kind, "data_ptr"):
+        return _refuse  # its pickle has an address in it
     for base in (set, frozenset):  # whose pickle has them in the order of their hashes
         if issubclass(kind, base) and all(
             getattr(kind, name) is getattr(base, name)

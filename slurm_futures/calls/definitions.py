@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import abc
 import builtins
+import contextlib
 import dis
+import importlib.util
 import inspect
+import itertools
 import sys
 import types
 import weakref
@@ -17,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from slurm_futures.calls.atoms import ATOMS, shorten
+from slurm_futures.calls.origins import find_spec
 from slurm_futures.calls.overlooked import LOOKS_IN_CLASSES
 
 #: Attributes of classes that Python adds, some of them only when they are used.
@@ -29,6 +33,7 @@ _NO_DEFAULTS = frozenset({"__doc__", "__annotations__"})
 #: What notebooks add to `builtins`: a method of theirs, which is not sent.
 _NOT_SENT = "get_ipython"
 _CONSTANTS = frozenset(dis.hasconst)
+_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 _STORE_NAME = dis.opmap["STORE_NAME"]
 _LOAD_GLOBAL = dis.opmap["LOAD_GLOBAL"]
 _LOADS_NAME = {dis.opmap[each] for each in LOOKS_IN_CLASSES if each in dis.opmap}
@@ -40,8 +45,16 @@ class Code(NamedTuple):
     encoding: bytes
     #: Names of global variables that it uses, or may use.
     variables: tuple[str, ...]
+    #: What it imports, or may import; with dots in front if it is from its own package.
+    imports: tuple[str, ...]
     #: All names, of attributes as well.
     names: frozenset[str]
+
+
+class ModuleName(NamedTuple):
+    """Stands for a module, which need not be loaded."""
+
+    name: str
 
 
 _known: dict[int, tuple[weakref.ref[types.CodeType], Code]] = {}
@@ -58,58 +71,73 @@ def describe_code_object(code: types.CodeType) -> Code:
 
 
 def _look_through(code: types.CodeType) -> Code:
-    inner = [describe_code_object(each) for each in _inner(code.co_consts)]
-    own, body = _read_instructions(code)
+    inner = [
+        describe_code_object(each)
+        for each in code.co_consts
+        if isinstance(each, types.CodeType)
+    ]
     first = code.co_consts[0] if code.co_consts else None
     parts = (
         *(code.co_qualname, code.co_flags, first if isinstance(first, str) else None),
         *(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount),
         *(code.co_varnames, code.co_cellvars, code.co_freevars, code.co_names),
-        *(code.co_exceptiontable, body),
+        *(code.co_exceptiontable, _encode_body(code)),
     )
-    variables = (*own, *(name for each in inner for name in each.variables))
+    variables = (_variables_in(code), *(each.variables for each in inner))
+    imports = (_imports_in(code), *(each.imports for each in inner))
     return Code(
         shorten(b"C", b"".join(map(_encode_constant, parts))),
-        tuple(dict.fromkeys(variables)),
+        tuple(dict.fromkeys(itertools.chain(*variables))),
+        tuple(dict.fromkeys(itertools.chain(*imports))),
         frozenset(code.co_names).union(*(each.names for each in inner)),
     )
 
 
-def _inner(constants: tuple[Any, ...]) -> Iterator[types.CodeType]:
-    return (each for each in constants if isinstance(each, types.CodeType))
-
-
-def _read_instructions(code: types.CodeType) -> tuple[list[str], bytes]:
-    """Return the global names that instructions use, and these with their constants.
-
-    The place of a constant among others would depend on line numbers, which are
-    constants in the bodies of classes (Python 3.13); there, a tuple of attributes has
-    another order for each hash seed.
-    """
-    raw, argument, variables = code.co_code, 0, []
-    read: list[bytes] = []
-    constant: Any = None
+def _operations(code: types.CodeType) -> Iterator[tuple[int, int]]:
+    raw, argument = code.co_code, 0
     for operation, low in zip(raw[::2], raw[1::2], strict=True):
         argument = argument << 8 | low
-        if operation == dis.EXTENDED_ARG:
-            continue
+        if operation != dis.EXTENDED_ARG:
+            yield operation, argument
+            argument = 0
+
+
+def _encode_body(code: types.CodeType) -> bytes:
+    """Encode what is done, with the constants in their places.
+
+    Their numbers would depend on line numbers, which are constants in the bodies of
+    classes (Python 3.13).
+    """
+    found: list[bytes] = []
+    for operation, argument in _operations(code):
         meaning = b"%x;" % argument
         if operation in _CONSTANTS:
-            constant = code.co_consts[argument]
-            meaning = _encode_constant(constant)
-        elif operation == _LOAD_GLOBAL:
-            variables.append(code.co_names[argument >> 1])
+            meaning = _encode_constant(code.co_consts[argument])
+        elif operation == _STORE_NAME and code.co_names[argument] == "__firstlineno__":
+            found.pop()
+        found.append(b"%c%b" % (operation, meaning))
+    return b"".join(found)
+
+
+def _variables_in(code: types.CodeType) -> Iterator[str]:
+    for operation, argument in _operations(code):
+        if operation == _LOAD_GLOBAL:
+            yield code.co_names[argument >> 1]
         elif operation in _LOADS_NAME:
-            variables.append(code.co_names[argument])
-        elif operation == _STORE_NAME:
-            name = code.co_names[argument]
-            if name == "__firstlineno__":
-                read.pop()
-            elif name == "__static_attributes__":
-                read[-1] = _encode_constant(frozenset(constant))
-        read.append(b"%c%b" % (operation, meaning))
-        argument = 0
-    return variables, b"".join(read)
+            yield code.co_names[argument]
+
+
+def _imports_in(code: types.CodeType) -> Iterator[str]:
+    constants: list[Any] = []
+    for operation, argument in _operations(code):
+        if operation in _CONSTANTS:
+            constants.append(code.co_consts[argument])
+        elif operation == _IMPORT_NAME:
+            level, names = constants[-2:]
+            module = "." * level + code.co_names[argument]
+            yield module
+            for name in names or ():  # which may be modules
+                yield f"{module}.{name}" if module.strip(".") else module + name
 
 
 def _encode_constant(value: Any) -> bytes:
@@ -139,7 +167,7 @@ def parts_of_function(function: types.FunctionType) -> tuple[Any, ...]:
             function.__kwdefaults__,
         ),
         tuple(map(_look_into, function.__closure__ or ())),
-        tuple(_variables(function, code)),
+        (*_variables(function, code), *_imported(function, code)),
         *(function.__annotations__, vars(function)),
     )
 
@@ -161,6 +189,15 @@ def _variables(function: types.FunctionType, code: Code) -> Iterator[tuple[Any, 
                 break
         else:
             yield (name,)
+
+
+def _imported(function: types.FunctionType, code: Code) -> Iterator[tuple[Any, ...]]:
+    package = function.__globals__.get("__package__")
+    for name in code.imports:
+        with contextlib.suppress(ImportError):  # what is not there
+            full = importlib.util.resolve_name(name, package)
+            if find_spec(full) is not None:
+                yield name, ModuleName(full)
 
 
 def _submodules(package: str, names: frozenset[str]) -> Iterator[tuple[Any, ...]]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.metadata
+import importlib.util
 import sys
 import sysconfig
 import warnings
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from slurm_futures.calls.atoms import digest
@@ -24,28 +25,40 @@ _PATHS = sysconfig.get_paths()
 _OF_PYTHON = tuple({f"{_PATHS[each]}/" for each in ("stdlib", "platstdlib")})
 
 
+def find_spec(name: str) -> ModuleSpec | None:
+    """Find a module without loading it, or a package that it is in."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None)
+    parent = name.rpartition(".")[0]
+    if not parent:
+        return importlib.util.find_spec(name)
+    spec = find_spec(parent)
+    if spec is None or spec.submodule_search_locations is None:
+        return None
+    return PathFinder.find_spec(name, spec.submodule_search_locations)
+
+
 def describe_code(name: str) -> tuple[Any, ...]:
-    """Return what is known of the code of a module that is loaded.
+    """Return what is known of the code of a module.
 
     Raises:
         OSError: its file cannot be read.
     """
-    module = sys.modules.get(name)
-    spec = getattr(module, "__spec__", None)
-    if module is None or spec is None or not spec.has_location:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None or not spec.has_location:
         return ()  # of Python itself, or a directory
-    path = str(spec.origin)
-    if _INSTALLED.intersection(Path(path).parts):
-        return _describe_installed(name.partition(".")[0], path)
-    if path.startswith(_OF_PYTHON):
+    if _INSTALLED.intersection(Path(spec.origin).parts):
+        return _describe_installed(name, spec.origin)
+    if spec.origin.startswith(_OF_PYTHON):
         return ()  # whose version counts anyway
-    content = _read(module, path)
-    return (_meaning(content) if path.endswith(".py") else digest(content),)
+    content = _read(spec)
+    return (_meaning(content) if spec.origin.endswith(".py") else digest(content),)
 
 
 @functools.lru_cache(maxsize=1024)
-def _describe_installed(package: str, path: str) -> tuple[Any, ...]:
-    return _version(package), digest(_read(sys.modules[package], path))
+def _describe_installed(name: str, _: str) -> tuple[Any, ...]:
+    spec = find_spec(name)
+    return _version(name.partition(".")[0]), spec and digest(_read(spec))
 
 
 @functools.lru_cache(maxsize=256)
@@ -62,11 +75,12 @@ def _distributions() -> Any:
     return importlib.metadata.packages_distributions()
 
 
-def _read(module: ModuleType, path: str) -> bytes:
+def _read(spec: ModuleSpec) -> bytes:
+    path = str(spec.origin)
     try:
         return Path(path).read_bytes()
     except NotADirectoryError:  # in an archive
-        return bytes(module.__spec__.loader.get_data(path))  # type: ignore[union-attr]
+        return bytes(spec.loader.get_data(path))  # type: ignore[union-attr]
 
 
 @functools.lru_cache(maxsize=256)

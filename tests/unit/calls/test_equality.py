@@ -391,6 +391,84 @@ def test_value_that_is_nested_too_deep(depth: int) -> None:
     assert calls.causes == {"tuple (nested too deep)": 1}
 
 
+class Compiled:
+    """Like a function that Numba has compiled."""
+
+    def __init__(self, function: Callable[[], int]) -> None:
+        self.function = function
+
+    def _reduce_states(self) -> dict[str, Any]:
+        return {"uuid": uuid.uuid4().hex, "py_func": self.function}
+
+
+class Tensor:
+    """Like those of PyTorch."""
+
+    def data_ptr(self) -> int:
+        """Return an address."""
+        return id(self)
+
+
+def test_random_names_and_addresses_in_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that are known for them."""
+    monkeypatch.setattr(Compiled, "__module__", "numba.core")
+    monkeypatch.setattr(Tensor, "__module__", "torch")
+
+    assert digest(Compiled(lambda: 1)) == digest(Compiled(lambda: 1)) is not None
+    assert digest(Compiled(lambda: 1)) != digest(Compiled(lambda: 2))
+    assert digest(Tensor()) is None
+
+
+class Number(int):
+    """A number of the program, and more of the like."""
+
+
+class Text(str):
+    """A text."""
+
+    __slots__ = ()
+
+
+class Items(list[int]):
+    """A list."""
+
+
+class Row(tuple[int, ...]):
+    """A tuple."""
+
+    __slots__ = ()
+
+
+class Mapping(dict[str, int]):
+    """A dict."""
+
+
+class Bits(bytes):
+    """Bytes."""
+
+
+@pytest.mark.parametrize(
+    ("make", "values"),
+    [
+        (Number, [1, 2]),
+        (Text, ["a", "b"]),
+        (Items, [[1], [2], [1, 2]]),
+        (Row, [(1,), (2,)]),
+        (Mapping, [{"a": 1}, {"a": 2}, {"b": 1}]),
+        (Bits, [b"a", b"b"]),
+    ],
+)
+def test_what_derives_from_built_in_types(make: Any, values: list[Any]) -> None:
+    """Contents and attributes count."""
+    made = [*map(make, values), *values]
+    if hasattr(made[0], "__dict__"):
+        made.append(make(values[0]))
+        made[-1].more = 1
+
+    assert len({digest(each) for each in made}) == len(made)
+    assert digest(make(values[0])) == digest(make(values[0])) is not None
+
+
 def test_set_that_is_part_of_its_items() -> None:
     """Their order would depend on itself."""
     assert digest(_set_in_itself()) is None

@@ -400,6 +400,56 @@ def test_module_that_is_used_through_its_package(
     assert digest_function(names["f"]).digest != known  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import equality_lazy.part",
+        "import equality_lazy.part as part",
+        "from equality_lazy import part",
+        "from equality_lazy.part import f",
+        "from .equality_lazy.part import f",
+        "from . import equality_lazy; from .equality_lazy import part",
+    ],
+)
+def test_module_that_is_imported_in_a_function(
+    write: Callable[[str, str], Path], line: str
+) -> None:
+    """It counts without being loaded; later it is the same one."""
+    name = "equality_outer." if "." in line.split()[1][:1] else ""
+    path = f"{name}equality_lazy/part.py".replace(".equ", "/equ")
+    for each in ("equality_outer", path.rpartition("/")[0]):
+        write(f"{each}/__init__.py", "")
+    write(path, MODULE)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    if name:
+        importlib.import_module("equality_outer")
+        names["__package__"] = "equality_outer"
+    exec(f"def f(x):\n    def inner(): {line}\n    inner()", names)  # noqa: S102
+    known = digest_function(names["f"]).digest
+    assert not any("equality_lazy" in each for each in sys.modules)
+
+    write(path, MODULE.replace("X = 1", "X = 2"))
+    changed = digest_function(names["f"]).digest
+    write(path, MODULE)
+    importlib.import_module(f"{name}equality_lazy.part")
+
+    assert None not in (known, changed)
+    assert changed != known
+    assert digest_function(names["f"]).digest == known
+
+
+def test_module_that_is_not_there(write: Callable[[str, str], Path]) -> None:
+    """As in functions that can do without."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec("def f(): import equality_none.part, json.none", names)  # noqa: S102
+    known = digest_function(names["f"]).digest
+
+    write("equality_none/part.py", MODULE)
+
+    assert known is not None
+    assert digest_function(names["f"]).digest not in {None, known}
+
+
 def test_module_that_cannot_be_read(write: Callable[[str, str], Path]) -> None:
     """Nobody knows what a job would find."""
     path = write("equality_gone.py", MODULE)
