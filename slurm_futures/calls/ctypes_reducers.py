@@ -16,7 +16,8 @@ class _Probe(ctypes.Structure):
     _fields_ = (("field", ctypes.c_int),)
 
 
-_FIELD = type(vars(_Probe)["field"])
+#: The type of what a structure has for each of its `_fields_`.
+FIELD: type = type(vars(_Probe)["field"])
 #: Attributes of a structure that must be there before its fields.
 _LAYOUT = frozenset({"_pack_", "_align_", "_layout_", "_anonymous_"})
 POINTER_TO_FUNCTION: type = ctypes._CFuncPtr  # type: ignore[attr-defined]
@@ -67,7 +68,7 @@ def split_structure(namespace: dict[str, Any], attributes: dict[str, Any]) -> No
     """
     if "_fields_" in attributes:
         for name, value in list(attributes.items()):
-            if isinstance(value, _FIELD):
+            if isinstance(value, FIELD):
                 del attributes[name]
             elif name in _LAYOUT:
                 namespace[name] = attributes.pop(name)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from slurm_futures.calls.atoms import ATOMS, shorten
+from slurm_futures.calls.ctypes_reducers import FIELD
 from slurm_futures.calls.origins import find_spec
 from slurm_futures.calls.overlooked import LOOKS_IN_CLASSES
 
@@ -109,14 +110,16 @@ def _encode_body(code: types.CodeType) -> bytes:
     classes (Python 3.13).
     """
     found: list[bytes] = []
+    others = dict(enumerate(code.co_consts))
     for operation, argument in _operations(code):
         meaning = b"%x;" % argument
         if operation in _CONSTANTS:
             meaning = _encode_constant(code.co_consts[argument])
+            others.pop(argument, None)
         elif operation == _STORE_NAME and code.co_names[argument] == "__firstlineno__":
             found.pop()
         found.append(b"%c%b" % (operation, meaning))
-    return b"".join(found)
+    return b"".join((*found, _encode_constant(tuple(others.values()))))
 
 
 def _variables_in(code: types.CodeType) -> Iterator[str]:
@@ -231,8 +234,9 @@ def _is_left_out(cls: type, name: str) -> bool:
     if name == "__doc__" and "__dataclass_fields__" in names:
         # Made of the fields, with the addresses of their defaults in it.
         return str(value).startswith(f"{cls.__name__}(")
-    return inspect.isdatadescriptor(value) and (
-        getattr(value, "__objclass__", None) is cls  # made with the class
+    made_with_class = getattr(value, "__objclass__", None) is cls
+    return isinstance(value, FIELD) or (
+        made_with_class and inspect.isdatadescriptor(value)
     )
 
 

@@ -260,13 +260,83 @@ def test_use_of_a_script_changes_nothing() -> None:
     assert {name: digest_function(names[name]).digest for name in NAMES} == known
 
 
+#: What else a script may have, in which sets, addresses or random names could show.
+MORE = """
+import contextlib, contextvars, ctypes
+
+@functools.singledispatch
+def show(x): return str(x)
+@show.register
+def _(x: int): return x + 1
+
+@contextlib.contextmanager
+def context(): yield 1
+
+class Meta(type): pass
+class Made(metaclass=Meta):
+    def __init_subclass__(cls, **options): cls.options = options
+class Sub(Made, more=5): pass
+
+class Attribute:
+    def __set_name__(self, owner, name): self.name = name
+    def __get__(self, *_): return 1
+class User:
+    attribute = Attribute()
+    @functools.cached_property
+    def cached(self): return 1
+    fixed = functools.partialmethod(helper, 3)
+
+T = typing.TypeVar("T")
+class Generic(typing.Generic[T]):
+    def same(self, x: T) -> T: return x
+class Protocol(typing.Protocol):
+    def first(self) -> int: ...
+    def second(self) -> int: ...
+class Typed(typing.TypedDict, total=False):
+    a: int
+    b: str
+
+class Open(abc.ABC): pass
+@Open.register
+class First: pass
+@Open.register
+class Second: pass
+
+class Planet(enum.Enum):
+    EARTH = 1, 2.0
+    MARS = 3, 4.0
+    def __init__(self, mass, radius): self.mass = mass
+class Word(enum.StrEnum):
+    X = enum.auto()
+class Bits(enum.IntFlag):
+    A, B, C = 1, 2, 4
+class Structure(ctypes.Structure):
+    _fields_ = [("a", ctypes.c_int)]
+Row = collections.namedtuple("Row", "a b", defaults=[3])
+
+class Node:
+    def __init__(self, parent): self.parent, self.nodes = parent, []
+def grow():
+    root = Node(None)
+    root.nodes += [Node(root), Node(root)]
+    return root
+TREE, VARIABLE = grow(), contextvars.ContextVar("VARIABLE", default=3)
+HANDLERS, WORDS = {grow, show, context}, {"a", "b", "cd", "e"}
+def use(): return HANDLERS, WORDS, TREE, VARIABLE, Generic, Protocol, Typed, User, Open
+
+more = show, context, Sub, User, Generic, Protocol, Typed, Open, Planet, use, Row
+values = [Sub(), Planet.MARS, Word.X, Bits.A | Bits.C, Structure(1), Row(1), TREE]
+"""
+
 _TELL = """
 import sys
 from slurm_futures.calls.equality import CallDigests, digest_function
+for each in more:
+    print(digest_function(each).digest)
 for name in sys.argv[1].split():
     print(name, digest_function(globals()[name]).digest)
-values = {"b", "c", 7}, config, instance, pair, Kind.TWO, lambda: helper
-for value in (*values, [Model, Config]):
+values += [{"b", "c", 7}, config, instance, pair, Kind.TWO, lambda: helper, Model]
+for value in (*values, *more):
     print(CallDigests(helper).of((value,), {}))
 """
 
@@ -278,7 +348,7 @@ def test_digests_are_the_same_in_other_processes(tmp_path: Path) -> None:
     for seed, above in zip(("0", "1", "random"), edits, strict=True):
         script = tmp_path / seed / f"script{seed}.py"
         script.parent.mkdir()
-        script.write_text(above + SCRIPT + "\nx = 5\n" + above + _TELL)
+        script.write_text(above + SCRIPT + above + MORE + "x = 5\n" + _TELL)
         run = subprocess.run(
             [sys.executable, script, " ".join(NAMES)],
             env={**os.environ, "PYTHONHASHSEED": seed},
