@@ -13,7 +13,6 @@ import dis
 import importlib.util
 import inspect
 import itertools
-import sys
 import types
 import weakref
 from collections.abc import Iterator, Mapping
@@ -161,17 +160,13 @@ def _encode_constant(value: Any) -> bytes:
 def parts_of_function(function: types.FunctionType) -> tuple[Any, ...]:
     """Return what a function consists of, with the global variables that it uses."""
     code = describe_code_object(function.__code__)
+    names = function.__module__, function.__qualname__, function.__name__
     return (
-        *("function", function.__module__, function.__qualname__, function.__name__),
-        *(
-            function.__doc__,
-            code.encoding,
-            function.__defaults__,
-            function.__kwdefaults__,
-        ),
+        *("function", names, function.__doc__, function.__annotations__),
+        *(code.encoding, function.__defaults__, function.__kwdefaults__),
         tuple(map(_look_into, function.__closure__ or ())),
         (*_variables(function, code), *_imported(function, code)),
-        *(function.__annotations__, vars(function)),
+        vars(function),
     )
 
 
@@ -201,15 +196,18 @@ def _imported(function: types.FunctionType, code: Code) -> Iterator[tuple[Any, .
             full = importlib.util.resolve_name(name, package)
             if find_spec(full) is not None:
                 yield name, ModuleName(full)
+                yield from _submodules(full, code.names)
 
 
-def _submodules(package: str, names: frozenset[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield modules that are found as attributes of a package."""
+def _submodules(
+    package: str, names: frozenset[str]
+) -> Iterator[tuple[str, ModuleName]]:
+    """Yield modules that may be found as attributes of a package, loaded or not."""
     for name in sorted(names):
-        module = sys.modules.get(f"{package}.{name}")
-        if module is not None:
-            yield f"{package}.{name}", module
-            yield from _submodules(f"{package}.{name}", names)
+        full = f"{package}.{name}"
+        if find_spec(full) is not None:
+            yield name, ModuleName(full)
+            yield from _submodules(full, names)
 
 
 def parts_of_class(cls: type) -> tuple[Any, ...]:

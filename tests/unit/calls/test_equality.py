@@ -122,7 +122,7 @@ def _nested(depth: int) -> list[Any]:
     return made
 
 
-def _reordered(dtype: Any = float) -> Any:
+def _table(dtype: Any = float) -> Any:
     return np.arange(6, dtype=dtype).reshape(2, 3)
 
 
@@ -242,9 +242,7 @@ DIFFERENT: dict[str, list[Any]] = {
     "one": [1, 1.0, True, "1", b"1", 1 + 0j, np.int64(1), np.float64(1), np.True_],
     "zero": [0.0, -0.0, 0, False, None, 0j, -0j, complex(0, -0.0)],
     "NaN": [float("nan"), float("inf"), -float("inf"), None],
-    "bytes": [b"ab", bytearray(b"ab"), "ab", memoryview(b"ab").toreadonly().cast("B")][
-        :3
-    ],
+    "bytes": [b"ab", bytearray(b"ab"), "ab"],
     "empty": [(), [], {}, set(), frozenset(), "", b"", None, range(0), np.zeros(0)],
     "nesting": [[1, [2]], [[1], 2], [1, 2], [[1, 2]], (1, [2]), [1, [2], []]],
     "texts": [["ab", "c"], ["a", "bc"], ["abc"], ["a", "b", "c"]],
@@ -273,10 +271,10 @@ DIFFERENT: dict[str, list[Any]] = {
     "lambdas": [lambda: 1, lambda: 2, lambda: 1.0, lambda a: a, lambda a=1: a],
     "random": [*map(random.Random, (1, 2)), *map(np.random.default_rng, (1, 2))],
     "arrays": [
-        *(_reordered(), _reordered().T, _reordered().reshape(3, 2), _reordered("f4")),
-        *(np.asfortranarray(_reordered()), _reordered(">f8"), _reordered().ravel()),
-        *(_reordered().tolist(), _reordered(object), _reordered(int), -_reordered()),
-        *(np.rec.array(_reordered()), np.ma.masked_array(_reordered())),
+        *(_table(), _table().T, _table().reshape(3, 2), _table("f4")),
+        *(np.asfortranarray(_table()), _table(">f8"), _table().ravel()),
+        *(_table().tolist(), _table(object), _table(int), -_table()),
+        *(np.rec.array(_table()), np.ma.masked_array(_table())),
     ],
     "dates": [np.datetime64(1, "s"), np.datetime64(1, "D"), np.timedelta64(1, "s")],
     "loops": [_looped(1), _looped(2), _looped(), [_looped(1)], [1, _looped(1)]],
