@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slurm_futures.calls.future import SlurmFuture
+    from slurm_futures.calls.usage import Usage
     from slurm_futures.errors import (
         ArgumentFailed,
         Detached,
@@ -68,6 +69,7 @@ __all__ = [
     "SlurmFuturesError",
     "SlurmScheduler",
     "SubmitError",
+    "Usage",
 ]
 
 _MODULES = {
@@ -78,6 +80,7 @@ _MODULES = {
     "SlurmExecutor": "executor",
     "SlurmFuture": "calls.future",
     "SlurmScheduler": "schedulers.slurm",
+    "Usage": "calls.usage",
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from slurm_futures.calls.outcome import Outcome
 from slurm_futures.calls.state import CallerState
+from slurm_futures.calls.usage import Usage, now, read_usage
 from slurm_futures.calls.waiting import FutureCondition
 from slurm_futures.errors import JobState
 
@@ -103,6 +104,9 @@ class SlurmFuture(Future[T], Generic[T]):
         self._caller: CallerState | None = None
         #: The errors of earlier attempts, by the position of the call (`Retries`).
         self._failures: dict[int, list[BaseException]] = {}
+        self._submitted_at = now()
+        #: What the call has used, as its last attempt tells; b"": nothing is known.
+        self._usage = b""
 
     def cancel(self) -> bool:
         """Cancel the call, even if it runs already: its job is sent an scancel.
@@ -242,6 +246,14 @@ class SlurmFuture(Future[T], Generic[T]):
     def earlier_errors(self) -> tuple[BaseException, ...]:
         """Why the earlier attempts failed, if the executor has `retries`."""
         return tuple(self._failures.get(0, ()))
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the call has used, in its last attempt.
+
+        None while it is not done, and if it ended without an outcome.
+        """
+        return read_usage(self._usage, self._submitted_at) if self.done() else None
 
     @property
     def directory(self) -> Path | None:

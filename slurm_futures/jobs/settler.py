@@ -19,7 +19,7 @@ from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError, words
 from slurm_futures.jobs.above import Above
 from slurm_futures.jobs.open_calls import OpenCalls
 from slurm_futures.jobs.retries import Retries
-from slurm_futures.node.formats import NOT_BEGUN
+from slurm_futures.node.formats import NOT_BEGUN, USAGE
 from slurm_futures.node.values import add_note
 from slurm_futures.runs.calls_file import read_calls
 from slurm_futures.runs.finished import Record
@@ -70,9 +70,13 @@ class Settler:
             others raised.
         """
         failed = False
+        usage = b""
         missing = dict.fromkeys(range(len(work.positions)))
         again: _Again = {}
         for number, kind, payload in records:
+            if kind == USAGE:
+                usage = payload  # of the call whose outcome follows
+                continue
             if kind == NOT_BEGUN:
                 others = [each for each in missing if each >= number]
                 again.setdefault(work.kind, []).extend(others)
@@ -86,7 +90,8 @@ class Settler:
                 return [], True
             del missing[number]
             failed |= outcome.exception is not None
-            self._settle(work, number, outcome, again)
+            self._settle(work, number, outcome, again, usage)
+            usage = b""
         self._submit_again(work, again)
         return list(missing), failed
 
@@ -130,6 +135,7 @@ class Settler:
         number: int,
         outcome: Outcome,
         again: _Again,
+        usage: bytes = b"",
     ) -> None:
         """End a call, or put it among those that are tried again."""
         error = outcome.exception
@@ -137,16 +143,19 @@ class Settler:
         if error is not None:
             kind = self._try_again(work, number, error)
         if kind is None:
-            self._end(work, number, outcome)
+            self._end(work, number, outcome, usage)
         else:
             again.setdefault(kind, []).append(number)
 
-    def _end(self, work: OpenCalls, number: int, outcome: Outcome) -> None:
+    def _end(
+        self, work: OpenCalls, number: int, outcome: Outcome, usage: bytes = b""
+    ) -> None:
         directory = work.directory
         if outcome.exception is not None:
             work.note_failure()
             if directory is not None:
                 self._writer.note_failure(directory)
+        work.future._usage = usage
         try:
             work.future._settle(work.positions[number], outcome)
         except BaseException:

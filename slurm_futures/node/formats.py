@@ -22,6 +22,12 @@ checksum is wrong is not there yet.
 
     magic | position in the job | kind | length | CRC-32 | payload
 
+A record of the kind USAGE comes before that of an outcome: what this call has used.
+Its numbers are in USAGE_NUMBERS, and the name of the node follows: epoch seconds of the
+start; seconds that it took; seconds of CPU of the process and of the children that it
+has waited for; seconds from the start of the worker to its end; highest bytes of memory
+of a process, 0: not known; flags. Should that change, the kind gets another number.
+
 LINGERS at the end of the file, where no record can end so, says that the process may
 live on after its outcomes: it has threads, exit functions and the like. It leaves the
 mark `7.over` when these are over. All others leave at once.
@@ -63,6 +69,7 @@ CALL_ENTRY = Struct("<QQQQQQ")
 USE_ENTRY = Struct("<QQ")
 OUTCOME_MAGIC = b"SLFO"
 OUTCOME_HEADER = Struct("<4sQBQI")
+USAGE_NUMBERS = Struct("<ddddQB")
 #: Bytes at the end of a calls file that are read at once.
 TAIL_SIZE = 4096
 #: The highest protocol that Python 3.11 and later have.
@@ -71,8 +78,10 @@ PROTOCOL = 5
 BLOCK_SIZE = 1000
 #: Kinds of outcomes. The payload of a value is its pickle; that of an exception is the
 #: pickle of the dict that `exceptions.describe` returns. NOT_BEGUN has none: the calls
-#: from this position on did not run.
-VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN = range(4)
+#: from this position on did not run. USAGE is none; see above.
+VALUE, EXCEPTION, INITIALIZER_FAILED, NOT_BEGUN, USAGE = range(5)
+#: A flag of USAGE: the call has had children, maybe several at the same time.
+HAD_CHILDREN = 1
 #: What the worker could not do that left a mark: read its calls, or write its outcomes.
 NOT_READ, NOT_WRITTEN = 1, 2
 #: The end of a file with outcomes of a process that may live on; see above.
@@ -106,10 +115,14 @@ def read_outcomes(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         start += length
 
 
-def pack_outcome(position: int, kind: int, payload: bytes) -> bytes:
-    """Return the record of one outcome."""
+def pack_outcome(position: int, kind: int, payload: bytes, usage: bytes = b"") -> bytes:
+    """Return the record of one outcome, and before it that of what its call used."""
     header = (OUTCOME_MAGIC, position, kind, len(payload), crc32(payload))
-    return OUTCOME_HEADER.pack(*header) + payload
+    parts = [OUTCOME_HEADER.pack(*header), payload]
+    if usage:
+        header = (OUTCOME_MAGIC, position, USAGE, len(usage), crc32(usage))
+        parts[:0] = OUTCOME_HEADER.pack(*header), usage
+    return b"".join(parts)
 
 
 def write_all(descriptor: int, content: bytes, start: int = 0) -> None:

@@ -18,8 +18,8 @@ PACKAGE = "slurm_futures_node"
 #: What every job needs, each after what it imports: so the machinery of imports, which
 #: takes longer than their code, has nothing to look for.
 NEEDED = (
-    "formats patience modules state streams values own_file limits calls_file runner "
-    "outcomes worker"
+    "formats patience modules state streams values own_file limits calls_file usage "
+    "runner outcomes worker"
 ).split()
 
 

@@ -68,15 +68,17 @@ class OutcomesFile:
         """
         return self._file.descriptor
 
-    def append(self, position: int, kind: int, payload: bytes) -> None:
-        """Write the outcome of one call.
+    def append(
+        self, position: int, kind: int, payload: bytes, usage: bytes = b""
+    ) -> None:
+        """Write the outcome of one call, and what it has used.
 
         Raises:
             OSError: it does not fit.
         """
         if os.getpid() != self._pid:
             os._exit(0)  # the call forked, and its child came back here as well
-        self._append(pack_outcome(position, kind, payload))
+        self._append(pack_outcome(position, kind, payload, usage))
 
     def _append(self, record: bytes) -> None:
         with NoFileSizeSignal():

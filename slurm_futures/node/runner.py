@@ -7,6 +7,7 @@ import sys
 
 from . import state, streams
 from .formats import EXCEPTION, VALUE
+from .usage import Meter
 from .values import add_note, dump
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from .calls_file import CallsFile
     from .outcomes import OutcomesFile
+
+
+#: One process, one call at a time.
+_meter = Meter()
 
 
 class NotBegun(Exception):
@@ -31,13 +36,14 @@ def run_call(
         OSError: its outcome cannot be written.
     """
     outcomes.left.clear()
+    _meter.begin()
     try:
         value = _call(calls, entry, outcomes.left)
     except NotBegun:
         raise
     except BaseException as error:  # noqa: BLE001  (as in concurrent.futures)
         outcomes.left.append(error)
-        append_exception(outcomes, position, EXCEPTION, error)
+        append_exception(outcomes, position, EXCEPTION, error, _meter.end())
         return True
     try:
         payload = dump(value)
@@ -48,21 +54,22 @@ def run_call(
             "cannot be sent back. Return plain data, or write it to a file and "
             "return the name.",
         )
-        append_exception(outcomes, position, EXCEPTION, error)
+        append_exception(outcomes, position, EXCEPTION, error, _meter.end())
         return True
     finally:
         outcomes.left.append(value)
         del value
         streams.flush()
+    usage = _meter.end()
     try:
-        outcomes.append(position, VALUE, payload)
+        outcomes.append(position, VALUE, payload, usage)
     except OSError as error:  # the disk is full
         add_note(
             error,
             f"The call ended well, but its value ({len(payload)} bytes) could not be "
             "written to the directory of the run.",
         )
-        append_exception(outcomes, position, EXCEPTION, error)
+        append_exception(outcomes, position, EXCEPTION, error, usage)
         return True
     return False
 
@@ -91,10 +98,14 @@ def _call(calls: CallsFile, entry: tuple[int, ...], left: list[Any]) -> Any:
 
 
 def append_exception(
-    outcomes: OutcomesFile, position: int, kind: int, error: BaseException
+    outcomes: OutcomesFile,
+    position: int,
+    kind: int,
+    error: BaseException,
+    usage: bytes = b"",
 ) -> None:
     """Append the exception of a call as its outcome."""
     from . import exceptions  # read only where a call raises
 
-    outcomes.append(position, kind, dump(exceptions.describe(error)))
+    outcomes.append(position, kind, dump(exceptions.describe(error)), usage)
     streams.flush()

@@ -30,6 +30,7 @@ from .modules import enter_context, enter_directory, give_calls_a_main
 from .outcomes import OutcomesFile
 from .patience import insist
 from .runner import NotBegun, append_exception, run_call
+from .usage import node_name
 from .values import dump
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
@@ -97,14 +98,10 @@ def _leave_reason(path: str, attempt: str, failed: int, error: OSError) -> None:
 def _cannot_enter(error: OSError) -> str:
     """Say why no call of this job may begin: its files would be elsewhere."""
     return (
-        f"Node {_node()} cannot enter the directory in which the call was submitted, "
-        f"{error.filename} ({error.strerror}).\nSubmit it in a directory that the "
-        "nodes share: call os.chdir() before."
+        f"Node {node_name()} cannot enter the directory in which the call was "
+        f"submitted, {error.filename} ({error.strerror}).\nSubmit it in a directory "
+        "that the nodes share: call os.chdir() before."
     )
-
-
-def _node() -> str:
-    return os.environ.get("SLURMD_NODENAME") or os.uname().nodename
 
 
 def _make_directory(path: str) -> bool:
@@ -120,7 +117,7 @@ def _enter_job_directory(directory: str, attempt: str) -> None:
     """Let what is printed from now on go to the job directory."""
     streams.enter(directory)
     job_id = os.environ.get("SLURM_JOB_ID", "0")
-    insist(leave_mark, f"{directory}/started", f"{_node()} {job_id} {attempt}")
+    insist(leave_mark, f"{directory}/started", f"{node_name()} {job_id} {attempt}")
 
 
 def _run_calls(

@@ -16,13 +16,14 @@ from slurm_futures.node.formats import (
     INITIALIZER_FAILED,
     LINGERS,
     NOT_BEGUN,
+    USAGE,
     WITHDRAWN,
     block_of,
     read_outcomes,
 )
 from slurm_futures.runs.files import ForeignFileError, read_own
 
-#: Position of a call in its job, kind and payload of its outcome.
+#: Position of a call in its job, kind and payload of its outcome, or of its usage.
 Record = tuple[int, int, bytes]
 
 #: Marks of the job, which are no outcomes.
@@ -140,5 +141,6 @@ def are_complete(records: Iterable[Record], size: int) -> bool:
     for number, kind, _ in records:
         if kind in {NOT_BEGUN, INITIALIZER_FAILED}:
             return True
-        told.add(number)
+        if kind != USAGE:
+            told.add(number)
     return len(told) == size

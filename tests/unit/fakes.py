@@ -35,6 +35,7 @@ from slurm_futures.jobs.timing import Timing
 from slurm_futures.node import exceptions, formats
 from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.runs.calls_file import write_calls
+from slurm_futures.runs.finished import Record
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.submission import SubmissionDirectory
 from slurm_futures.schedulers.base import (
@@ -517,3 +518,8 @@ class FakeCanceller:
 def finished_path(submission: SubmissionDirectory, index: int) -> Path:
     """Return where the outcomes of a job appear."""
     return submission.finished.file(index)
+
+
+def outcomes_of(records: Iterable[Record]) -> list[Record]:
+    """Return the records without those that tell what calls have used."""
+    return [each for each in records if each[1] != formats.USAGE]

@@ -9,6 +9,7 @@ import pytest
 
 from slurm_futures.errors import JobFailed, JobState
 from slurm_futures.node import calls_file
+from slurm_futures.node.formats import USAGE, USAGE_NUMBERS
 from tests.unit.fakes import (
     FakeScheduler,
     WatchedPoller,
@@ -199,3 +200,23 @@ def test_outcomes_that_are_damaged_are_not_acted_on_again_and_again(
     watched.group.join()
     assert watched.above.resubmitted == [[0]]
     assert len(chunk.futures[0]._failures[0]) == 1
+
+
+def test_outcome_without_usage_is_read_as_before(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    """Each call has what stands before its own outcome."""
+    watched = WatchedPoller(scheduler)
+    jobs = make_jobs(tmp_path, scheduler)
+    watched.watch(jobs)
+
+    record = USAGE_NUMBERS.pack(1.8e9, 1.0, 0.5, 1.0, 0, 0) + b"c17"
+    jobs.publish(0, (0, USAGE, record), value_of(0, "new"))
+    jobs.publish(1, value_of(0, "old"))
+
+    new, old = jobs.futures
+    assert [new.result(60), old.result(60)] == ["new", "old"]
+    assert new.usage is not None
+    assert new.usage.node == "c17"
+    assert old.usage is None
+    watched.group.join()

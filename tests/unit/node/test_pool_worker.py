@@ -22,7 +22,7 @@ from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.node.pool_worker import Batch, PoolWorker
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.queue import PoolDirectory
-from tests.unit.fakes import CONTEXT
+from tests.unit.fakes import CONTEXT, outcomes_of
 from tests.waiting import assert_soon
 
 PATIENCE = 60  #: seconds
@@ -78,7 +78,9 @@ class Queue:
         return {
             number: [
                 load_outcome(kind, payload).value
-                for _, kind, payload in self.directory.finished.read(number)
+                for _, kind, payload in outcomes_of(
+                    self.directory.finished.read(number)
+                )
             ]
             for number in sorted(self.directory.list_finished(self.blocks()))
         }

@@ -31,6 +31,7 @@ from tests.unit.fakes import (
     FakeScheduler,
     WatchedPoller,
     finished_path,
+    outcomes_of,
     value_of,
 )
 from tests.unit.node.test_pool_worker import Queue
@@ -485,7 +486,8 @@ def test_calls_of_a_chunk_that_cannot_be_read_run_elsewhere(
     monkeypatch.setattr(calls_file.CallsFile, "read", fail)
 
     assert queue.worker().serve() == 1
-    assert [each[:2] for each in queue.directory.finished.read(0)] == [
+    records = outcomes_of(queue.directory.finished.read(0))
+    assert [each[:2] for each in records] == [
         (0, formats.VALUE),
         (1, formats.NOT_BEGUN),
     ]

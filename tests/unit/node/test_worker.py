@@ -23,7 +23,7 @@ from slurm_futures.node import formats, modules, outcomes, patience, values, wor
 from slurm_futures.node.outcomes import OutcomesFile
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.run import RunDirectory
-from tests.unit.fakes import finished_path
+from tests.unit.fakes import finished_path, outcomes_of
 from tests.waiting import assert_soon
 
 GRACE = 0.2  #: seconds
@@ -87,7 +87,8 @@ class Job:
 
     def outcomes(self) -> list[Outcome]:
         """Return what the calls have left when they were over."""
-        return [load_outcome(*each[1:]) for each in self.finished.read(0)]
+        records = outcomes_of(self.finished.read(0))
+        return [load_outcome(*each[1:]) for each in records]
 
     def names(self) -> list[str]:
         """Return the names of the files with outcomes."""
@@ -448,7 +449,7 @@ def test_killed_worker_leaves_the_outcomes_of_the_calls_before(job: Job) -> None
         process.wait(60)
 
     (name,) = job.names()
-    ((_, kind, payload),) = job.finished.read_left(0)
+    ((_, kind, payload),) = outcomes_of(job.finished.read_left(0))
     assert process.returncode == -signal.SIGKILL
     assert name == f"0.0-{os.uname().nodename}-{process.pid}"
     assert load_outcome(kind, payload).value == "kept"
@@ -503,7 +504,7 @@ def test_job_that_is_withdrawn_begins_no_more_calls(
 
     assert worker.main(*job.words) == 1
 
-    *ended, rest = job.finished.read_left(0)
+    *ended, rest = outcomes_of(job.finished.read_left(0))
     assert [load_outcome(*each[1:]).value for each in ended] == ["first", "last"]
     assert rest == (2, formats.NOT_BEGUN, b"")
     assert job.final.exists() == restored

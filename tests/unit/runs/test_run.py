@@ -13,9 +13,9 @@ from unittest import mock
 import pytest
 
 from slurm_futures.node import worker
-from slurm_futures.node.formats import VALUE, leave_mark, pack_outcome
+from slurm_futures.node.formats import USAGE, VALUE, leave_mark, pack_outcome
 from slurm_futures.runs.files import ForeignFileError
-from slurm_futures.runs.finished import Record
+from slurm_futures.runs.finished import Record, are_complete
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.run import RunDirectory
 from slurm_futures.runs.submission import Death, Ends, SubmissionDirectory
@@ -338,6 +338,14 @@ def test_what_all_attempts_have_left_is_read(submission: SubmissionDirectory) ->
 
     assert submission.finished.read_left(7) == records
     assert submission.finished.read_left(8) == []
+
+
+def test_what_a_call_has_used_is_no_outcome() -> None:
+    """A file that ends there is cut short."""
+    usage, outcome = (0, USAGE, b""), (0, VALUE, b"")
+
+    assert not are_complete([usage], 1)
+    assert are_complete([usage, outcome], 1)
 
 
 def test_attempts_are_withdrawn_and_restored(submission: SubmissionDirectory) -> None:
