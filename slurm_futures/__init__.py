@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slurm_futures.calls.future import SlurmFuture
-    from slurm_futures.calls.usage import Usage
+    from slurm_futures.calls.usage import Usage, UsageSummary
     from slurm_futures.errors import (
         ArgumentFailed,
         Detached,
@@ -70,6 +70,7 @@ __all__ = [
     "SlurmScheduler",
     "SubmitError",
     "Usage",
+    "UsageSummary",
 ]
 
 _MODULES = {
@@ -81,6 +82,7 @@ _MODULES = {
     "SlurmFuture": "calls.future",
     "SlurmScheduler": "schedulers.slurm",
     "Usage": "calls.usage",
+    "UsageSummary": "calls.usage",
 }
 
 

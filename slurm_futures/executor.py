@@ -49,6 +49,7 @@ from slurm_futures.calls.future import ChunkFuture, SlurmFuture
 from slurm_futures.calls.mapping import (
     Chunk,
     check_map,
+    choose_chunksize,
     chunked,
     make_request,
     pickle_function,
@@ -57,6 +58,7 @@ from slurm_futures.calls.mapping import (
 from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.calls.shared_objects import CallPickler, pickle_call
+from slurm_futures.calls.usage import UsageSummary
 from slurm_futures.errors import JobCancelled
 from slurm_futures.jobs.jobs import JobSettings
 from slurm_futures.jobs.retries import Retries
@@ -87,9 +89,6 @@ Ts = TypeVarTuple("Ts")
 #: What `_max_workers` says when there is no limit. Libraries read this attribute of
 #: the standard executors to see how many calls are worth submitting at once.
 _MANY = 1000
-
-#: What chunksize="auto" aims at.
-_AUTO_JOBS_PER_WORKER, _AUTO_WORKERS = 4, 100
 
 
 class SlurmExecutor(Executor):
@@ -279,7 +278,8 @@ class SlurmExecutor(Executor):
         deadline = None if timeout is None else time.monotonic() + timeout
         items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         if chunksize == "auto":
-            items, chunksize = self._choose_chunksize(items, buffersize)
+            workers = self._max_workers if self._max_workers < _MANY else None
+            items, chunksize = choose_chunksize(items, buffersize, workers)
         chunks = chunked(items, chunksize)
         function = pickle_function(fn)
         label = function_name(fn)
@@ -313,15 +313,6 @@ class SlurmExecutor(Executor):
 
         return take(deque(first), deadline, submit_next)
 
-    def _choose_chunksize(
-        self, items: Iterator[tuple[Any, ...]], buffersize: int | None
-    ) -> tuple[Iterator[tuple[Any, ...]], int]:
-        if buffersize is not None:
-            return items, 1  # the number of items is not known, and there are few
-        listed = list(items)
-        workers = self._max_workers if self._max_workers < _MANY else _AUTO_WORKERS
-        return iter(listed), max(1, len(listed) // (_AUTO_JOBS_PER_WORKER * workers))
-
     def options(self, **sbatch_options: OptionValue) -> Self:
         """Return an executor with other sbatch options, for some of the calls.
 
@@ -333,6 +324,14 @@ class SlurmExecutor(Executor):
         variant = copy.copy(self)
         variant._options = self._options.replace(sbatch_options)
         return variant
+
+    def usage(self) -> UsageSummary:
+        """Return what the calls that are over have used, and which options would do.
+
+        `print(executor.usage())` says it in a line. Those of executors that `options`
+        has made count as well, and of calls that were tried again the last attempt.
+        """
+        return self._session.usage()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls, and free resources once the open ones are done.

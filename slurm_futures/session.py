@@ -19,6 +19,7 @@ from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.late_callbacks import LateCallbacks, invoke_callbacks
 from slurm_futures.calls.progress import Progress
 from slurm_futures.calls.request import JobRequest
+from slurm_futures.calls.usage import UsageSummary
 from slurm_futures.errors import InitializerFailed, SlurmFuturesError, words_of
 from slurm_futures.jobs import program_end
 from slurm_futures.jobs.jobs import Jobs, JobSettings
@@ -124,6 +125,11 @@ class Session:
         closed = self._lifecycle.closed
         word = "broken" if self.broken else "closed" if closed else "open"
         return f"state={word} open_futures={open_count}"
+
+    def usage(self) -> UsageSummary:
+        """Return what calls have used that are over."""
+        advise_time = self._machine is self._jobs  # else it is the limit of workers
+        return self._jobs.settler.usage.summarize(advise_time=advise_time)
 
     def _living_futures(self) -> list[SlurmFuture[Any]]:
         return [each for ref in list(self._futures) if (each := ref()) is not None]

@@ -30,6 +30,9 @@ from slurm_futures.calls.shared_objects import CallPickler
 
 Chunk = tuple[tuple[Any, ...], ...]
 
+#: What chunksize="auto" aims at.
+_AUTO_JOBS_PER_WORKER, _AUTO_WORKERS = 4, 100
+
 
 def pickle_function(fn: Callable[..., Any]) -> bytes | Exception:
     """Pickle the function of a map; its calls fail with the error if there is one."""
@@ -66,6 +69,17 @@ def _pickle_item(
     return pickle_or_await(
         lambda: pickler.pickle(function, args, {}), lambda: function, args, {}
     )
+
+
+def choose_chunksize(
+    items: Iterator[tuple[Any, ...]], buffersize: int | None, workers: int | None
+) -> tuple[Iterator[tuple[Any, ...]], int]:
+    """Return the items, which are counted for that, and what "auto" means for them."""
+    if buffersize is not None:
+        return items, 1  # the number of items is not known, and there are few
+    listed = list(items)
+    jobs = _AUTO_JOBS_PER_WORKER * (workers or _AUTO_WORKERS)
+    return iter(listed), max(1, len(listed) // jobs)
 
 
 def chunked(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[Chunk]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from slurm_futures.calls.outcome import Outcome, load_outcome
 from slurm_futures.calls.request import JobRequest
+from slurm_futures.calls.usage import UsageTally
 from slurm_futures.errors import JobCancelled, JobLost, SlurmFuturesError, words_of
 from slurm_futures.jobs.above import Above
 from slurm_futures.jobs.open_calls import OpenCalls
@@ -43,6 +44,7 @@ class Settler:
 
     Attributes:
         unread: calls that are to run again, and could not be read back yet.
+        usage: what calls have used that are over.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Settler:
         self._above = above
         self._grace = grace
         self.unread = UnreadCalls(self)
+        self.usage = UsageTally()
 
     def deliver(
         self,
@@ -70,12 +73,12 @@ class Settler:
             others raised.
         """
         failed = False
-        usage = b""
+        used: dict[int, bytes] = {}
         missing = dict.fromkeys(range(len(work.positions)))
         again: _Again = {}
         for number, kind, payload in records:
             if kind == USAGE:
-                usage = payload  # of the call whose outcome follows
+                used[number] = payload
                 continue
             if kind == NOT_BEGUN:
                 others = [each for each in missing if each >= number]
@@ -90,8 +93,7 @@ class Settler:
                 return [], True
             del missing[number]
             failed |= outcome.exception is not None
-            self._settle(work, number, outcome, again, usage)
-            usage = b""
+            self._settle(work, number, outcome, again, used.get(number, b""))
         self._submit_again(work, again)
         return list(missing), failed
 
@@ -155,7 +157,9 @@ class Settler:
             work.note_failure()
             if directory is not None:
                 self._writer.note_failure(directory)
-        work.future._usage = usage
+        if usage:
+            work.future._usage = usage
+            self.usage.add(work.kind.options, usage)
         try:
             work.future._settle(work.positions[number], outcome)
         except BaseException:

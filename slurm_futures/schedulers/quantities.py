@@ -7,7 +7,7 @@ import re
 
 from slurm_futures.errors import OptionError
 
-_CLOCK = re.compile(r"(?:\d+-)?\d+(?::\d+){0,2}", re.ASCII)
+_CLOCK = re.compile(r"\d+-|(?:\d+-)?\d+(?::\d+){0,2}", re.ASCII)
 #: A time as people write it: each part a number with its unit.
 _PART = re.compile(
     r"(\d+(?:\.\d+)?)\s*(days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)\s*",
@@ -25,10 +25,24 @@ def parse_memory(value: object) -> float:
     Raises:
         OptionError: it is not one.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(value), re.IGNORECASE)
+    match = re.fullmatch(
+        r"\s*\+?(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(value), re.IGNORECASE
+    )
     if match is None:
         raise OptionError(f'{value!r} is not an amount of memory. Write it like "4G".')
     return float(match[1]) * _UNITS[match[2].upper()]
+
+
+def parse_count(value: object) -> int:
+    """Return a number of CPUs or the like as sbatch reads it: "1k" are 1024.
+
+    Raises:
+        OptionError: it is not one.
+    """
+    match = re.fullmatch(r"\s*\+?(\d+)([KM]?)", str(value), re.IGNORECASE)
+    if match is None:
+        raise OptionError(f"{value!r} is not a number. Write it like 4.")
+    return int(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20}[match[2].upper()]
 
 
 def format_time(seconds: float) -> str:
@@ -54,7 +68,7 @@ def translate_time(text: str) -> str:
 def parse_time(value: object) -> float | None:
     """Read a time limit as sbatch does; seconds, or None for no limit.
 
-    "30" and 30 are minutes; the other forms are MM:SS, HH:MM:SS, D-HH, D-HH:MM,
+    "30" and 30 are minutes; the other forms are MM:SS, HH:MM:SS, D-, D-HH, D-HH:MM,
     D-HH:MM:SS and UNLIMITED; besides, those of `translate_time`. Unlike Slurm, whole
     minutes are not required.
 
@@ -67,7 +81,7 @@ def parse_time(value: object) -> float | None:
     if not _CLOCK.fullmatch(text):
         raise OptionError(f'{text!r} is not a time limit. Write it like "1:30:00".')
     days, dash, clock = text.rpartition("-")
-    numbers = [int(number) for number in clock.split(":")]
+    numbers = [int(number) for number in (clock or "0").split(":")]
     first_unit = 0 if dash or len(numbers) == 3 else 1
     units = (3600, 60, 1)[first_unit:]
     seconds = sum(number * unit for number, unit in zip(numbers, units, strict=False))

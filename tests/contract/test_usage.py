@@ -95,3 +95,38 @@ def test_call_that_died_has_no_usage(make_ours: MakeOurs) -> None:
 
     assert isinstance(future.exception(PATIENCE), JobFailed)
     assert future.usage is None
+
+
+@in_all_modes
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_executor_sums_up_what_its_calls_have_used(
+    make_ours: MakeOurs, max_tasks_per_child: int | None, chunksize: int
+) -> None:
+    """Of a map, too, each call by itself; and also after its end."""
+    executor = make_ours(2, max_tasks_per_child=max_tasks_per_child, time=600)
+    assert executor.usage().calls == 0
+
+    results = executor.map(calls.identity, range(12), chunksize=chunksize)
+    assert len(list(results)) == 12
+    executor.shutdown()
+
+    summary = executor.usage()
+    assert summary.calls == 12
+    assert 0 < summary.elapsed[0.5] <= summary.elapsed[1.0]
+    assert summary.max_rss[1.0] > 1 << 20
+    assert summary.asked["time"] == "600"
+    has_limit = max_tasks_per_child == 1
+    assert ("time" in summary.advice) == has_limit
+    assert str(summary).startswith("12 calls: memory 95 % below ")
+
+
+def test_usage_tells_calls_with_other_options_apart(make_ours: MakeOurs) -> None:
+    """All executors of `options` are one."""
+    executor = make_ours(2, time=5)
+    futures = [executor.submit(abs, -1), executor.options(time=6).submit(abs, -1)]
+    for each in futures:
+        each.result(PATIENCE)
+
+    asked = [each.asked["time"] for each in executor.usage().kinds]
+
+    assert sorted(map(str, asked)) == ["5", "6"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from slurm_futures import SlurmExecutor
+from slurm_futures.calls.mapping import choose_chunksize
 
 
 @pytest.mark.parametrize(
@@ -20,23 +21,21 @@ from slurm_futures import SlurmExecutor
     ],
 )
 def test_about_four_jobs_for_each_worker(
-    tmp_path: Path, max_workers: int | None, count: int, chunksize: int
+    max_workers: int | None, count: int, chunksize: int
 ) -> None:
     """Or 400 jobs, where the number of workers has no limit; every item is there."""
-    executor = SlurmExecutor(max_workers, scheduler="local", directory=tmp_path)
     items = ((number,) for number in range(count))
 
-    listed, chosen = executor._choose_chunksize(items, None)
+    listed, chosen = choose_chunksize(items, None, max_workers)
     assert chosen == chunksize
     assert sum(1 for _ in listed) == count
 
 
-def test_with_a_buffer_nothing_is_read_ahead(tmp_path: Path) -> None:
+def test_with_a_buffer_nothing_is_read_ahead() -> None:
     """The number of items is not known then, so each one is a job."""
-    executor = SlurmExecutor(2, scheduler="local", directory=tmp_path)
     items = ((number,) for number in range(100))
 
-    same, chosen = executor._choose_chunksize(items, 4)
+    same, chosen = choose_chunksize(items, 4, 2)
     assert (chosen, next(same)) == (1, (0,))
 
 

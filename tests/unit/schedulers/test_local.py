@@ -215,6 +215,7 @@ def test_explain_knows_tasks_that_were_cancelled_with_their_array(jobs: Jobs) ->
         ("90:00", 5400),
         ("1:00:00", 3600),
         ("100:00:01", 360_001),
+        ("1-", 86_400),
         ("1-2", 93_600),
         ("1-2:03", 93_780),
         ("1-2:03:04", 93_784),
@@ -233,7 +234,19 @@ def test_time_limits_are_read_as_sbatch_does(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "banana", "1:2:3:4", "1-", "-5", "1-2:3:4:5", "1.5", True, "1 mim", "٣", "1:"],
+    [
+        "",
+        "banana",
+        "1:2:3:4",
+        "1-:",
+        "-5",
+        "1-2:3:4:5",
+        "1.5",
+        True,
+        "1 mim",
+        "٣",
+        "1:",
+    ],
 )
 def test_bad_time_limits_are_refused(jobs: Jobs, text: str | bool) -> None:
     """With advice; nothing is submitted."""
