@@ -218,6 +218,7 @@ class SlurmExecutor(Executor):
             )
         except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
             future.set_exception(error)
+            self._session.count_in(future)
             return future
         request = request_of(future, range(1), [call])
         self._put(self._kind(), function_name(fn), [request])
@@ -333,6 +334,18 @@ class SlurmExecutor(Executor):
         """
         return self._session.usage()
 
+    def counts(self) -> dict[str, int]:
+        """Return how many calls are done, failed, cancelled, running and pending.
+
+        Each call counts once, also in a chunk, and "done" has a value. Cheap: it asks
+        neither files nor Slurm, and is as old as `future.state`.
+        """
+        return self._session.counts()
+
+    def cancel(self) -> None:
+        """Let all calls be cancelled soon that are not over; later ones run as ever."""
+        self._session.cancel_open()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls, and free resources once the open ones are done.
 
@@ -425,6 +438,8 @@ class SlurmExecutor(Executor):
             request = make_request(future, function, chunk, pickler)
             if request.calls:
                 requests.append(request)
+            else:
+                self._session.count_in(future)
         if requests:
             self._put(kind, label, requests)
         return futures

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from slurm_futures.calls.awaited import AwaitedRequest
 from slurm_futures.calls.bootstrapping import check_bootstrapped
+from slurm_futures.calls.counts import CallCounts, add_up
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.late_callbacks import LateCallbacks, invoke_callbacks
 from slurm_futures.calls.progress import Progress
@@ -63,6 +64,7 @@ class Session:
         self.broken: SlurmFuturesError | None = None
         self._pid = os.getpid()
         self._futures: set[weakref.ref[SlurmFuture[Any]]] = set()
+        self._counts = CallCounts()
         self._late_callbacks = LateCallbacks()
         self._progress = Progress() if progress else None
         self._lifecycle = Lifecycle()
@@ -101,6 +103,7 @@ class Session:
         """Let these requests run."""
         self.check_usable()
         for request in requests:
+            self.count_in(request.future)
             self._futures.add(weakref.ref(request.future, self._futures.discard))
             if self._progress is not None:
                 self._progress.watch(request.future, request.future._size)
@@ -125,6 +128,30 @@ class Session:
         closed = self._lifecycle.closed
         word = "broken" if self.broken else "closed" if closed else "open"
         return f"state={word} open_futures={open_count}"
+
+    def count_in(self, future: SlurmFuture[Any]) -> None:
+        """Let the calls of a future be counted, also if they are over already."""
+        future._count_in(self._counts)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many calls there are of each state."""
+        living = self._living_futures()  # first: all that were open then are in it
+        fates = self._counts.copy()
+        done, failed, cancelled = add_up(fates)
+        running = pending = 0
+        for future in living:
+            over = sum(fates[future._place]) if future._place < len(fates) else 0
+            open_count = future._size - over
+            running_count = min(open_count, future._count_running())
+            running += running_count
+            pending += open_count - running_count
+        return {
+            "done": done,
+            "failed": failed,
+            "cancelled": cancelled,
+            "running": running,
+            "pending": pending,
+        }
 
     def usage(self) -> UsageSummary:
         """Return what calls have used that are over."""
@@ -196,6 +223,21 @@ class Session:
     def _cancel_waiting(self) -> None:
         for future in self._living_futures():
             if future.done() or self._machine.withdraw(future):
+                continue
+            if future._cancel_rest():
+                self._machine.cancel(future)
+            else:
+                self._cancel(future)
+
+    def cancel_open(self) -> None:
+        """Let all calls that there are be cancelled soon, also those that run."""
+        if not self._is_foreign():
+            cancel = partial(self._cancel_these, self._living_futures())
+            self._jobs.poller.call(cancel)
+
+    def _cancel_these(self, futures: list[SlurmFuture[Any]]) -> None:
+        for future in futures:
+            if future.done() or self._machine.has_outcome(future):
                 continue
             if future._cancel_rest():
                 self._machine.cancel(future)

@@ -16,6 +16,14 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
+from slurm_futures.calls.counts import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    OPEN,
+    CallCounts,
+    Fate,
+)
 from slurm_futures.calls.outcome import Outcome
 from slurm_futures.calls.state import CallerState
 from slurm_futures.calls.usage import Usage, now, read_usage
@@ -105,6 +113,8 @@ class SlurmFuture(Future[T], Generic[T]):
         #: The errors of earlier attempts, by the position of the call (`Retries`).
         self._failures: dict[int, list[BaseException]] = {}
         self._submitted_at = now()
+        self._counts: CallCounts | None = None
+        self._place = 0  # there
         #: What the call has used, as its last attempt tells; b"": nothing is known.
         self._usage = b""
 
@@ -127,6 +137,7 @@ class SlurmFuture(Future[T], Generic[T]):
             hearer.note_cancel(self)
         if not super().cancel():
             return False
+        self._note_fate()
         self._invoke_callbacks()  # which is left to do if he was faster
         return True
 
@@ -142,7 +153,29 @@ class SlurmFuture(Future[T], Generic[T]):
             # Waiters learn of it here: no worker will ever pick this call up.
             if self._state == "CANCELLED":
                 super().set_running_or_notify_cancel()
-            return self._state != "FINISHED"
+        self._note_fate()
+        return self._state != "FINISHED"
+
+    def _count_in(self, counts: CallCounts) -> None:
+        """Let its calls be counted there, from now on."""
+        self._place = counts.add()
+        self._counts = counts
+        if self._fate() is not OPEN:
+            self._note_fate()
+
+    def _note_fate(self, outcome: Outcome | None = None) -> None:
+        """Let it be counted how the calls stand, or that this is about to end one."""
+        if self._counts is not None:
+            self._counts.note(self._place, self._fate(outcome))
+
+    def _fate(self, outcome: Outcome | None = None) -> Fate:
+        if self._state == "PENDING":
+            if outcome is None:
+                return OPEN
+            return DONE if outcome.exception is None else FAILED
+        if self._state == "FINISHED":
+            return DONE if super().exception(0) is None else FAILED
+        return CANCELLED
 
     @property
     def _has_callbacks(self) -> bool:
@@ -203,9 +236,13 @@ class SlurmFuture(Future[T], Generic[T]):
 
         It is not between two attempts (`Retries`).
         """
+        return self._count_running() > 0
+
+    def _count_running(self) -> int:
+        """Return how many jobs are known to run its calls, one call each."""
         if self.done() or self._waits_again:
-            return False
-        return any(job.started for job in self._open_jobs())
+            return 0
+        return sum(job.started for job in self._open_jobs())
 
     def _wait_again(self) -> None:
         """Record that the call waits for a job, though the one that ran it goes on."""
@@ -300,11 +337,14 @@ class SlurmFuture(Future[T], Generic[T]):
 
         A future that has been cancelled in the meantime stays cancelled.
         """
-        with contextlib.suppress(InvalidStateError):
+        self._note_fate(outcome)  # first: callbacks and waiters may look
+        try:
             if outcome.exception is None:
                 self.set_result(outcome.value)
             else:
                 self.set_exception(outcome.exception)
+        except InvalidStateError:
+            self._note_fate()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("cannot pickle a SlurmFuture: it belongs to this process")
@@ -330,6 +370,7 @@ class ChunkFuture(SlurmFuture["list[Outcome]"]):
         self._size = size
         self._outcomes: list[Outcome | None] = [None] * size
         self._missing = size
+        self._settled = [0, 0, 0]  # as in `Fate`
 
     def _cancel_rest(self) -> bool:
         """Settle calls as cancelled that have no outcome; False if none has one."""
@@ -339,12 +380,23 @@ class ChunkFuture(SlurmFuture["list[Outcome]"]):
             self._settle(position, Outcome(exception=CancelledError()))
         return True
 
+    def _fate(self, outcome: Outcome | None = None) -> Fate:  # noqa: ARG002  (it is recorded)
+        done, failed, cancelled = self._settled
+        if self.cancelled():
+            cancelled = self._size - done - failed
+        return done, failed, cancelled
+
     def _settle(self, position: int, outcome: Outcome) -> None:
         """Record the outcome of a call; a second one of the same call is dropped."""
         if not self._missing or self._outcomes[position] is not None:
             return
         self._outcomes[position] = outcome
         self._missing -= 1
+        if outcome.exception is None:
+            self._settled[0] += 1
+        else:
+            self._settled[1 + isinstance(outcome.exception, CancelledError)] += 1
+        self._note_fate()
         if self._missing == 0:
             outcomes, self._outcomes = self._outcomes, []
             with contextlib.suppress(InvalidStateError):
