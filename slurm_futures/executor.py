@@ -212,9 +212,14 @@ class SlurmExecutor(Executor):
         """
         self._session.check_usable()
         future: SlurmFuture[T] = SlurmFuture(self._session)
+        numbers = self._session.numbers
         try:
             call = pickle_or_await(
-                lambda: pickle_call(fn, args, kwargs), lambda: dump(fn), args, kwargs
+                lambda: pickle_call(fn, args, kwargs, numbers),
+                lambda: dump(fn),
+                args,
+                kwargs,
+                numbers,
             )
         except Exception as error:  # noqa: BLE001  (whatever a reducer may raise)
             future.set_exception(error)
@@ -284,7 +289,8 @@ class SlurmExecutor(Executor):
         chunks = chunked(items, chunksize)
         function = pickle_function(fn)
         label = function_name(fn)
-        pickler = CallPickler(iterables)
+        numbers = self._session.numbers
+        pickler = CallPickler(iterables, numbers=numbers)
         state = pickler.state
         kind = self._kind()
         first = self._submit_chunks(
@@ -308,8 +314,9 @@ class SlurmExecutor(Executor):
             if owner() is None or not more:
                 return []
             sender._session.check_usable()
+            pickler = CallPickler((), state, numbers)
             return sender._submit_chunks(
-                kind, label, function, iter(more), chunksize, CallPickler((), state)
+                kind, label, function, iter(more), chunksize, pickler
             )
 
         return take(deque(first), deadline, submit_next)

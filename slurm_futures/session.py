@@ -7,6 +7,7 @@ a program drops its executor, the threads go on until the last open future is do
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import weakref
@@ -48,6 +49,7 @@ class Session:
 
     Attributes:
         broken: why no more calls are accepted, or None.
+        numbers: yields the number of the next call, to any thread.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Session:
         self.scheduler = scheduler
         self.writer = writer
         self.broken: SlurmFuturesError | None = None
+        self.numbers = itertools.count()
         self._pid = os.getpid()
         self._futures: set[weakref.ref[SlurmFuture[Any]]] = set()
         self._counts = CallCounts()

@@ -32,8 +32,10 @@ class AwaitedCall:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         futures: Sequence[Future[Any]],
+        number: int,
     ) -> None:
         self.futures = futures
+        self._number = number
         self._function = function
         self._state = capture_state()
         buffer = io.BytesIO()
@@ -48,7 +50,9 @@ class AwaitedCall:
             Exception: whatever the reducers of a value raise.
         """
         blobs = tuple(Blob(dump(_value_of(each))) for each in self.futures)
-        return PickledCall(self._function, self._arguments, blobs, self._state)
+        return PickledCall(
+            self._function, self._arguments, blobs, self._state, self._number
+        )
 
 
 class _FuturesPickler(ByValuePickler):
@@ -78,6 +82,7 @@ def pickle_or_await(
     function: Callable[[], bytes],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    numbers: Iterator[int],
 ) -> PickledCall | AwaitedCall:
     """Pickle a call, or what can be pickled of it already.
 
@@ -87,6 +92,7 @@ def pickle_or_await(
         function: pickles its function.
         args: of the call.
         kwargs: of the call.
+        numbers: yields its number, if it must wait.
 
     Raises:
         Exception: whatever the reducers of function and arguments raise.
@@ -97,7 +103,7 @@ def pickle_or_await(
         futures = list({id(each): each for each in _futures_in(args, kwargs)}.values())
         if not futures:
             raise
-    return AwaitedCall(function(), args, kwargs, futures)
+    return AwaitedCall(function(), args, kwargs, futures, next(numbers))
 
 
 def _futures_in(

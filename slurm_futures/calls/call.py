@@ -12,6 +12,7 @@ from typing import Any
 
 from slurm_futures.calls.pickler import dump
 from slurm_futures.calls.state import CallerState, capture_state
+from slurm_futures.node.formats import UNNUMBERED
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -30,6 +31,10 @@ class PickledCall:
     #: Large objects to which the arguments refer by their place (`shared_objects.py`).
     shared: tuple[Blob, ...] = ()
     state: CallerState = field(default_factory=capture_state)
+    #: Its place among all calls of the executor, which it keeps in a later attempt.
+    number: int = UNNUMBERED
+    #: Of function and arguments; empty: none was made.
+    digest: bytes = b""
 
 
 #: Types that the C pickler knows by itself: eight times as fast as cloudpickle.

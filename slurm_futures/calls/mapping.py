@@ -67,7 +67,11 @@ def _pickle_item(
     if isinstance(function, Exception):
         raise function
     return pickle_or_await(
-        lambda: pickler.pickle(function, args, {}), lambda: function, args, {}
+        lambda: pickler.pickle(function, args, {}),
+        lambda: function,
+        args,
+        {},
+        pickler.numbers,
     )
 
 

@@ -22,12 +22,13 @@ import itertools
 import operator
 import pickle
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from slurm_futures.calls.call import PLAIN, Blob, PickledCall, dump_arguments
 from slurm_futures.calls.pickler import ByValuePickler, TooLarge, dump
 from slurm_futures.calls.state import CallerState, capture_state
+from slurm_futures.node.formats import UNNUMBERED
 
 #: Bytes; what is smaller travels with its call.
 _LARGE = 1 << 20
@@ -51,22 +52,29 @@ _latest: weakref.WeakValueDictionary[int, Blob] = weakref.WeakValueDictionary()
 #: A blob of a function that was large when it was last pickled: a guess as well.
 _of_functions: weakref.WeakValueDictionary[int, Blob] = weakref.WeakValueDictionary()
 
+#: Of calls that nobody counts.
+_NO_NUMBERS = itertools.repeat(UNNUMBERED)
+
 #: Stands for a large function, which is sent as if it were an argument.
 _CALL = dump(operator.call)
 
 
 def pickle_call(
-    fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    numbers: Iterator[int] = _NO_NUMBERS,
 ) -> PickledCall:
     """Pickle a call of `submit`.
 
     Raises:
         Exception: whatever the reducers of the function or the arguments raise.
     """
+    pickler = CallPickler(numbers=numbers)
     if id(fn) not in _of_functions:
         with contextlib.suppress(TooLarge):  # a global variable is large, say
-            return CallPickler().pickle(dump(fn, _LARGE), args, kwargs)
-    call = CallPickler().pickle_with_function(fn, args, kwargs)
+            return pickler.pickle(dump(fn, _LARGE), args, kwargs)
+    call = pickler.pickle_with_function(fn, args, kwargs)
     if call.shared:
         _of_functions[id(fn)] = call.shared[0]
     return call
@@ -80,13 +88,16 @@ class CallPickler:
     Args:
         iterables: of the map; what stays as it is while they are read is pickled once.
         state: of the caller, as it was when the map began; None: as it is now.
+        numbers: yields that of the next call; from any thread.
     """
 
     def __init__(
         self,
         iterables: Sequence[Iterable[object]] = (),
         state: CallerState | None = None,
+        numbers: Iterator[int] = _NO_NUMBERS,
     ) -> None:
+        self.numbers = numbers
         self.state = state or capture_state()
         self._still = bool(iterables) and all(map(_is_still, iterables))
         self._repeated = {
@@ -109,7 +120,9 @@ class CallPickler:
         if not self._sharing and not any(map(_is_large_buffer, args)):
             with contextlib.suppress(TooLarge):
                 arguments = dump_arguments(args, kwargs, _LARGE)
-                return PickledCall(function, arguments, (), self.state)
+                return PickledCall(
+                    function, arguments, (), self.state, next(self.numbers)
+                )
         self._sharing = True  # the next calls are probably as large
         return self._share(function, args, kwargs, _single(args, kwargs))
 
@@ -156,7 +169,9 @@ class CallPickler:
         pickler = _SharingPickler(buffer, self, whole)
         pickler.dump((tuple(args), dict(kwargs)))
         shared = tuple(pickler.shared)
-        return PickledCall(function, buffer.getvalue(), shared, self.state)
+        return PickledCall(
+            function, buffer.getvalue(), shared, self.state, next(self.numbers)
+        )
 
     def find_blob(self, obj: object) -> Blob:
         """Return the pickle of a large object, the same one for the same content."""

@@ -56,6 +56,7 @@ class CallsFile:
 
     Attributes:
         problem: the error for which nothing more can be read of it.
+        jobs_offset: where the jobs table begins.
 
     Raises:
         OSError: it is not there or cannot be read, or others may have written it.
@@ -84,7 +85,7 @@ class CallsFile:
         if self._tail[-len(CALLS_MAGIC) :] != CALLS_MAGIC or size < CALLS_FOOTER.size:
             raise EOFError("calls.pkl is incomplete")
         (
-            self._jobs_offset,
+            self.jobs_offset,
             self.job_count,
             self._calls_offset,
             self.call_count,
@@ -130,7 +131,7 @@ class CallsFile:
     def entries(self, job: int) -> Iterator[tuple[int, ...]]:
         """Yield the entry of each call of the job: where its parts are."""
         first, count, *self._state = JOB_ENTRY.unpack(
-            self.read(self._jobs_offset + job * JOB_ENTRY.size, JOB_ENTRY.size)
+            self.read(self.jobs_offset + job * JOB_ENTRY.size, JOB_ENTRY.size)
         )
         table = self.read(
             self._calls_offset + first * CALL_ENTRY.size, count * CALL_ENTRY.size

@@ -3,18 +3,23 @@
 Calls file (`calls.pkl`, written by the client): blobs one after another, then the
 tables that say where they are, then a footer of fixed size.
 
-    magic | blobs ... | jobs table | calls table | uses table | context | footer
+    magic | blobs ... | identities | uses table | jobs table | calls table | context
+    | footer
 
     jobs table    for each job: number of its first call, how many calls; offset and
                   length of the state that they find, 0 and 0: that in the context
     calls table   for each call: offset and length of its function and its arguments,
                   first entry and number of entries in the uses table
+    identities    for each call: its number, in the order in which the calls of the
+                  executor were submitted, which it keeps when it is submitted again;
+                  and a digest of function and arguments, zeros where there is none.
+                  For clients alone
     uses table    offset and length of each large object that a call shares with
                   others; the arguments refer to the n-th one by the persistent id n
     context       pickled dict: cwd, real_cwd (the same without links), prefix, version,
                   cloudpickle (its version), initializer, exported (whether jobs begin
-                  with the environment of the client), uses, and state (see state.py):
-                  that of the first call
+                  with the environment of the client), uses, identities, and state (see
+                  state.py): that of the first call
 
 Outcomes file (`finished/0-999/7`, of job 7 or of entry 7 of a queue): one record for
 each call that ended, in the order in which they ended. A record whose length or
@@ -31,6 +36,9 @@ of a process, 0: not known; flags. Should that change, the kind gets another num
 LINGERS at the end of the file, where no record can end so, says that the process may
 live on after its outcomes: it has threads, exit functions and the like. It leaves the
 mark `7.over` when these are over. All others leave at once.
+
+Where calls have left no value the worker leaves the mark `7.raised-2` before it
+publishes, with their number: a listing of the directory tells how all calls ended.
 
 While the calls run the file is called 7.NAME, where NAME is that of the attempt: a job
 that was requeued may live on where Slurm cannot see it, and have others. The worker
@@ -67,6 +75,9 @@ CALLS_FOOTER = Struct("<QQQQQQ8s")
 JOB_ENTRY = Struct("<QQQQ")
 CALL_ENTRY = Struct("<QQQQQQ")
 USE_ENTRY = Struct("<QQ")
+IDENTITY = Struct("<Q20s")
+#: The number of what is no call of the user, such as a worker of a pool.
+UNNUMBERED = 2**64 - 1
 OUTCOME_MAGIC = b"SLFO"
 OUTCOME_HEADER = Struct("<4sQBQI")
 USAGE_NUMBERS = Struct("<ddddQB")
@@ -90,6 +101,8 @@ LINGERS = b"LINGERS\n"
 EXIT_PATIENCE = 10
 #: The end of the name of outcomes that the client does not wait for; see above.
 WITHDRAWN = ".withdrawn"
+#: How the mark goes on that tells of calls without a value; see above.
+RAISED = "raised-"
 #: Seconds between two looks for it; and after how many the client can be sure that a
 #: job that still runs has seen it, or will see it before its next call.
 LOOK_INTERVAL, WITHDRAWAL_PAUSE = 0.2, 0.5

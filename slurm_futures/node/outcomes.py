@@ -8,6 +8,8 @@ import time
 from .formats import (
     LINGERS,
     LOOK_INTERVAL,
+    RAISED,
+    VALUE,
     WITHDRAWN,
     block_of,
     leave_mark,
@@ -38,6 +40,7 @@ class OutcomesFile:
         left: objects of the last call. They are deleted when its outcome is there: that
             may take long, where they have something to do then.
         lingers: whether to say that the process may live on.
+        size: how many calls there are.
 
     Raises:
         FileNotFoundError: the client has cleaned up.
@@ -52,6 +55,8 @@ class OutcomesFile:
         self._looked_at = time.monotonic()
         self.left: list[Any] = []
         self.lingers = False
+        self.size = 1
+        self._values = 0
         self._size = 0  # bytes of all complete records
         self._lost = False  # the system has dropped what it could not write
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
@@ -79,6 +84,7 @@ class OutcomesFile:
         if os.getpid() != self._pid:
             os._exit(0)  # the call forked, and its child came back here as well
         self._append(pack_outcome(position, kind, payload, usage))
+        self._values += kind == VALUE
 
     def _append(self, record: bytes) -> None:
         with NoFileSizeSignal():
@@ -126,6 +132,7 @@ class OutcomesFile:
             except OSError:  # the client will find out
                 pass
         self._patience.insist(self._flush, sync)
+        self._note_raised()
         try:
             self._patience.insist(os.rename, self._own, self._final)
         except FileNotFoundError:
@@ -133,6 +140,25 @@ class OutcomesFile:
         finally:
             self._file.release()
         return True
+
+    def _note_raised(self) -> None:
+        """Leave a mark if there are calls without a value."""
+        missing = self.size - self._values
+        if missing:
+            try:
+                leave_mark(f"{self._final}.{RAISED}{missing}", "")
+            except OSError:  # whoever reads the outcomes finds out
+                pass
+
+    def forget_earlier(self) -> None:
+        """Remove the marks that an attempt before this one may have left."""
+        directory, name = os.path.split(self._final)
+        try:
+            for each in os.listdir(directory):
+                if each.startswith(f"{name}.{RAISED}"):
+                    os.unlink(f"{directory}/{each}")
+        except OSError:  # the same
+            pass
 
     def note_over(self) -> None:
         """Tell the client that the process, which has lingered, ends now."""

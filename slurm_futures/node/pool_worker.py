@@ -284,6 +284,8 @@ class PoolWorker:
         except OSError:
             self._give_back(number)
             raise
+        if self._was_requeued:
+            outcomes.forget_earlier()
         try:
             self._run_calls(batch, number, outcomes)
         except NotBegun as error:
@@ -305,6 +307,7 @@ class PoolWorker:
             entries = list(calls.entries(number - self._batches[batch].first))
         except (OSError, EOFError) as error:
             raise NotBegun from error
+        outcomes.size = len(entries)
         for position, entry in enumerate(entries):
             if position and not outcomes.are_wanted():
                 break

@@ -64,6 +64,8 @@ def main(submission: str, index: str, grace: str = "60") -> int:
         _enter_job_directory(f"{submission}/jobs/{place}", attempt)
         name_of_attempt = f"{attempt}-{os.uname().nodename}-{os.getpid()}"
         _outcomes = outcomes = OutcomesFile(submission, int(index), name_of_attempt)
+        if attempt != "0":
+            outcomes.forget_earlier()
         calls = CallsFile(f"{submission}/calls.pkl")
         enter_context(calls.context)
         state.begin(exported=calls.context["exported"])
@@ -76,6 +78,7 @@ def main(submission: str, index: str, grace: str = "60") -> int:
         give_calls_a_main()
         name = f"{os.path.basename(submission)}-{index}"
         entries = list(calls.entries(int(index)))
+        outcomes.size = len(entries)
         failing = NOT_WRITTEN
         failed = _run_calls(calls, entries, outcomes, name)
         calls.close()

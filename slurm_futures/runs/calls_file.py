@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ from slurm_futures.node.formats import (
     CALL_ENTRY,
     CALLS_FOOTER,
     CALLS_MAGIC,
+    IDENTITY,
     JOB_ENTRY,
     USE_ENTRY,
 )
@@ -62,6 +63,7 @@ def _write(
         blobs = _BlobWriter(file)
         states = _StateWriter(jobs[0][0].state, base, context["cwd"], blobs)
         job_table, call_table, use_table = bytearray(), bytearray(), bytearray()
+        identities = bytearray()
         first = 0
         for calls in jobs:
             job_table += JOB_ENTRY.pack(
@@ -74,7 +76,9 @@ def _write(
                     use_table += USE_ENTRY.pack(*blobs.write_once(blob.content))
                 where = (*blobs.write_once(call.function), *blobs.write(call.arguments))
                 call_table += CALL_ENTRY.pack(*where, *uses)
+                identities += IDENTITY.pack(call.number, call.digest)
         tail = _place_initializer(context, blobs)
+        tail |= {"identities": blobs.write(identities)[0]}
         tail |= {"uses": blobs.write(use_table)[0], "state": states.usual}
         jobs_offset = blobs.write(job_table)[0]
         calls_offset = blobs.write(call_table)[0]
@@ -166,13 +170,25 @@ def read_calls(
         return blobs[place]
 
     with contextlib.closing(CallsFile(path)) as calls:
-        entries = list(calls.entries(job))
+        found = list(zip(calls.entries(job), _identities(calls, job), strict=True))
         return [
             PickledCall(
                 read_once(entry[:2]).content,
                 calls.read(*entry[2:4]),
                 tuple(map(read_once, calls.places_of_shared(entry))),
                 state or capture_state(),
+                *identity,
             )
-            for entry in map(entries.__getitem__, positions)
+            for entry, identity in map(found.__getitem__, positions)
         ]
+
+
+def _identities(calls: CallsFile, job: int) -> Iterator[tuple[int, bytes]]:
+    """Yield number and digest of each call of a job."""
+    place = calls.jobs_offset + job * JOB_ENTRY.size
+    first, count, *_ = JOB_ENTRY.unpack(calls.read(place, JOB_ENTRY.size))
+    start = calls.context["identities"] + first * IDENTITY.size
+    for number, digest in IDENTITY.iter_unpack(
+        calls.read(start, count * IDENTITY.size)
+    ):
+        yield number, digest if any(digest) else b""

@@ -13,11 +13,15 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from slurm_futures import node
+from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.node.formats import WRITABLE_BY_OTHERS, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+#: Of all files of a run. A run of another version is not read.
+FORMAT = 1
 
 #: Bytes that a message quotes from the end of a file.
 _TAIL = 4096
@@ -55,8 +59,33 @@ def read_ours(name: str) -> bytes:
 
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write facts for people and for other programs."""
-    write_file(path, json.dumps(facts, indent=2, default=str).encode() + b"\n")
+    """Write facts for people and for other programs, with the version of the format."""
+    content = json.dumps({"format": FORMAT, **facts}, indent=2, default=str)
+    write_file(path, content.encode() + b"\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read facts that a program has written.
+
+    Raises:
+        OSError: they cannot be read now, or others may have written them.
+        SlurmFuturesError: they are in another format.
+    """
+    try:
+        facts: dict[str, Any] = json.loads(read_own(path))
+        version = facts["format"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise SlurmFuturesError(
+            f"{path} says nothing of a format, so its run cannot be read.\nIt is of an "
+            "old slurm_futures, or was damaged."
+        ) from error
+    if version != FORMAT:
+        raise SlurmFuturesError(
+            f"{path} has the format {version!r}, and this slurm_futures reads {FORMAT}."
+            "\nOpen the run with the version of slurm_futures that has written it: "
+            f"{facts.get('slurm_futures', 'its run.json names it')}."
+        )
+    return facts
 
 
 def is_there(path: Path) -> bool:

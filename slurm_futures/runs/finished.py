@@ -16,6 +16,7 @@ from slurm_futures.node.formats import (
     INITIALIZER_FAILED,
     LINGERS,
     NOT_BEGUN,
+    RAISED,
     USAGE,
     WITHDRAWN,
     block_of,
@@ -130,9 +131,13 @@ class FinishedDirectory:
         """Yield the files with outcomes: those of each attempt, and the final one."""
         block = block_of(number)
         for each, rest in self.entries([block]):
-            if each == number and rest not in {DIED, ENDING, OVER}:
+            if each == number and not _is_mark(rest):
                 name = f"{number}.{rest}" if rest else str(number)
                 yield self.path / block / name
+
+
+def _is_mark(rest: str) -> bool:
+    return rest in {DIED, ENDING, OVER} or rest.startswith(RAISED)
 
 
 def are_complete(records: Iterable[Record], size: int) -> bool:

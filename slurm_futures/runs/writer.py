@@ -133,11 +133,13 @@ class Writer:
             self.discard(submission)
             raise
         facts = {
+            "label": label,
             "job_id": None,
             "name": batch.name,
             "jobs": len(jobs),
             "calls": sum(map(len, jobs)),
             "options": dict(kind.options.items),
+            "cwd": kind.cwd,
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         return WrittenSubmission(submission, batch, facts)
@@ -214,6 +216,7 @@ class Writer:
             "host": platform.node(),
             "user": os.geteuid(),
             "pid": self._pid,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "cwd": current_directory(),
             "argv": sys.argv,
             "path": sys.path,

@@ -10,6 +10,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,20 @@ def test_calls_survive_the_round_trip(tmp_path: Path) -> None:
     assert arguments == [[((1,), {})], [((2,), {}), ((3,), {"n": 4})]]
     assert (calls.job_count, calls.call_count) == (2, 3)
     assert calls.context["cwd"] == "/"
+
+
+def test_calls_keep_their_numbers(tmp_path: Path) -> None:
+    """Those that are submitted again, too; a digest is made for some."""
+    path = tmp_path / "calls.pkl"
+    numbered = [
+        replace(make_call(each), number=each, digest=digest)
+        for each, digest in enumerate((b"", b"d" * 20, b""))
+    ]
+    write_calls(path, [numbered[:1], numbered[1:]], CONTEXT)
+
+    found = read_calls(path, 1, (1, 0), None)
+
+    assert [(each.number, each.digest) for each in found] == [(2, b""), (1, b"d" * 20)]
 
 
 def test_arguments_do_not_wait_for_the_garbage_collector(tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "pool")
 
 
+def raise_error() -> None:
+    """Fail."""
+    raise ValueError("no value")
+
+
 def return_pid() -> int:
     """Tell which process ran the call."""
     return os.getpid()
@@ -457,3 +462,25 @@ def _counted(
         return function(*args, **keywords)
 
     return count
+
+
+def test_mark_tells_how_many_calls_of_an_entry_have_no_value(queue: Queue) -> None:
+    """As in jobs of their own."""
+    queue.put_chunks([raise_error, return_pid, raise_error], [return_pid])
+
+    queue.worker().serve()
+
+    assert queue.names("finished") == {"0", "0.raised-2", "1"}
+
+
+def test_worker_that_was_requeued_takes_back_marks(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of calls that it runs once more."""
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    queue.put(return_pid)
+    formats.leave_mark(f"{queue.directory.finished.file(0)}.raised-1", "")
+
+    queue.worker().serve()
+
+    assert queue.names("finished") == {"0"}

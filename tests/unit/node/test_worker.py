@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -453,6 +454,41 @@ def test_killed_worker_leaves_the_outcomes_of_the_calls_before(job: Job) -> None
     assert process.returncode == -signal.SIGKILL
     assert name == f"0.0-{os.uname().nodename}-{process.pid}"
     assert load_outcome(kind, payload).value == "kept"
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_mark_tells_how_many_calls_have_no_value(job: Job) -> None:
+    """A listing is enough to know how a thousand jobs ended."""
+    job.write(lambda: 1, lambda: 1 / 0, lambda: 2)
+
+    worker.main(*job.words)
+
+    assert sorted(job.names()) == ["0", "0.raised-1"]
+
+
+@pytest.mark.usefixtures("as_on_a_node")
+def test_later_attempt_takes_back_the_mark_of_an_earlier_one(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which was killed before it could publish, say."""
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    job.write(lambda: 1)
+    formats.leave_mark(f"{job.final}.raised-1", "")
+
+    worker.main(*job.words)
+
+    assert job.names() == ["0"]
+
+
+def test_mark_that_cannot_be_left_costs_no_outcome(job: Job) -> None:
+    """It only spares a look into the file."""
+    file = OutcomesFile(str(job.submission), 0, "0-c17-99")
+    file.append(0, formats.EXCEPTION, b"")
+
+    with mock.patch.object(outcomes, "leave_mark", side_effect=OSError):
+        file.publish(sync=True)
+
+    assert job.names() == ["0"]
 
 
 def test_later_of_two_attempts_stays(job: Job) -> None:

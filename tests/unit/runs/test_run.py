@@ -12,9 +12,10 @@ from unittest import mock
 
 import pytest
 
+from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.node import worker
 from slurm_futures.node.formats import USAGE, VALUE, leave_mark, pack_outcome
-from slurm_futures.runs.files import ForeignFileError
+from slurm_futures.runs.files import FORMAT, ForeignFileError, read_json
 from slurm_futures.runs.finished import Record, are_complete
 from slurm_futures.runs.job import JobDirectory
 from slurm_futures.runs.run import RunDirectory
@@ -253,10 +254,35 @@ def test_facts_are_written_for_people(
     run.describe({"cwd": Path("/home/me")})
     submission.describe({"job_id": "77"})
 
-    assert json.loads((run.path / "run.json").read_text()) == {"cwd": "/home/me"}
-    assert json.loads((submission.path / "submission.json").read_text()) == {
-        "job_id": "77"
+    assert json.loads((run.path / "run.json").read_text()) == {
+        "format": FORMAT,
+        "cwd": "/home/me",
     }
+    assert read_json(submission.path / "submission.json") == {
+        "format": FORMAT,
+        "job_id": "77",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"format": 99, "slurm_futures": "7.1"}', "has the format 99.*: 7.1"),
+        ("{}", "says nothing of a format"),
+        ("[1]", "says nothing of a format"),
+        ("{", "says nothing of a format"),
+    ],
+)
+def test_facts_in_another_format_are_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    """Rather than misread."""
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    path.chmod(0o600)
+
+    with pytest.raises(SlurmFuturesError, match=f"(?s){words}"):
+        read_json(path)
 
 
 @pytest.fixture
