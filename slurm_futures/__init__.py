@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slurm_futures.calls.future import SlurmFuture
+    from slurm_futures.calls.stored import Call
     from slurm_futures.calls.usage import Usage, UsageSummary
     from slurm_futures.errors import (
         ArgumentFailed,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from slurm_futures.executor import SlurmExecutor
     from slurm_futures.jobs.retries import Retries
+    from slurm_futures.run import Run, RunSummary, list_runs, open_run
     from slurm_futures.runs.owner import Owner
     from slurm_futures.schedulers.base import Scheduler
     from slurm_futures.schedulers.local.scheduler import LocalScheduler
@@ -42,6 +44,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentFailed",
+    "Call",
     "DetachError",
     "Detached",
     "InitializerFailed",
@@ -60,8 +63,10 @@ __all__ = [
     "PendingTimeout",
     "RemoteTraceback",
     "Retries",
+    "Run",
     "RunInUse",
     "RunNotFound",
+    "RunSummary",
     "Scheduler",
     "SchedulerError",
     "SlurmExecutor",
@@ -71,18 +76,25 @@ __all__ = [
     "SubmitError",
     "Usage",
     "UsageSummary",
+    "list_runs",
+    "open_run",
 ]
 
 _MODULES = {
+    "Call": "calls.stored",
     "LocalScheduler": "schedulers.local.scheduler",
     "Owner": "runs.owner",
     "Retries": "jobs.retries",
+    "Run": "run",
+    "RunSummary": "run",
     "Scheduler": "schedulers.base",
     "SlurmExecutor": "executor",
     "SlurmFuture": "calls.future",
     "SlurmScheduler": "schedulers.slurm",
     "Usage": "calls.usage",
     "UsageSummary": "calls.usage",
+    "list_runs": "run",
+    "open_run": "run",
 }
 
 

@@ -19,10 +19,11 @@ from slurm_futures.calls.bootstrapping import check_bootstrapped
 from slurm_futures.calls.counts import CallCounts, add_up
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.late_callbacks import LateCallbacks, invoke_callbacks
+from slurm_futures.calls.outcome import initializer_failed
 from slurm_futures.calls.progress import Progress
 from slurm_futures.calls.request import JobRequest
 from slurm_futures.calls.usage import UsageSummary
-from slurm_futures.errors import InitializerFailed, SlurmFuturesError, words_of
+from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.jobs import program_end
 from slurm_futures.jobs.jobs import Jobs, JobSettings
 from slurm_futures.jobs.lifecycle import Lifecycle
@@ -200,7 +201,7 @@ class Session:
     def note_initializer(self, exception: BaseException) -> SlurmFuturesError:
         """Fail all calls, since the initializer has failed; called by the poller."""
         if self.broken is None:
-            self.broken = _initializer_failed(exception)
+            self.broken = initializer_failed(exception)
             # The words and the logger of concurrent.futures.
             logging.getLogger("concurrent.futures").critical(
                 "Exception in initializer:", exc_info=exception
@@ -302,13 +303,3 @@ class Session:
         """Fail all that waits or runs, wherever it is, and what comes later."""
         self._lifecycle.stopped = error
         self._machine.stop(error)
-
-
-def _initializer_failed(exception: BaseException) -> InitializerFailed:
-    error = InitializerFailed(
-        "The initializer failed in a job, so no call of this executor can run.\n"
-        f"It raised {type(exception).__name__}: {words_of(exception)}.\nThe traceback "
-        "is above; fix the initializer and make a new SlurmExecutor."
-    )
-    error.__cause__ = exception
-    return error

@@ -26,6 +26,7 @@ from slurm_futures.calls.counts import (
 )
 from slurm_futures.calls.outcome import Outcome
 from slurm_futures.calls.state import CallerState
+from slurm_futures.calls.stored import Call, CallPlace, read_call
 from slurm_futures.calls.usage import Usage, now, read_usage
 from slurm_futures.calls.waiting import FutureCondition
 from slurm_futures.errors import JobState
@@ -108,6 +109,8 @@ class SlurmFuture(Future[T], Generic[T]):
         #: Whether somebody has called `cancel`: then no attempt follows another one.
         self._unwanted = False
         self._waits_again = False
+        #: Where its call lies, once it is written.
+        self._place: CallPlace | None = None
         #: The state of the caller for the calls, should they be submitted again.
         self._caller: CallerState | None = None
         #: The errors of earlier attempts, by the position of the call (`Retries`).
@@ -260,6 +263,17 @@ class SlurmFuture(Future[T], Generic[T]):
         """Return the jobs that still run or wait for this future."""
         jobs = (*self._other_jobs, self._job)
         return [each for each in jobs if each is not None and not each.closed]
+
+    @property
+    def call(self) -> Call:
+        """The function and its arguments, read from disk, anew each time.
+
+        Raises:
+            FileNotFoundError: the files were removed, as for `stdout`.
+            SlurmFuturesError: there is no file yet, or it cannot be read.
+            Exception: whatever they raise where they are unpickled.
+        """
+        return read_call(self._place)
 
     @property
     def job_id(self) -> str | None:

@@ -8,7 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slurm_futures.errors import OutcomeNotReadable, RemoteTraceback, words_of
+from slurm_futures.errors import (
+    InitializerFailed,
+    OutcomeNotReadable,
+    RemoteTraceback,
+    words_of,
+)
 from slurm_futures.node import unpickler
 from slurm_futures.node.formats import INITIALIZER_FAILED, VALUE
 
@@ -73,6 +78,17 @@ def _make_exception(
         made = base.__new__(cls, *arguments)
         assert isinstance(made, BaseException)
         return made
+
+
+def initializer_failed(exception: BaseException) -> InitializerFailed:
+    """Return what all calls of an executor fail with whose initializer has raised."""
+    error = InitializerFailed(
+        "The initializer failed in a job, so no call of this executor can run.\n"
+        f"It raised {type(exception).__name__}: {words_of(exception)}.\nThe traceback "
+        "is above; fix the initializer and make a new SlurmExecutor."
+    )
+    error.__cause__ = exception
+    return error
 
 
 def _not_readable(what: str, error: BaseException, text: str) -> OutcomeNotReadable:

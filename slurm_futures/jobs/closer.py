@@ -6,6 +6,8 @@ Used in the poller's thread. What becomes of the calls is the settler's part.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from slurm_futures.errors import (
     JobFailed,
@@ -21,6 +23,7 @@ from slurm_futures.jobs.settler import first_line
 from slurm_futures.runs.files import ForeignFileError
 from slurm_futures.runs.finished import are_complete
 from slurm_futures.schedulers.base import Ending
+from slurm_futures.schedulers.sbatch_options import SbatchOptions
 
 logger = logging.getLogger("slurm_futures")
 
@@ -97,7 +100,13 @@ class Closer:
         if may_live_on(job) and outcomes.withdraw(job.index):
             raise OSError(f"an attempt at job {job.job_id} has just begun")
         left = outcomes.read_left(job.index)
-        remains = self._remains(submission, job, ending)
+        remains = remains_of(
+            job,
+            ending,
+            submission.kind.options,
+            listed=submission.listed,
+            grace=self._grace,
+        )
         waiter = job.waiter
         if waiter is None:
             return
@@ -143,29 +152,36 @@ class Closer:
             job.state = error.state
         logger.info("job %s: %s", job.job_id, first_line(error))
 
-    def _remains(self, submission: OpenSubmission, job: Job, ending: Ending) -> Remains:
-        exists = job.directory.exists()
-        options = submission.kind.options
-        log = submission.directory.read_log(str(job.job_id))
-        return Remains(
-            job_id=str(job.job_id),
-            # Of a job that is not listed any more, only how it ended is still true.
-            state=job.state if job.absences == 0 or job.state.ended else None,
-            published=job.published_at is not None,
-            death=job.death,
-            ending=ending,
-            started=exists or job.left_mark,
-            worker_started=exists,
-            array_listed=submission.listed,
-            node=job.directory.node() if exists else None,
-            log=log,
-            stderr_tail=job.directory.stderr_tail() if exists else "",
-            directory=job.directory.path,
-            time_limit=options.get("time"),
-            memory=options.get("mem"),
-            grace=self._grace,
-            problem=job.problem,
-        )
+
+def remains_of(
+    job: Job,
+    ending: Ending,
+    options: SbatchOptions | Mapping[str, Any],
+    *,
+    listed: bool,
+    grace: float = 0.0,
+) -> Remains:
+    """Return what is known of a job that left no outcome for a call."""
+    exists = job.directory.exists()
+    return Remains(
+        job_id=str(job.job_id),
+        # Of a job that is not listed any more, only how it ended is still true.
+        state=job.state if job.absences == 0 or job.state.ended else None,
+        published=job.published_at is not None,
+        death=job.death,
+        ending=ending,
+        started=exists or job.left_mark,
+        worker_started=exists,
+        array_listed=listed,
+        node=job.directory.node() if exists else None,
+        log=job.submission.read_log(str(job.job_id)),
+        stderr_tail=job.directory.stderr_tail() if exists else "",
+        directory=job.directory.path,
+        time_limit=options.get("time"),
+        memory=options.get("mem"),
+        grace=grace,
+        problem=job.problem,
+    )
 
 
 def may_live_on(job: Job) -> bool:

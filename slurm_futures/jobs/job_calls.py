@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurm_futures.calls.stored import CallPlace
 from slurm_futures.errors import SlurmFuturesError
 from slurm_futures.jobs.job import Job
 from slurm_futures.jobs.open_calls import OpenCalls
@@ -44,6 +45,7 @@ class JobCalls(OpenCalls):
         self.job = job
         self.calls = job.submission.calls
         self.index = job.index
+        self.future._place = CallPlace(self.calls, self.index, 0)
         self.future._add_job(job)
 
     def release(self) -> None:

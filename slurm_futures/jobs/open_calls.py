@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm_futures.calls.future import SlurmFuture
+from slurm_futures.calls.stored import CallPlace
 from slurm_futures.schedulers.sbatch_options import Kind
 
 
@@ -29,6 +30,11 @@ class OpenCalls:
     label: str
     calls: Path | None = None
     index: int = 0
+
+    def __post_init__(self) -> None:
+        """Let the future know where its call is."""
+        if self.calls is not None:
+            self.future._place = CallPlace(self.calls, self.index, 0)
 
     @property
     def directory(self) -> Path | None:

@@ -12,9 +12,11 @@
                 calls.pkl               the calls of all jobs (see node/formats.py)
                 attempt-1               which sbatch of this submission is the valid one
                 adopted-4211            instead: which job, where sbatch had failed
+                emptied                 with keep="failed": only failures are left
                 jobs/0-999/7/           a job directory, made by the job itself:
                     started stdout stderr
                 finished/0-999/7        the outcomes; appear when the calls are done
+                finished/0-999/7.raised-2   how many of its calls left no value
                 finished/0-999/7.NAME   the same while attempt NAME runs the calls, and
                                         if it is cut short
                     7.NAME.withdrawn    if the client does not wait for it any more

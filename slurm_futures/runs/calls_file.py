@@ -183,6 +183,25 @@ def read_calls(
         ]
 
 
+def read_numbers(path: Path) -> list[list[int]]:
+    """Return the numbers of the calls of each job.
+
+    Raises:
+        OSError: the file cannot be read, or others may have written it.
+        EOFError: it is incomplete.
+    """
+    with contextlib.closing(CallsFile(path)) as calls:
+        table = calls.read(
+            calls.context["identities"], calls.call_count * IDENTITY.size
+        )
+        numbers = [number for number, _ in IDENTITY.iter_unpack(table)]
+        jobs = calls.read(calls.jobs_offset, calls.job_count * JOB_ENTRY.size)
+        return [
+            numbers[first : first + count]
+            for first, count, *_ in JOB_ENTRY.iter_unpack(jobs)
+        ]
+
+
 def _identities(calls: CallsFile, job: int) -> Iterator[tuple[int, bytes]]:
     """Yield number and digest of each call of a job."""
     place = calls.jobs_offset + job * JOB_ENTRY.size

@@ -69,6 +69,17 @@ class FinishedDirectory:
                 if number.isdigit():
                     yield int(number), rest
 
+    def list_all(self) -> dict[int, set[str]]:
+        """Return what lies in all blocks: what follows the dot, for each number.
+
+        Raises:
+            OSError: it cannot be listed now.
+        """
+        found: dict[int, set[str]] = {}
+        for number, rest in self.entries(os.listdir(self.path)):
+            found.setdefault(number, set()).add(rest)
+        return found
+
     def file(self, number: int) -> Path:
         """Return where the outcomes are when the calls are over."""
         return self.path / block_of(number) / str(number)

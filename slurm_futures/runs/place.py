@@ -150,7 +150,7 @@ def find_weakness(path: Path) -> tuple[Weakness | None, Weakness | None]:
                 return Weakness(place, f"it is a symbolic link of user {owner}"), owned
             continue
         if owned is None and owner not in _SYSTEM | {us}:
-            owned = Weakness(place, f"belongs to user {_name_of_user(owner)}")
+            owned = Weakness(place, f"belongs to user {user_name(owner)}")
         is_sticky = bool(mode & stat.S_ISVTX)
         why = None if is_sticky else _who_may_write(place, status)
         if why is not None:
@@ -168,7 +168,7 @@ def _who_may_write(place: Path, status: os.stat_result) -> str | None:
     users, groups = _read_acl(place, status.st_gid)
     for user in users:
         if user not in {0, os.geteuid()}:
-            return f"user {_name_of_user(user)} may write to it, by an ACL"
+            return f"user {user_name(user)} may write to it, by an ACL"
     for group in groups:
         if not _is_own_group(group, os.geteuid()):
             return f"group {_name_of(group)} may write to it"
@@ -232,7 +232,8 @@ def _name_of(group: int) -> str:
         return str(group)
 
 
-def _name_of_user(user: int) -> str:
+def user_name(user: int) -> str:
+    """Return the name of a user for a message; without one, the number."""
     try:
         return repr(pwd.getpwuid(user).pw_name)
     except KeyError:

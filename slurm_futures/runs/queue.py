@@ -18,6 +18,8 @@ from slurm_futures.runs.job import clear_blocks, remove_outcome
 
 #: Who takes calls away from the workers.
 _CLIENT = "client"
+#: How the name of a queue goes on of which only calls are left that failed.
+KEPT_FAILED = "-failed"
 
 
 class PoolDirectory:
@@ -54,6 +56,23 @@ class PoolDirectory:
         for start in range(first, numbers.stop, BLOCK_SIZE):
             for kind in ("claims", "finished"):
                 (self.path / kind / block_of(start)).mkdir(exist_ok=True)
+
+    def is_emptied(self) -> bool:
+        """Whether only what tells of calls is left that failed."""
+        return self.path.name.endswith(KEPT_FAILED)
+
+    def batches(self) -> list[range]:
+        """Return the calls of each file in the queue.
+
+        Raises:
+            OSError: it cannot be listed now.
+        """
+        found = []
+        for name in os.listdir(self.path / "queue"):
+            first, _, count = name.partition("-")
+            if first.isdigit() and count.isdigit():
+                found.append(range(int(first), int(first) + int(count)))
+        return sorted(found, key=lambda each: each.start)
 
     def batch(self, numbers: range) -> Path:
         """Return the calls file that holds these calls."""
@@ -106,6 +125,12 @@ class PoolDirectory:
             return self.claim(number) or self._is_ours(number)
         except OSError:
             return self.owner(number) is None
+
+    def is_withdrawn(self, number: int) -> bool:
+        """Whether the client has claimed a call, to cancel it."""
+        with contextlib.suppress(OSError):
+            return self._is_ours(number)
+        return False
 
     def _is_ours(self, number: int) -> bool:
         return str(self._claim(number).readlink()) == _CLIENT
@@ -178,17 +203,17 @@ class PoolDirectory:
         if not self._failed:
             self.remove()
             return
-        kept = self.path.with_name(f"{self.path.name}-failed")
+        kept = self.path.with_name(f"{self.path.name}{KEPT_FAILED}")
         with contextlib.suppress(OSError):
             self.path.rename(kept)
             remove_tree(kept / "claims")
             names = set(map(str, self._failed))
             clear_blocks(kept / "finished", names, remove_outcome)
-            for batch in os.listdir(kept / "queue"):
-                first, _, count = batch.partition("-")
-                numbers = range(int(first), int(first) + int(count)) if count else ()
+            left = PoolDirectory(kept)
+            left.reopen()  # the mark that tells workers to end
+            for numbers in left.batches():
                 if self._failed.isdisjoint(numbers):
-                    (kept / "queue" / batch).unlink()
+                    left.batch(numbers).unlink()
 
     def remove_batch(self, numbers: range) -> None:
         """Delete a calls file that nobody needs any more."""

@@ -100,6 +100,12 @@ class RunDirectory:
                 if path.name.isdigit() or path.name.startswith("pool-"):
                     yield path
 
+    def has_rests(self) -> bool:
+        """Whether this has been a run, of which parts are gone."""
+        with contextlib.suppress(OSError):
+            return is_there(self.path / BUNDLE) or any(self.entries())
+        return False
+
     def remove(self) -> None:
         """Delete the whole run."""
         remove_tree(self.path)
@@ -110,6 +116,22 @@ class RunDirectory:
             for entry in entries:
                 if entry.stat().st_size == 0:
                     Path(entry.path).unlink(missing_ok=True)
+
+
+def find_run(directory: str, name: str) -> Path | None:
+    """Return the directory of a run by its name, or by a path; None: there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        for path in (Path(directory) / name, Path(name)):
+            if is_there(path):
+                return path.absolute()
+    return None
+
+
+def runs_in(directory: str) -> list[Path]:
+    """Return the directories that may be runs."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(Path(directory).absolute().iterdir())
+    return []
 
 
 @cache

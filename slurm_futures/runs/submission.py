@@ -25,6 +25,9 @@ from slurm_futures.runs.job import (
     remove_outcome,
 )
 
+#: Says that what jobs left that ended well was deleted.
+_EMPTIED = "emptied"
+
 
 @dataclass(frozen=True, slots=True)
 class Death:
@@ -174,6 +177,10 @@ class SubmissionDirectory:
         self.keep_only(())
         remove_tree(self.path)
 
+    def is_emptied(self) -> bool:
+        """Whether what jobs left that ended well was deleted."""
+        return is_there(self.path / _EMPTIED)
+
     def keep_only(self, jobs: Iterable[int]) -> None:
         """Delete what other jobs than these left.
 
@@ -181,5 +188,8 @@ class SubmissionDirectory:
         the operations that a walk through all directories takes.
         """
         kept = set(map(str, jobs))
+        if kept:
+            with contextlib.suppress(OSError):
+                (self.path / _EMPTIED).touch(0o600)
         clear_blocks(self.finished.path, kept, remove_outcome)
         clear_blocks(self.path / "jobs", kept, remove_job)

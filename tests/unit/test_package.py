@@ -18,7 +18,7 @@ ROOT = Path(slurm_futures.__file__).parent
 
 #: Each room may import those to its right. Imports for types count, too.
 ROOMS = (
-    "__main__ command executor session pool jobs runs calls schedulers errors node"
+    "__main__ command executor run session pool jobs runs calls schedulers errors node"
 ).split()
 
 #: What is heavy, or starts programs, and the rooms or modules that may import it.

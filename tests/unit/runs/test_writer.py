@@ -77,7 +77,7 @@ def test_only_what_belongs_to_calls_that_failed_stays(writer: Writer) -> None:
 
     left = {str(path.relative_to(submission.path)) for path in _files(submission.path)}
     assert left == {
-        *("script.sh", "calls.pkl", "attempt-1"),
+        *("script.sh", "calls.pkl", "attempt-1", "emptied"),
         *("finished/0-999/7", "finished/1000-1999/1400"),
         *(f"jobs/0-999/7/{name}" for name in ("started", "stdout", "stderr")),
         *(f"jobs/1000-1999/1400/{name}" for name in ("started", "stdout", "stderr")),

@@ -1,0 +1,118 @@
+"""Futures of the calls of a run that is read back from disk."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from slurm_futures.calls.outcome import Outcome, initializer_failed, load_outcome
+from slurm_futures.calls.past_future import PastFuture
+from slurm_futures.calls.stored import CallPlace
+from slurm_futures.errors import JobFailed, JobLost, JobState, OutcomeNotReadable
+from slurm_futures.jobs.closer import remains_of
+from slurm_futures.jobs.diagnosis import diagnose
+from slurm_futures.jobs.job import Job
+from slurm_futures.node.formats import NOT_BEGUN, VALUE
+from slurm_futures.runs.files import ForeignFileError
+from slurm_futures.runs.finished import Record
+from slurm_futures.runs.history import Ending, History, StoredCall
+from slurm_futures.runs.queue import PoolDirectory
+from slurm_futures.schedulers.base import Ending as JobEnding
+from slurm_futures.schedulers.base import JobId
+
+
+def past_future(history: History, call: StoredCall) -> PastFuture:
+    """Return the future of a call that is over."""
+    job = _job_of(history, call)
+    load = partial(_load, history, call, job)
+    return PastFuture(
+        None if call.ending is Ending.CANCELLED else load,
+        job,
+        str(call.calls.facts.get("label", "")),
+        CallPlace(call.calls.path, call.job, call.position),
+    )
+
+
+def _job_of(history: History, call: StoredCall) -> Job | None:
+    """Return the job that has run a call, as far as that is known."""
+    home = call.calls.home
+    if isinstance(home, PoolDirectory):
+        owner = home.owner(call.place)
+        if owner is None:
+            return None
+        submission, index = history.worker(owner)
+    else:
+        submission, index = home, call.job
+    facts = history.facts_of(submission)
+    if facts.get("job_id") is None:
+        return None
+    array = JobId(int(facts["job_id"]), None, facts.get("cluster"))
+    is_done = call.ending is Ending.DONE
+    return Job(
+        job_id=array.task(index) if facts["jobs"] > 1 else array,
+        index=index,
+        submission=submission,
+        waiter=None,
+        submitted_at=-math.inf,
+        state=JobState.COMPLETED if is_done else JobState.FAILED,
+        started=is_done or submission.job(index).exists(),
+        death=submission.read_death(index),
+        closed=True,
+    )
+
+
+def _load(history: History, call: StoredCall, job: Job | None) -> Outcome:
+    """Read what a call has left."""
+    try:
+        records = _read(call)
+    except ForeignFileError as error:
+        return _failed(OutcomeNotReadable(f"The outcome is refused: {error}."))
+    except OSError as error:
+        return _failed(OutcomeNotReadable(f"The outcome cannot be read: {error}."))
+    found = None
+    for position, kind, payload in records:
+        if kind == NOT_BEGUN:
+            continue
+        outcome = load_outcome(kind, payload)
+        if outcome.initializer_failed and outcome.exception is not None:
+            return _failed(initializer_failed(outcome.exception))
+        if position == call.position:
+            found = outcome
+            if kind == VALUE:
+                break
+    return found or _failed(_without_outcome(history, call, job))
+
+
+def _read(call: StoredCall) -> list[Record]:
+    finished = call.calls.finished
+    try:
+        return finished.read(call.place)
+    except FileNotFoundError:
+        return finished.read_left(call.place)
+
+
+def _failed(error: BaseException) -> Outcome:
+    return Outcome(exception=error)
+
+
+def _without_outcome(
+    history: History, call: StoredCall, job: Job | None
+) -> BaseException:
+    """Say why there is no outcome of a call."""
+    if call.ending is Ending.DONE:
+        return OutcomeNotReadable(
+            "The value of the call was deleted with the other files of its job, which "
+            'had ended well. Keep them with SlurmExecutor(keep="always").'
+        )
+    if call.calls.finished.has(call.place):
+        return JobFailed(
+            "The call did not begin: its job was to end after the calls before it. "
+            "Submit it again."
+        )
+    if job is None:
+        return JobLost(
+            f"The call has left no outcome in {call.calls.home.path}, and it is not "
+            "known which job has run it. Submit it again."
+        )
+    options = history.facts_of(job.submission)["options"]
+    return diagnose(remains_of(job, JobEnding(), options, listed=True))
