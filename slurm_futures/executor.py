@@ -182,7 +182,7 @@ class SlurmExecutor(Executor):
         chosen = choose_scheduler(scheduler, poll_interval)
         where = Path(os.path.abspath(path_text("directory", directory)))  # noqa: PTH100  (no symlinks resolved)
         check_directory(where)
-        writer = Writer(where, script, pickled, keep)
+        writer = Writer(where, script, pickled, keep, type(chosen).__name__)
         settings = JobSettings(
             max_workers=max_workers,
             retries=policy,

@@ -2,9 +2,10 @@
 
     run = slurm_futures.open_run("20261122-150942-sweep-k3f9")
     run.counts()
+    run.wait(timeout=60)
     [future.result() for future in run.futures if not future.exception()]
 
-It observes: nothing of a run is changed here.
+It observes: nothing of a run is changed here, but by `Run.cancel`.
 """
 
 from __future__ import annotations
@@ -12,23 +13,31 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from slurm_futures.calls.future import SlurmFuture
-from slurm_futures.errors import RunNotFound, SlurmFuturesError
+from slurm_futures.calls.stored import CallPlace
+from slurm_futures.errors import OptionError, RunNotFound, SlurmFuturesError
+from slurm_futures.jobs.observer import Observer
 from slurm_futures.jobs.past import past_future
+from slurm_futures.jobs.timing import Timing
 from slurm_futures.runs.history import Ending, History, StoredCall
 from slurm_futures.runs.owner import Owner, read_owner
 from slurm_futures.runs.place import user_name
 from slurm_futures.runs.run import RunDirectory, find_run, runs_in
 from slurm_futures.schedulers.arguments import path_text
+from slurm_futures.schedulers.base import Scheduler
+from slurm_futures.schedulers.slurm import SlurmScheduler
 
 if TYPE_CHECKING:
+    from concurrent.futures._base import DoneAndNotDoneFutures
     from types import TracebackType
 
 logger = logging.getLogger("slurm_futures")
@@ -67,6 +76,12 @@ class Run:
         self.path = path
         self._history = _read(path)
         self._futures: dict[int, tuple[StoredCall, SlurmFuture[Any]]] = {}
+        self._watched = _read(path)
+        self._watched.lost = self._history.lost
+        self._scheduler = _scheduler_of(self._history)
+        self._observer = Observer(self._watched, self._scheduler, Timing())
+        self._closed = False
+        weakref.finalize(self, self._observer.close).atexit = False
 
     @property
     def name(self) -> str | None:
@@ -80,24 +95,70 @@ class Run:
 
     @property
     def futures(self) -> Sequence[SlurmFuture[Any]]:
-        """A future for each call that is over, in the order of submission.
+        """A future for each call, in the order of submission, chunks or not.
 
-        Each of them is done; outcomes are read when they are asked for. Those of calls
-        that are over later are there when this is asked again.
+        Outcomes are read when they are asked for. Open futures settle while the run is
+        not closed; their `cancel` does nothing, see `Run.cancel`. A call that has
+        failed, and was submitted again by its program, has a new future when this is
+        asked again.
+
+        Raises:
+            RuntimeError: the run was closed.
         """
-        calls = self._look()
-        return _Futures(self, {n: c for n, c in calls.items() if c.ending.is_over})
+        if self._closed:
+            raise RuntimeError("the run was closed; open it again with open_run()")
+        return _Futures(self, self._look())
 
     def counts(self) -> dict[str, int]:
         """Count the calls, as the files tell now: each one once, however often it ran.
 
         "done" are those that have returned a value. A call whose job has vanished
-        without a word, as with its node, still counts as it did before.
+        without a word, as with its node, counts as before until a future of this run
+        has waited for it.
         """
         return _count(self._look().values())
 
+    def wait(self, timeout: float | None = None) -> DoneAndNotDoneFutures[Any]:
+        """Wait until all calls are over that there are now, as `futures.wait` does.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+        """
+        return wait(list(self.futures), timeout)
+
+    def cancel(self) -> None:
+        """Cancel all jobs of the run with scancel, also those of a living program.
+
+        Raises:
+            SchedulerError: the scheduler cannot be asked now.
+            SlurmFuturesError: its jobs cannot be reached from here.
+        """
+        if self._scheduler is None:
+            raise SlurmFuturesError(
+                f"The jobs of {self.path} cannot be reached from here: they are not "
+                "Slurm's, or this machine has no Slurm. Cancel them where they are."
+            )
+        home = f"{self.path}/"
+        jobs = [
+            job_id
+            for job_id, rows in self._scheduler.query().jobs.items()
+            if any(
+                f"{row.directory}/".startswith(home) or row.command.startswith(home)
+                for row in rows
+                if not row.state.ended
+            )
+        ]
+        if jobs:
+            self._scheduler.cancel(jobs)
+
     def close(self) -> None:
-        """Forget what was read. The run itself stays as it is."""
+        """Watch nothing any more; open futures of this object stay as they are.
+
+        The run itself, and its jobs, are left alone.
+        """
+        self._closed = True
+        self._observer.close()
+        self._observer.join()
         self._futures = {}
 
     def __enter__(self) -> Self:
@@ -130,9 +191,34 @@ class Run:
     def _future_of(self, number: int, call: StoredCall) -> SlurmFuture[Any]:
         """Return the future of a call: always the same one, unless it ran again."""
         known = self._futures.get(number)
-        if known is None or known[0] != call:
-            known = self._futures[number] = call, past_future(self._history, call)
-        return known[1]
+        if known is not None and _is_of_attempt(*known, call):
+            return known[1]
+        if call.ending.is_over:
+            future: SlurmFuture[Any] = past_future(self._history, call)
+        else:
+            future = SlurmFuture(_Bystander(self))
+            future._name = str(call.calls.facts.get("label", ""))
+            self._observer.watch(number, future)
+        self._futures[number] = call, future
+        return future
+
+
+class _Bystander:
+    """Hears of cancels of an observed future, and cannot grant them.
+
+    Args:
+        run: is watched as long as there is such a future.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def note_cancel(self, future: SlurmFuture[Any]) -> None:
+        """Never come here: `has_outcome` says no before."""
+
+    def has_outcome(self, _: SlurmFuture[Any]) -> bool:
+        """Say that it is too late for a cancel."""
+        return True
 
 
 class _Futures(Sequence[SlurmFuture[Any]]):
@@ -268,6 +354,26 @@ def _not_readable(path: Path, error: OSError) -> SlurmFuturesError:
         f"{path} cannot be read: {error}. Open the run again when the file system is "
         "well."
     )
+
+
+def _is_of_attempt(
+    made_for: StoredCall, future: SlurmFuture[Any], call: StoredCall
+) -> bool:
+    """Whether a future tells of what the files say now of its call."""
+    if made_for.ending.is_over:
+        return made_for == call
+    place = CallPlace(call.calls.path, call.job, call.position)
+    return not future.done() or future._place == place
+
+
+def _scheduler_of(history: History) -> Scheduler | None:
+    """Return what can be asked about the jobs of a run."""
+    if history.facts.get("scheduler") == SlurmScheduler.__name__:
+        try:
+            return SlurmScheduler()
+        except OptionError as error:
+            logger.info("the queue cannot be asked from here: %s", error)
+    return None
 
 
 def _name_of(history: History) -> str | None:

@@ -71,10 +71,15 @@ class OpenSubmission:
     outage: Outage = field(default_factory=Outage)
 
     def __post_init__(self) -> None:
-        self.unstarted = set(self.jobs)
-        for index in self.jobs:
-            block = block_of(index)
-            self.open_blocks[block] = self.open_blocks.get(block, 0) + 1
+        for job in self.jobs.values():
+            self.add(job)
+
+    def add(self, job: Job) -> None:
+        """Keep one more job."""
+        self.jobs[job.index] = job
+        self.unstarted.add(job.index)
+        block = block_of(job.index)
+        self.open_blocks[block] = self.open_blocks.get(block, 0) + 1
 
     def unwanted(self) -> list[Job]:
         """Return the jobs that nobody waits for any more."""

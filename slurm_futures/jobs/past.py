@@ -16,52 +16,53 @@ from slurm_futures.node.formats import NOT_BEGUN, VALUE
 from slurm_futures.runs.files import ForeignFileError
 from slurm_futures.runs.finished import Record
 from slurm_futures.runs.history import Ending, History, StoredCall
-from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.schedulers.base import Ending as JobEnding
 from slurm_futures.schedulers.base import JobId
 
 
 def past_future(history: History, call: StoredCall) -> PastFuture:
     """Return the future of a call that is over."""
-    job = _job_of(history, call)
-    load = partial(_load, history, call, job)
+    job = job_of(history, call, closed=True)
+    load = partial(read_outcome, history, call, job)
     return PastFuture(
-        None if call.ending is Ending.CANCELLED else load,
+        None if is_withdrawn(history, call) else load,
         job,
         str(call.calls.facts.get("label", "")),
         CallPlace(call.calls.path, call.job, call.position),
     )
 
 
-def _job_of(history: History, call: StoredCall) -> Job | None:
-    """Return the job that has run a call, as far as that is known."""
-    home = call.calls.home
-    if isinstance(home, PoolDirectory):
-        owner = home.owner(call.place)
-        if owner is None:
-            return None
-        submission, index = history.worker(owner)
-    else:
-        submission, index = home, call.job
+def is_withdrawn(history: History, call: StoredCall) -> bool:
+    """Whether its own program has cancelled a call that had not begun."""
+    return call.ending is Ending.CANCELLED and history.unit_of(call) is None
+
+
+def job_of(history: History, call: StoredCall, *, closed: bool) -> Job | None:
+    """Return the job that runs a call, or has run it, as far as that is known."""
+    unit = history.unit_of(call)
+    if unit is None:
+        return None
+    submission, index = unit
     facts = history.facts_of(submission)
     if facts.get("job_id") is None:
         return None
     array = JobId(int(facts["job_id"]), None, facts.get("cluster"))
     is_done = call.ending is Ending.DONE
+    ended = JobState.COMPLETED if is_done else JobState.FAILED
     return Job(
         job_id=array.task(index) if facts["jobs"] > 1 else array,
         index=index,
         submission=submission,
         waiter=None,
         submitted_at=-math.inf,
-        state=JobState.COMPLETED if is_done else JobState.FAILED,
-        started=is_done or submission.job(index).exists(),
-        death=submission.read_death(index),
-        closed=True,
+        state=ended if closed else JobState.PENDING,
+        started=is_done or (closed and submission.job(index).exists()),
+        death=submission.read_death(index) if closed else None,
+        closed=closed,
     )
 
 
-def _load(history: History, call: StoredCall, job: Job | None) -> Outcome:
+def read_outcome(history: History, call: StoredCall, job: Job | None) -> Outcome:
     """Read what a call has left."""
     try:
         records = _read(call)
@@ -104,11 +105,14 @@ def _without_outcome(
             "The value of the call was deleted with the other files of its job, which "
             'had ended well. Keep them with SlurmExecutor(keep="always").'
         )
-    if call.calls.finished.has(call.place):
+    if call.is_published:
         return JobFailed(
             "The call did not begin: its job was to end after the calls before it. "
             "Submit it again."
         )
+    lost = None if job is None else history.lost.get((job.submission.path, job.index))
+    if lost is not None:
+        return lost.copy()
     if job is None:
         return JobLost(
             f"The call has left no outcome in {call.calls.home.path}, and it is not "

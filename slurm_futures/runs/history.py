@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slurm_futures.errors import JobCancelled, SlurmFuturesError
 from slurm_futures.node.formats import (
     RAISED,
     UNNUMBERED,
@@ -77,12 +78,14 @@ class StoredCall(NamedTuple):
         job: which of the jobs of that file runs it.
         position: in that job.
         ending: how far it has come.
+        is_published: whether its job has ended with all outcomes.
     """
 
     calls: StoredCalls
     job: int
     position: int
     ending: Ending
+    is_published: bool
 
     @property
     def place(self) -> int:
@@ -98,6 +101,8 @@ class History:
 
     Attributes:
         facts: what run.json tells.
+        lost: jobs that are over without a mark, and why; who asks the scheduler notes
+            them.
 
     Raises:
         OSError: run.json cannot be read.
@@ -106,6 +111,7 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self.run = RunDirectory(path)
+        self.lost: dict[tuple[Path, int], SlurmFuturesError] = {}
         self.facts = read_json(path / "run.json")
         self._known: dict[Path, StoredCalls] = {}
         self._marks: dict[Path, dict[int, set[str]]] = {}
@@ -148,6 +154,16 @@ class History:
         except OSError as error:
             logger.debug("%s", error)
             return {}
+
+    def unit_of(self, call: StoredCall) -> tuple[SubmissionDirectory, int] | None:
+        """Return the job that has a call; None: none has, or it is not known."""
+        home = call.calls.home
+        if isinstance(home, SubmissionDirectory):
+            return home, call.job
+        if call.ending is Ending.PENDING:
+            return None
+        owner = home.owner(call.place)
+        return None if owner is None else self.worker(owner)
 
     def worker(self, owner: str) -> tuple[SubmissionDirectory, int]:
         """Return the job that has claimed a call under this name."""
@@ -194,9 +210,13 @@ class History:
         for job, numbers in enumerate(calls.numbers):
             found: Set[str] = marks.get(calls.first + job, frozenset())
             endings = self._endings(calls, job, found, len(numbers))
+            is_published = "" in found
             for position, number in enumerate(numbers):
                 ending = endings if isinstance(endings, Ending) else endings[position]
-                yield number, StoredCall(calls, job, position, ending)
+                yield (
+                    number,
+                    StoredCall(calls, job, position, ending, is_published),
+                )
 
     def _marks_of(
         self, home: SubmissionDirectory | PoolDirectory
@@ -222,7 +242,7 @@ class History:
                 return Ending.DONE
             if f"{RAISED}{size}" in raised:
                 return Ending.FAILED
-        elif not marks & {DIED, ENDING} and not self._has_lost_worker(calls, job):
+        elif not marks & {DIED, ENDING} and not self._has_lost_job(calls, job):
             return Ending.RUNNING
         values = {
             position
@@ -239,27 +259,32 @@ class History:
             return Ending.DONE
         home = calls.home
         if isinstance(home, SubmissionDirectory):
-            return Ending.PENDING
+            lost = self.lost.get((home.path, job))
+            if lost is None:
+                return Ending.PENDING
+            return Ending.CANCELLED if isinstance(lost, JobCancelled) else Ending.FAILED
         number = calls.first + job
         if block_of(number) not in os.listdir(home.finished.path):
             return Ending.DONE  # with all others of the block, and deleted
         if home.is_withdrawn(number):
             return Ending.CANCELLED
-        if self._has_lost_worker(calls, job):
+        if self._has_lost_job(calls, job):
             return Ending.FAILED
         return Ending.PENDING if home.owner(number) is None else Ending.RUNNING
 
-    def _has_lost_worker(self, calls: StoredCalls, job: int) -> bool:
-        """Whether the worker has ended that had claimed an entry of a queue."""
+    def _has_lost_job(self, calls: StoredCalls, job: int) -> bool:
+        """Whether the job has ended that runs calls which it has not finished."""
         home = calls.home
         if isinstance(home, SubmissionDirectory):
-            return False
+            return (home.path, job) in self.lost
         if calls.is_emptied:
             return True
         owner = home.owner(calls.first + job)
         if owner is None:
             return False
         submission, index = self.worker(owner)
+        if (submission.path, index) in self.lost:
+            return True
         return bool(self._marks_of(submission).get(index, set()) & {"", DIED, ENDING})
 
 

@@ -63,6 +63,7 @@ class Writer:
         template: how scripts are made.
         initializer: the pickled initializer with its arguments, or None.
         keep: which submissions stay when they are over.
+        scheduler: what has the jobs, for whoever opens the run.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Writer:
         template: ScriptTemplate,
         initializer: bytes | None,
         keep: Keep,
+        scheduler: str = "",
     ) -> None:
+        self._scheduler = scheduler
         self.directory = directory
         self._template = template
         self._initializer = initializer
@@ -216,6 +219,7 @@ class Writer:
             "host": platform.node(),
             "user": os.geteuid(),
             "pid": self._pid,
+            "scheduler": self._scheduler,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "cwd": current_directory(),
             "argv": sys.argv,

@@ -102,7 +102,9 @@ def test_only_the_files_of_calls_that_failed_are_kept(
     kept = [str(path) for path in (tmp_path / "runs").glob("*/*/jobs/*/*")]
     assert kept == [str(bad.directory)]
     if workers:
-        (outcome,) = (tmp_path / "runs").glob("*/pool-1-failed/finished/*/*")
+        left = (tmp_path / "runs").glob("*/pool-1-failed/finished/*/*")
+        outcome, mark = sorted(left)
+        assert mark.name == f"{outcome.name}.raised-1"
         (batch,) = (tmp_path / "runs").glob("*/pool-1-failed/queue/*")
         first, count = map(int, batch.name.split("-"))
         number = int(outcome.name) - first

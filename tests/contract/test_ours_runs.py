@@ -1,15 +1,18 @@
 """Runs that are opened again: from this program while it lives, and afterwards."""
 
+import gc
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slurm_futures import JobFailed, list_runs, open_run
+from slurm_futures import JobFailed, SlurmFuturesError, list_runs, open_run
 from tests.contract import calls, executors
 from tests.contract.executors import PATIENCE, MakeOurs
 from tests.contract.gate import Gate
+from tests.waiting import assert_soon
 
 pytestmark = executors.ours
 
@@ -78,24 +81,67 @@ def test_a_call_that_ran_twice_is_one_call(make_ours: MakeOurs, tmp_path: Path) 
 def test_a_living_run_shows_what_is_over(
     make_ours: MakeOurs, gate: Gate, options: dict[str, Any]
 ) -> None:
-    """And counts the others; what is over later is there when it is asked again."""
+    """And settles the others when they are over, without a word to its program."""
     with make_ours(1, keep="always", **options) as executor:
         futures = [executor.submit(gate.hold, each) for each in ("first", "second")]
         gate.await_arrivals("first")
         run = open_run(executor.directory)
-        counts = run.counts()
-        before = list(run.futures)
+        before = run.counts()
+        first, *_ = found = run.futures
+        assert run.wait(0).not_done == set(found)
+        assert not first.cancel()
         gate.open("first")
-        assert futures[0].result(PATIENCE) == "first"
-        (over,) = run.futures
+        assert first.result(PATIENCE) == "first"
         gate.open()
+        assert run.wait(PATIENCE).not_done == set()
+        assert futures[1].result(PATIENCE) == "second"
+        assert first.job_id == futures[0].job_id
 
-    assert before == []
-    assert counts["running"] + counts["pending"] >= 1
-    assert over.result() == "first"
-    assert [each.result() for each in run.futures] == ["first", "second"]
-    assert run.futures[0] is over
-    assert over.done()
+        assert before["running"] + before["pending"] == len(found)
+        assert [each.result() for each in run.futures] == ["first", "second"]
+        assert run.futures[0] is first
+        run.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            _ = run.futures
+
+
+def test_a_run_that_is_dropped_is_not_watched(make_ours: MakeOurs, gate: Gate) -> None:
+    """As soon as nobody has its futures either."""
+    with make_ours(1, keep="always") as executor:
+        executor.submit(gate.hold, "call")
+        gate.await_arrivals("call")
+        futures = list(open_run(executor.directory).futures)
+        was_observed = _is_observed()
+
+        del futures
+        try:
+            assert_soon(_has_no_observer, PATIENCE)
+        finally:
+            gate.open()
+
+    assert was_observed
+
+
+def _has_no_observer() -> bool:
+    gc.collect()  # the thread may have had the futures, the last time
+    return not _is_observed()
+
+
+def _is_observed() -> bool:
+    return any(each.name.endswith("observer") for each in threading.enumerate())
+
+
+def test_the_jobs_of_another_scheduler_cannot_be_cancelled(make_ours: MakeOurs) -> None:
+    """Only its own program reaches them; Slurm's anybody of the same user."""
+    with make_ours(1, keep="always") as executor:
+        assert executor.submit(calls.identity, 1).result(PATIENCE) == 1
+        run = open_run(executor.directory)
+
+        if run._scheduler is None:
+            with pytest.raises(SlurmFuturesError, match="cannot be reached"):
+                run.cancel()
+        else:
+            run.cancel()
 
 
 def test_a_job_that_died_has_failed(make_ours: MakeOurs) -> None:

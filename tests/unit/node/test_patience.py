@@ -179,6 +179,7 @@ def test_a_rename_whose_answer_was_an_error_has_worked(
     """Repeated, it finds nothing to rename: the file has its final name."""
     (tmp_path / "finished/0-999").mkdir(parents=True)
     file = OutcomesFile(str(tmp_path), 0, "a")
+    file.append(0, formats.VALUE, b"value")
     rename: Any = os.rename
     fail = failing(errno.EIO, 1)
     monkeypatch.setattr(os, "rename", lambda *names: (rename(*names), fail()))
