@@ -38,7 +38,8 @@ def work(number):
     return 6 // (number % 5)
 
 if sys.argv[2] == "pool":
-    settings |= {"max_tasks_per_child": None, "max_workers": 2}
+    # Nobody tells the workers to end when their program was killed.
+    settings |= {"max_tasks_per_child": None, "max_workers": 2, "idle_timeout": 1}
 executor = SlurmExecutor(poll_interval=0.5, **settings)
 singles = [executor.submit(work, each) for each in range(4)]
 chunks = executor.map(work, range(4, 10), chunksize=3, return_exceptions=True)
