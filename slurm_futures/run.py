@@ -24,13 +24,15 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from slurm_futures.calls.future import SlurmFuture
 from slurm_futures.calls.stored import CallPlace
+from slurm_futures.calls.usage import UsageSummary, UsageTally
 from slurm_futures.errors import OptionError, RunNotFound, SlurmFuturesError
 from slurm_futures.jobs.observer import Observer
-from slurm_futures.jobs.past import past_future
+from slurm_futures.jobs.past import past_future, read_usages
 from slurm_futures.jobs.timing import Timing
 from slurm_futures.runs.history import Ending, History, StoredCall
 from slurm_futures.runs.owner import Owner, read_owner
 from slurm_futures.runs.place import user_name
+from slurm_futures.runs.queue import PoolDirectory
 from slurm_futures.runs.run import RunDirectory, find_run, runs_in
 from slurm_futures.schedulers.arguments import path_text
 from slurm_futures.schedulers.base import Scheduler
@@ -117,6 +119,15 @@ class Run:
         has waited for it.
         """
         return _count(self._look().values())
+
+    def usage(self) -> UsageSummary:
+        """Sum up what the calls have used that are over: reads their outcomes."""
+        tally = UsageTally()
+        over = [each for each in self._look().values() if each.ending.is_over]
+        is_pool = any(isinstance(each.calls.home, PoolDirectory) for each in over)
+        for options, record in read_usages(self._history, over):
+            tally.add(options, record)
+        return tally.summarize(advise_time=not is_pool)
 
     def wait(self, timeout: float | None = None) -> DoneAndNotDoneFutures[Any]:
         """Wait until all calls are over that there are now, as `futures.wait` does.

@@ -144,7 +144,7 @@ class Session:
         done, failed, cancelled = add_up(fates)
         running = pending = 0
         for future in living:
-            over = sum(fates[future._place]) if future._place < len(fates) else 0
+            over = sum(fates[future._slot]) if future._slot < len(fates) else 0
             open_count = future._size - over
             running_count = min(open_count, future._count_running())
             running += running_count

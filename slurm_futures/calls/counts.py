@@ -23,12 +23,12 @@ class CallCounts:
     """The numbers of all calls; from any thread."""
 
     def __init__(self) -> None:
-        self._places = itertools.count()
+        self._slots = itertools.count()
         self._fates: list[Fate] = []
 
     def add(self) -> int:
         """Return the place of a new future."""
-        return next(self._places)
+        return next(self._slots)
 
     def note(self, place: int, fate: Fate) -> None:
         """Note how the calls of a future stand now."""

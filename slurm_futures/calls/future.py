@@ -117,7 +117,7 @@ class SlurmFuture(Future[T], Generic[T]):
         self._failures: dict[int, list[BaseException]] = {}
         self._submitted_at = now()
         self._counts: CallCounts | None = None
-        self._place = 0  # there
+        self._slot = 0  # there
         #: What the call has used, as its last attempt tells; b"": nothing is known.
         self._usage = b""
 
@@ -161,7 +161,7 @@ class SlurmFuture(Future[T], Generic[T]):
 
     def _count_in(self, counts: CallCounts) -> None:
         """Let its calls be counted there, from now on."""
-        self._place = counts.add()
+        self._slot = counts.add()
         self._counts = counts
         if self._fate() is not OPEN:
             self._note_fate()
@@ -169,7 +169,7 @@ class SlurmFuture(Future[T], Generic[T]):
     def _note_fate(self, outcome: Outcome | None = None) -> None:
         """Let it be counted how the calls stand, or that this is about to end one."""
         if self._counts is not None:
-            self._counts.note(self._place, self._fate(outcome))
+            self._counts.note(self._slot, self._fate(outcome))
 
     def _fate(self, outcome: Outcome | None = None) -> Fate:
         if self._state == "PENDING":

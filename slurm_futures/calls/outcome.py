@@ -20,11 +20,15 @@ from slurm_futures.node.formats import INITIALIZER_FAILED, VALUE
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call left: a value, or an exception."""
+    """What a call left: a value, or an exception.
+
+    `usage` tells what it has used, where that is read with it.
+    """
 
     value: Any = None
     exception: BaseException | None = None
     initializer_failed: bool = False
+    usage: bytes = b""
 
 
 def load_outcome(kind: int, payload: bytes) -> Outcome:

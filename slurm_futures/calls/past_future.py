@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from slurm_futures.calls.future import JobView, SlurmFuture
 from slurm_futures.calls.outcome import Outcome
 from slurm_futures.calls.stored import CallPlace
+from slurm_futures.calls.usage import Usage, read_usage
 
 
 class PastFuture(SlurmFuture[Any]):
@@ -47,11 +49,18 @@ class PastFuture(SlurmFuture[Any]):
         self._read()
         return super().exception(timeout)
 
+    @property
+    def usage(self) -> Usage | None:
+        """What the call has used; `waited` is not known."""
+        self._read()
+        return read_usage(self._usage, math.inf)
+
     def _read(self) -> None:
         load = self._load
         if load is not None:
             outcome = load()
             self._result, self._exception = outcome.value, outcome.exception
+            self._usage = outcome.usage
             self._load = None
 
     def _has_run(self) -> bool:

@@ -192,6 +192,7 @@ class Observer:
                 future._end_cancel()
                 invoke_callbacks(future)
             else:
+                future._usage = outcome.usage
                 future._settle(0, outcome)
         except BaseException:
             logger.exception("%r: a callback raised", future)

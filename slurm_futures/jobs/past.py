@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from slurm_futures.calls.outcome import Outcome, initializer_failed, load_outcome
@@ -12,12 +15,13 @@ from slurm_futures.errors import JobFailed, JobLost, JobState, OutcomeNotReadabl
 from slurm_futures.jobs.closer import remains_of
 from slurm_futures.jobs.diagnosis import diagnose
 from slurm_futures.jobs.job import Job
-from slurm_futures.node.formats import NOT_BEGUN, VALUE
+from slurm_futures.node.formats import NOT_BEGUN, USAGE, VALUE
 from slurm_futures.runs.files import ForeignFileError
-from slurm_futures.runs.finished import Record
+from slurm_futures.runs.finished import FinishedDirectory, Record
 from slurm_futures.runs.history import Ending, History, StoredCall
 from slurm_futures.schedulers.base import Ending as JobEnding
 from slurm_futures.schedulers.base import JobId
+from slurm_futures.schedulers.sbatch_options import SbatchOptions
 
 
 def past_future(history: History, call: StoredCall) -> PastFuture:
@@ -70,18 +74,40 @@ def read_outcome(history: History, call: StoredCall, job: Job | None) -> Outcome
         return _failed(OutcomeNotReadable(f"The outcome is refused: {error}."))
     except OSError as error:
         return _failed(OutcomeNotReadable(f"The outcome cannot be read: {error}."))
-    found = None
+    found, usage = None, b""
     for position, kind, payload in records:
-        if kind == NOT_BEGUN:
+        if kind == USAGE and position == call.position:
+            usage = payload
+        if kind in {NOT_BEGUN, USAGE}:
             continue
         outcome = load_outcome(kind, payload)
         if outcome.initializer_failed and outcome.exception is not None:
             return _failed(initializer_failed(outcome.exception))
         if position == call.position:
-            found = outcome
+            found = replace(outcome, usage=usage)
             if kind == VALUE:
                 break
     return found or _failed(_without_outcome(history, call, job))
+
+
+def read_usages(
+    history: History, calls: Iterable[StoredCall]
+) -> Iterator[tuple[SbatchOptions, bytes]]:
+    """Yield what calls have used, and what their jobs had asked for."""
+    read: tuple[FinishedDirectory, int] | None = None
+    records: list[Record] = []
+    for call in calls:
+        place = call.calls.finished, call.place
+        if place != read:
+            read, records = place, []
+            with contextlib.suppress(OSError):  # nothing is known of it
+                records = _read(call)
+        unit = history.unit_of(call)
+        facts = {} if unit is None else history.facts_of(unit[0])
+        options = SbatchOptions(tuple(facts.get("options", {}).items()))
+        for position, kind, payload in records:
+            if kind == USAGE and position == call.position:
+                yield options, payload
 
 
 def _read(call: StoredCall) -> list[Record]:

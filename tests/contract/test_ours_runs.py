@@ -56,7 +56,12 @@ def test_a_run_is_read_back(
             assert future.job_id is not None
             assert future.directory is not None
             assert future.call.args == (number,)
+            assert future.usage is not None
+            assert future.usage.started_at is not None
+            assert future.usage.waited is None
         counts = run.counts()
+        assert run.usage().calls == len(items) + 1
+        assert len(run.usage().elapsed) == 3
 
     assert found == expected
     assert (counts["done"], counts["failed"], sum(counts.values())) == (5, 2, 7)
