@@ -193,8 +193,7 @@ class SlurmExecutor(Executor):
         self._max_workers = max_workers or _MANY
         # Shared by all that options() makes; when the last one is dropped no more
         # calls can come, and long-lived workers need not wait for any.
-        self._owner = _Owner()
-        weakref.finalize(self._owner, self._session.release)
+        self._owner = self._session.own()
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -293,14 +292,8 @@ class SlurmExecutor(Executor):
         pickler = CallPickler(iterables, numbers=numbers)
         state = pickler.state
         kind = self._kind()
-        first = self._submit_chunks(
-            kind,
-            label,
-            function,
-            itertools.islice(chunks, buffersize),
-            chunksize,
-            pickler,
-        )
+        begin = itertools.islice(chunks, buffersize)
+        first = self._submit_chunks(kind, label, function, begin, chunksize, pickler)
         take = partial(results, return_exceptions=return_exceptions)
         if buffersize is None:
             return take(deque(first), deadline, list)
@@ -450,7 +443,3 @@ class SlurmExecutor(Executor):
         if requests:
             self._put(kind, label, requests)
         return futures
-
-
-class _Owner:
-    """Lives as long as a program can submit."""

@@ -269,6 +269,12 @@ class Session:
         """Whether this is a forked child: jobs, files and locks are the parent's."""
         return os.getpid() != self._pid
 
+    def own(self) -> object:
+        """Return what lives as long as a program can submit; its end is noted."""
+        owner = _Owner()
+        weakref.finalize(owner, self.release)
+        return owner
+
     def release(self) -> None:
         """Hear that the last executor was dropped: no more calls will come.
 
@@ -303,3 +309,7 @@ class Session:
         """Fail all that waits or runs, wherever it is, and what comes later."""
         self._lifecycle.stopped = error
         self._machine.stop(error)
+
+
+class _Owner:
+    """Lives as long as a program can submit."""
