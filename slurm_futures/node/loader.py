@@ -4,6 +4,8 @@ They come out of the bundle, which `start.py` has read; where another release of
 runs than the client's, they are compiled one by one.
 """
 
+from __future__ import annotations
+
 import sys
 from marshal import loads
 
@@ -13,6 +15,10 @@ try:  # they are there already; importlib itself takes 0.6 ms
     from _imp import _fix_co_filename  # type: ignore[attr-defined]
 except ImportError:  # not CPython
     from importlib.machinery import ModuleSpec, SourceFileLoader
+
+TYPE_CHECKING = False  # importing typing would cost each job 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PACKAGE = "slurm_futures_node"
 #: What every job needs, each after what it imports: so the machinery of imports, which
@@ -29,11 +35,15 @@ class Finder:
     Args:
         here: the directory of their sources.
         codes: their marshalled code by name, as far as it is there.
+        read_own: reads a file that others cannot have written.
     """
 
-    def __init__(self, here: str, codes: dict[str, bytes]) -> None:
+    def __init__(
+        self, here: str, codes: dict[str, bytes], read_own: Callable[[str], bytes]
+    ) -> None:
         self._here = here
         self._codes = codes
+        self._read_own = read_own
 
     def find_spec(self, name, *_):  # type: ignore[no-untyped-def]
         """Say where a module is, if it is one of these."""
@@ -56,16 +66,18 @@ class Finder:
         else:
             # PYTHONPYCACHEPREFIX is for code that stays; this goes with the run.
             prefix, sys.pycache_prefix = sys.pycache_prefix, None
-            code = SourceFileLoader(name, file).get_code(name)
+            loader = SourceFileLoader(name, file)
+            loader.get_data = self._read_own  # type: ignore[method-assign,assignment]
+            code = loader.get_code(name)
             sys.pycache_prefix = prefix
         exec(code, vars(module))  # noqa: S102
 
 
-def run(here: str, codes: dict[str, bytes]) -> None:
+def run(here: str, codes: dict[str, bytes], read_own: Callable[[str], bytes]) -> None:
     """Be the job: load what it needs, and let the worker run."""
     if "functools" not in sys.modules:
         _import_pickle()
-    finder = Finder(here, codes)
+    finder = Finder(here, codes, read_own)
     sys.meta_path.append(finder)
     package = sys.modules[PACKAGE] = type(sys)(PACKAGE)
     package.__path__ = []

@@ -27,43 +27,53 @@ except ImportError:  # not CPython
 BUNDLE = "node.bundle"
 
 
-def _insist(name: str) -> bytes:
-    """Read a file beside this one, for so long as a file system may fail."""
+def read_own(path: str) -> bytes:
+    """Read a file that will be executed, for so long as a file system may fail.
+
+    Raises:
+        OSError: it cannot be read, or others may have written it.
+    """
     deadline = time.monotonic() + float((sys.argv[3:] or "0")[0])
     while True:
         try:
-            return _read(name)
+            content, status = _read(path)
+            break
         except FileNotFoundError:
             raise
         except OSError:
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.5)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise PermissionError(13, "It is not executed, since others may write it", path)
+    return content
 
 
-def _read(name: str) -> bytes:
-    """Read it with no fstat, unlike open()."""
+def _read(path: str) -> tuple[bytes, os.stat_result]:
+    """Read it with a single fstat; open() takes more."""
     content = b""
-    file = os.open(f"{_here}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    status = os.fstat(file)
     while part := os.read(file, 1 << 18):
         content += part
     try:
         os.close(file)
     except OSError:  # it is closed all the same
         pass
-    return content
+    return content, status
 
 
 if __name__ == "__main__":
     codes: dict[str, bytes] = {}
     try:
-        bundle = _insist(BUNDLE)
+        bundle = read_own(f"{_here}/{BUNDLE}")
         if bundle.startswith(MAGIC_NUMBER):
             codes = loads(bundle[len(MAGIC_NUMBER) :])
     except OSError:
         pass  # each module lies here, too
     compiled = codes.get("loader")
     loader = {"__name__": "loader"}
-    exec(_insist("loader.py") if compiled is None else loads(compiled), loader)  # noqa: S102
+    code = loads(compiled) if compiled else read_own(f"{_here}/loader.py")
+    exec(code, loader)  # noqa: S102
     # Here is where the script is; a call may go elsewhere, and load more modules then.
-    loader["run"](sys.argv[1].rpartition("/")[0], codes)  # type: ignore[operator]
+    loader["run"](sys.argv[1].rpartition("/")[0], codes, read_own)  # type: ignore[operator]

@@ -102,6 +102,20 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def is_ours_alone(path: Path) -> bool:
+    """Whether a file or directory exists, is our own, and nobody else may write to it.
+
+    Raises:
+        OSError: nobody can tell now.
+    """
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    is_ours = status.st_uid == os.geteuid()
+    return is_ours and not status.st_mode & WRITABLE_BY_OTHERS
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file that a job may not have made: then it is empty."""
     try:

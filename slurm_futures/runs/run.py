@@ -7,7 +7,6 @@ import marshal
 import os
 import pkgutil
 import random
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -18,7 +17,7 @@ from typing import Any
 from slurm_futures import node
 from slurm_futures.node.start import BUNDLE
 from slurm_futures.runs.files import (
-    is_there,
+    is_ours_alone,
     read_ours,
     remove_tree,
     write_file,
@@ -62,19 +61,14 @@ class RunDirectory:
         """Whether a job of this run would find its worker.
 
         A run that somebody deleted may be there again, empty: Slurm makes the missing
-        directory of a job's log (26.05). One that belongs to somebody else no job uses.
+        directory of a job's log (26.05). One that belongs to somebody else, or to which
+        others may write, no job uses.
 
         Raises:
             OSError: nobody can tell now.
         """
-        try:
-            status = self.path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
-        return is_ours and all(
-            is_there(self.path / name) for name in ("start.py", BUNDLE)
-        )
+        needed = self.path, self.path / "start.py", self.path / BUNDLE
+        return all(map(is_ours_alone, needed))
 
     @property
     def logs(self) -> Path:

@@ -187,7 +187,8 @@ class Writer:
         with self._lock:
             if self.run is not None and not self.run.is_complete():
                 logger.warning(
-                    "%s was deleted or replaced; later calls get a new run directory",
+                    "%s was deleted, replaced, or opened to others, who may have "
+                    "written to it; later calls get a new run directory",
                     self.run.path,
                 )
                 if _is_empty(self.run):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from slurm_futures import OptionError, OutcomeNotReadable, SlurmFuture
+from slurm_futures import JobFailed, OptionError, OutcomeNotReadable, SlurmFuture
 from slurm_futures.node import formats
 from tests.cluster.conftest import MakeExecutor, Noticed
 from tests.contract.calls import identity, outcomes_file_of_this_job
@@ -154,6 +154,38 @@ def test_a_run_that_another_user_has_replaced_is_not_used(
     assert_soon(lambda: job not in jobs(), PATIENCE)
     executor.terminate_workers()
     assert future.exception(PATIENCE) is not None or future.result() == 1
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("when", ["between jobs", "while a job waits"])
+@pytest.mark.parametrize("name", ["start.py", "node.bundle", "loader.py"])
+def test_what_others_wrote_into_an_open_run_is_not_executed(
+    slurm: SlurmCluster,
+    make_executor: MakeExecutor,
+    tmp_path: Path,
+    name: str,
+    when: str,
+) -> None:
+    """The user has typed `chmod -R 777`; later calls have a run of their own."""
+    proof = tmp_path / "pwned"
+    executor = make_executor()
+    assert executor.submit(identity, 1).result(PATIENCE) == 1
+    waits = when == "while a job waits"
+    if waits:
+        future = executor.options(hold=True).submit(identity, 2)
+        assert_soon(lambda: "PD" in slurm.run("squeue", "-h", "-o", "%t"), PATIENCE)
+
+    for path in [executor.directory, *executor.directory.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o777)
+    (executor.directory / "node.bundle").write_bytes(b"")  # else loader.py is not used
+    (executor.directory / name).write_text(STRANGER.format(proof=str(proof)))
+
+    if waits:
+        slurm.run("scontrol", "release", str(future.job_id))
+        error = future.exception(PATIENCE)
+        assert name == "node.bundle" or isinstance(error, JobFailed)
+    assert executor.submit(identity, 3).result(PATIENCE) == 3
     assert not proof.exists()
 
 

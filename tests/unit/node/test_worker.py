@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import marshal
 import math
 import os
 import pickle
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -175,6 +177,52 @@ def test_calls_that_others_may_have_written_are_not_unpickled(
 
 
 @pytest.mark.usefixtures("as_on_a_node")
+def plant(path: Path, proof: Path, how: str) -> None:
+    """Put a program that creates a file where a job may look for its modules."""
+    program = f"open({str(proof)!r}, 'w')"
+    if how == "bundle":
+        loader = marshal.dumps(compile(program, "loader.py", "exec"))
+        path.write_bytes(MAGIC_NUMBER + marshal.dumps({"loader": loader}))
+    elif how == "source":
+        path.write_text(program)
+    else:
+        status = path.stat()
+        code = compile(program, str(path), "exec")
+        path = Path(cache_from_source(path))
+        path.parent.mkdir(exist_ok=True)
+        times = int(status.st_mtime).to_bytes(4, "little")
+        sizes = status.st_size.to_bytes(4, "little")
+        head = MAGIC_NUMBER + bytes(4) + times + sizes
+        path.write_bytes(head + marshal.dumps(code))
+    path.chmod(0o666)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "runs"),
+    [
+        ("node.bundle", "bundle", True),  # from the sources
+        ("loader.py", "source", False),
+        ("worker.py", "source", False),
+        ("worker.py", "cached", True),
+    ],
+)
+def test_programs_that_others_may_have_written_are_not_executed(
+    job: Job, tmp_path: Path, name: str, how: str, runs: bool
+) -> None:
+    """Whichever of them a job comes across."""
+    run = job.run_directory.path
+    job.write(os.getpid)
+    if name != "node.bundle":
+        (run / "node.bundle").write_bytes(b"of another Python")
+    plant(run / name, tmp_path / "pwned", how)
+
+    with job.start() as process:
+        exit_code = process.wait(60)
+
+    assert not (tmp_path / "pwned").exists()
+    assert (exit_code == 0) == runs
+
+
 def test_call_that_raises_does_not_stop_the_others(job: Job) -> None:
     """But the job counts as failed, for Slurm and for people."""
     job.write(lambda: 1 / 0, lambda: 2)

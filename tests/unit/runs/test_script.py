@@ -416,6 +416,24 @@ def test_script_runs_setup_and_worker(tmp_path: Path, array: bool) -> None:
     assert [path.name for path in script.final.parent.iterdir()] == [str(script.index)]
 
 
+@pytest.mark.parametrize("name", ["", "start.py"])
+@pytest.mark.parametrize("mode", [0o720, 0o702], ids=["group", "others"])
+def test_what_others_may_have_written_is_not_executed(
+    tmp_path: Path, name: str, mode: int
+) -> None:
+    """Neither where start.py is open to them, nor where the run is."""
+    script = Script(tmp_path, SUCCEED)
+    (script.run_directory.path / name).chmod(mode)
+
+    exit_code = script.run()
+
+    assert exit_code == 1
+    assert not script.job.exists()
+    death = script.submission.read_death(0)
+    assert death is not None
+    assert "others may write to it" in str(death)
+
+
 FAILING = [
     (["true", "module load nonexistent"], "module load nonexistent", 127),
     (["f() {", "  false", "  return 3", "}", "f one two"], "f one two", 3),

@@ -171,6 +171,22 @@ def test_a_directory_is_looked_at_again_for_each_submission(
     assert write(writer).directory.script.exists()
 
 
+@pytest.mark.parametrize("name", ["", "start.py", "node.bundle"])
+def test_a_run_to_which_others_may_write_gets_no_calls(
+    writer: Writer, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """What lies in it may be of others by now; another one is made."""
+    write(writer)
+    assert writer.run is not None
+    first = writer.run.path
+    (first / name).chmod(0o777)
+
+    second = write(writer).directory.path.parent
+
+    assert second != first
+    assert f"{first} was deleted, replaced, or opened to others" in caplog.text
+
+
 @pytest.mark.parametrize("how", ["owner", "link"])
 def test_a_run_that_somebody_has_replaced_gets_no_calls(
     writer: Writer, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
@@ -190,4 +206,4 @@ def test_a_run_that_somebody_has_replaced_gets_no_calls(
     second = write(writer).directory.path.parent
 
     assert second != first
-    assert f"{first} was deleted or replaced" in caplog.text
+    assert f"{first} was deleted, replaced, or" in caplog.text
