@@ -1,8 +1,9 @@
 """Sees that jobs end that nobody waits for any more, and that Slurm may have still.
 
 That the outcomes of a job are there does not mean that it is over: a thread or an exit
-function may keep its process, Slurm may start it again for its exit code, and a scancel
-may come to nothing. Such jobs keep their places until they are known to be over.
+function may keep its process, its slurmstepd may have died, Slurm may start it again
+for its exit code, and a scancel may come to nothing. Such jobs keep their places until
+they are known to be over.
 
     what is known of it                          what follows
     its mark: over                               it is over

@@ -35,7 +35,8 @@ of a process, 0: not known; flags. Should that change, the kind gets another num
 
 LINGERS at the end of the file, where no record can end so, says that the process may
 live on after its outcomes: it has threads, exit functions and the like. It leaves the
-mark `7.over` when these are over. All others leave at once.
+mark `7.over` when these are over. All others leave at once. One whose slurmstepd has
+died leaves no mark: for Slurm its job runs on.
 
 Where calls have left no value the worker leaves the mark `7.raised-2` before it
 publishes, with their number: a listing of the directory tells how all calls ended.

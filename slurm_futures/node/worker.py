@@ -41,6 +41,38 @@ if TYPE_CHECKING:
 _outcomes: OutcomesFile | None = None
 
 
+def _read_stat(process: int) -> list[bytes]:
+    """Return what proc(5) tells of a process, from its state on; nothing if unknown."""
+    try:
+        file = os.open(f"/proc/{process}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        return os.read(file, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return []
+    finally:
+        os.close(file)
+
+
+#: The script, and slurmstepd above it.
+_script = os.getppid()
+_stepd = int((_read_stat(_script)[1:2] or [b"0"])[0])
+_knows_stepd = bool(_read_stat(_stepd))
+
+
+def _has_lost_slurm() -> bool:
+    """Whether slurmstepd has died, or is about to: nobody tells Slurm of our end."""
+    if not _knows_stepd:
+        return False
+    stat = _read_stat(_stepd)
+    if os.getppid() != _script or not stat:
+        return True
+    flags, pending = int(stat[6]), int(stat[28])
+    is_killed = pending & 1 << 8  # SIGKILL
+    return bool(stat[0] in {b"Z", b"X"} or flags & 4 or is_killed)  # PF_EXITING
+
+
 def main(submission: str, index: str, grace: str = "60") -> int:
     """Run all calls of the job; return the exit code of the job.
 
@@ -82,7 +114,8 @@ def main(submission: str, index: str, grace: str = "60") -> int:
         failing = NOT_WRITTEN
         failed = _run_calls(calls, entries, outcomes, name)
         calls.close()
-        outcomes.lingers = not _left_nothing(outcomes.descriptor)
+        lost = _has_lost_slurm()
+        outcomes.lingers = lost or not _left_nothing(outcomes.descriptor)
         return 0 if outcomes.publish(sync=True) and not failed else 1
     except OSError as error:
         _leave_reason(died, attempt, failing, error)
@@ -207,7 +240,7 @@ def leave(exit_code: int) -> NoReturn:
     try:
         _wait_for_the_rest()
     finally:
-        if _outcomes is not None:
+        if _outcomes is not None and not _has_lost_slurm():
             _outcomes.note_over()
     sys.exit(exit_code)
 

@@ -79,6 +79,15 @@ def leave_deaf_process() -> str:
     return "value"
 
 
+def leave_no_slurmstepd() -> str:
+    """Kill the process that would tell Slurm of the end: it is above the script."""
+    status = Path(f"/proc/{os.getppid()}/stat").read_text()
+    slurmstepd = int(status.rpartition(")")[2].split()[1])
+    assert "slurmstepd" in Path(f"/proc/{slurmstepd}/comm").read_text()
+    os.kill(slurmstepd, 9)
+    return "value"
+
+
 LEFTOVERS = {
     "thread": leave_thread,
     "exit function": leave_exit_function,
@@ -86,6 +95,7 @@ LEFTOVERS = {
     "program": leave_child_in_a_session,
     "stopped": leave_stopped,
     "no alarm": leave_deaf_process,
+    "no slurmstepd": leave_no_slurmstepd,
 }
 
 
@@ -102,7 +112,7 @@ def test_nothing_is_in_the_queue_after_the_end(
     check_end(slurm, make_executor(), call)
 
 
-@pytest.mark.parametrize("kind", ["thread", "no alarm"])
+@pytest.mark.parametrize("kind", ["thread", "no alarm", "no slurmstepd"])
 def test_no_worker_is_in_the_queue_after_the_end(
     slurm: SlurmCluster, make_executor: MakeExecutor, kind: str
 ) -> None:
