@@ -288,15 +288,27 @@ def _facts(remains: Remains) -> str:
         return f"It did not get as far as to run Python.{_last_words(remains)}"
     node = remains.node or remains.ending.node
     where = "It ran" if node is None else f"It ran on node {node}"
-    last = remains.stderr_tail.splitlines()[-1:]
+    last = _last_line(remains.stderr_tail)
     if last:
-        return f"{where}; the last line of its stderr is {last[0]!r}."
+        return f"{where}; the last line of its stderr is {last!r}."
     return f"{where} and printed nothing to stderr.{_last_words(remains)}"
 
 
 def _last_words(remains: Remains) -> str:
-    last = remains.log.splitlines()[-1:]
-    return f" The last line of Slurm's log is {last[0]!r}." if last else ""
+    last = _last_line(remains.log)
+    return f" The last line of Slurm's log is {last!r}." if last else ""
+
+
+def _last_line(text: str) -> str:
+    """Return the last line; of what Python tells of its own crash, that with the cause.
+
+    Below that are lines about the stacks of its threads.
+    """
+    lines = text.splitlines() or [""]
+    if lines[-1].startswith(("  ", "Extension modules:")):
+        crashes = [line for line in lines if line.startswith("Fatal Python error:")]
+        return (crashes or lines)[-1]
+    return lines[-1]
 
 
 def _advice(remains: Remains, cls: type[JobFailed]) -> str:

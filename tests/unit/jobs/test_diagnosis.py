@@ -327,3 +327,18 @@ def test_first_line_says_what_happened(remains: Remains, words: str) -> None:
 
     assert first.startswith("job 4211_7 ")
     assert words in first
+
+
+def test_a_crash_of_python_is_quoted_with_its_cause() -> None:
+    """And not with the last line that it prints, which is about threads."""
+    crash = "Fatal Python error: init_fs_encoding: no encodings"
+    text = (
+        f"{crash}\n\nCurrent thread 0x1 (most recent call first):\n  <no Python frame>"
+    )
+    for remains in (
+        replace(BEGAN, stderr_tail=text),
+        replace(BEGAN, log=text),
+        replace(BEGAN, log=text, worker_started=False),
+    ):
+        assert repr(crash) in str(diagnose(remains))
+    assert "'epoch 7'" in str(diagnose(replace(BEGAN, stderr_tail=f"{text}\nepoch 7")))
