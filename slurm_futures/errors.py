@@ -336,6 +336,14 @@ class RemoteTraceback(SlurmFuturesError):
 _PASSING_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
+def shown(value: object) -> str:
+    """Return the repr of a value of the user; of one whose repr fails, the class."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  (whatever it raises; the message matters)
+        return f"<{type(value).__name__}>"
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether what the system refused may be possible in a while."""
     return getattr(error, "errno", None) in _PASSING_ERRORS

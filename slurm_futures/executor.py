@@ -73,9 +73,9 @@ from slurm_futures.runs.writer import (
     clean_name,
     current_directory,
 )
-from slurm_futures.schedulers.arguments import check_seconds, check_switch, path_text
+from slurm_futures.schedulers.arguments import check_seconds, check_switch, full_path
 from slurm_futures.schedulers.base import Scheduler
-from slurm_futures.schedulers.choice import choose_scheduler
+from slurm_futures.schedulers.choice import choose_scheduler, has_steps
 from slurm_futures.schedulers.sbatch_options import Kind, OptionValue, SbatchOptions
 from slurm_futures.session import Session
 
@@ -167,20 +167,18 @@ class SlurmExecutor(Executor):
         check_seconds("grace", grace)
         check_seconds("pending_timeout", pending_timeout, optional=True)
         self._options = SbatchOptions.check(sbatch_options)
+        chosen = choose_scheduler(scheduler, poll_interval)
         script = ScriptTemplate(
             python_words(python),
             setup_lines(setup),
-            None
-            if template is None
-            else Path(path_text("template", template)).absolute(),
-            srun,
+            None if template is None else full_path("template", template),
+            srun and has_steps(chosen),
             grace,
         )
         script.check()
         pickled = None if initializer is None else dump((initializer, (*initargs,)))
         policy = Retries.of(retries)
-        chosen = choose_scheduler(scheduler, poll_interval)
-        where = Path(os.path.abspath(path_text("directory", directory)))  # noqa: PTH100  (no symlinks resolved)
+        where = full_path("directory", directory)
         check_directory(where)
         writer = Writer(where, script, pickled, keep, type(chosen).__name__)
         settings = JobSettings(

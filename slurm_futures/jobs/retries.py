@@ -22,6 +22,7 @@ from slurm_futures.errors import (
     JobOutOfMemory,
     JobTimeout,
     OptionError,
+    shown,
 )
 from slurm_futures.schedulers.quantities import format_time, parse_memory, parse_time
 
@@ -60,14 +61,14 @@ class Retries:
     def __post_init__(self) -> None:
         if not isinstance(self.times, Mapping):
             raise OptionError(
-                f"Retries({self.times!r}) is not a mapping. "
+                f"Retries({shown(self.times)}) is not a mapping. "
                 "Write Retries({JobFailed: 3})."
             )
         for cls, count in self.times.items():
             if not _is_exception(cls) or not _is_count(count):
                 raise OptionError(
-                    f"retries= maps exception classes to counts, not {cls!r} to "
-                    f"{count!r}. Write retries={{NodeFailed: 3}}."
+                    f"retries= maps exception classes to counts, not {shown(cls)} to "
+                    f"{shown(count)}. Write retries={{NodeFailed: 3}}."
                 )
         if not _is_factor(self.memory_factor) or not _is_factor(self.time_factor):
             raise OptionError("memory_factor and time_factor are numbers of 1 or more.")
@@ -89,8 +90,8 @@ class Retries:
             return cls(dict(retries))
         if retries is not None and not _is_count(retries):
             raise OptionError(
-                f"retries={retries!r} is not a number of times. Write retries=2, or "
-                "retries={NodeFailed: 5}."
+                f"retries={shown(retries)} is not a number of times. Write retries=2, "
+                "or retries={NodeFailed: 5}."
             )
         return cls({JobFailed: retries or 0})
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import SupportsIndex
 
-from slurm_futures.errors import OptionError
+from slurm_futures.errors import OptionError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ def check_workers(
         not isinstance(initargs, Iterable) and (initializer, initargs) != (None, None)
     ):
         raise TypeError(
-            f"initargs must be a tuple of arguments. Write initargs=({initargs!r},)"
+            "initargs must be a tuple of arguments. "
+            f"Write initargs=({shown(initargs)},)"
         )
     if max_tasks_per_child is not None:
         if isinstance(max_tasks_per_child, bool) or not isinstance(

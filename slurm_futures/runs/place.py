@@ -71,7 +71,7 @@ def check_directory(directory: Path) -> None:
         owner = Patience(_SHORT_GRACE).insist(_try_directory, directory)
     except OSError as error:
         raise OptionError(
-            f"Jobs cannot keep their files in {directory}: {error.strerror}. "
+            f"Jobs cannot keep their files in {directory}: {_reason(error)}. "
             "Choose a directory that you may write to and that the nodes share with "
             'this machine: SlurmExecutor(directory="...").'
         ) from error
@@ -89,6 +89,16 @@ def _try_directory(directory: Path) -> int:
     check_place(directory)
     with tempfile.TemporaryFile(dir=directory) as file:
         return os.fstat(file.fileno()).st_uid
+
+
+def _reason(error: OSError) -> str:
+    """Say why a directory cannot be made; "File exists" would say too little."""
+    if not isinstance(error, FileExistsError):
+        return str(error.strerror)
+    path = Path(error.filename)
+    if path.is_symlink():
+        return f"{path} is a symbolic link to {path.readlink()}, which is no directory"
+    return f"{path} is a file"
 
 
 def make_directory(path: Path) -> None:

@@ -18,10 +18,9 @@ from typing import Any
 
 import jinja2
 
-from slurm_futures.errors import OptionError, is_passing, words_of
+from slurm_futures.errors import OptionError, is_passing, shown, words_of
 from slurm_futures.runs.files import read_ours
-from slurm_futures.schedulers.arguments import path_text
-from slurm_futures.schedulers.sbatch_options import can_be_encoded
+from slurm_futures.schedulers.arguments import can_be_encoded, check_shell, path_text
 
 _DAY = 86_400  #: seconds; bash has no infinity
 
@@ -120,6 +119,7 @@ class ScriptTemplate:
         for name, words in ("python", self.python), ("setup", self.setup):
             if not all("\0" not in each and can_be_encoded(each) for each in words):
                 raise OptionError(f"{name}={words!r} cannot be written to a script.")
+        check_shell("setup", self.setup)
         here = Path("/")
         self.render(name="", run=here, submission=here, block_size=1, array=True)
 
@@ -174,8 +174,9 @@ def python_words(python: object) -> tuple[str, ...]:
     words = _list_of(python, str, os.PathLike)
     if not words or not words[0]:
         raise OptionError(
-            f"python={python!r} starts nothing. Write the command that starts Python "
-            'on the nodes: python="python3", or its words, python=["python3", "-O"].'
+            f"python={shown(python)} starts nothing. Write the command that starts "
+            'Python on the nodes: python="python3", or its words, '
+            'python=["python3", "-O"].'
         )
     return (path_text("python", words[0]), *map(os.fsdecode, words[1:]))
 
@@ -191,8 +192,9 @@ def setup_lines(setup: object) -> tuple[str, ...]:
     lines = _list_of(setup, str)
     if lines is None:
         raise OptionError(
-            f"setup={setup!r} is neither text nor a list of texts. Write shell lines: "
-            'setup="module load gcc", or setup=["module load gcc", "export A=1"].'
+            f"setup={shown(setup)} is neither text nor a list of texts. Write shell "
+            'lines: setup="module load gcc", or setup=["module load gcc", '
+            '"export A=1"].'
         )
     return tuple(lines)
 

@@ -25,7 +25,7 @@ from slurm_futures import __version__
 from slurm_futures.calls.call import PickledCall
 from slurm_futures.calls.pickler import CLOUDPICKLE_VERSION
 from slurm_futures.calls.state import CallerState
-from slurm_futures.errors import OptionError, SubmitError
+from slurm_futures.errors import OptionError, SubmitError, shown
 from slurm_futures.node.formats import BLOCK_SIZE, SERVE_POOL
 from slurm_futures.runs.calls_file import write_calls
 from slurm_futures.runs.files import write_file
@@ -372,7 +372,7 @@ def check_keep(keep: object) -> None:
     """
     if keep not in get_args(Keep):
         raise OptionError(
-            f'keep={keep!r} is unknown. Write keep="failed", "always" or "never".'
+            f'keep={shown(keep)} is unknown. Write keep="failed", "always" or "never".'
         )
 
 

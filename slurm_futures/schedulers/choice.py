@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import cache
 
-from slurm_futures.errors import OptionError
+from slurm_futures.errors import OptionError, shown
 from slurm_futures.schedulers.base import Scheduler
 from slurm_futures.schedulers.local.scheduler import LocalScheduler
 from slurm_futures.schedulers.slurm import SlurmScheduler
+
+logger = logging.getLogger("slurm_futures")
 
 
 def choose_scheduler(
@@ -34,10 +37,18 @@ def choose_scheduler(
         )
     if isinstance(scheduler, type) or not hasattr(scheduler, "identity"):
         raise OptionError(
-            f"{scheduler!r} is not a scheduler. Write "
+            f"{shown(scheduler)} is not a scheduler. Write "
             'scheduler="slurm", "local" or an object: SlurmScheduler().'
         )
     return scheduler
+
+
+def has_steps(scheduler: Scheduler) -> bool:
+    """Whether srun can start a job step in its jobs."""
+    if isinstance(scheduler, LocalScheduler):
+        logger.debug("the local scheduler has no job steps, and ignores srun=True")
+        return False
+    return True
 
 
 @cache

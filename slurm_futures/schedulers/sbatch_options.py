@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, SupportsIndex
 
-from slurm_futures.errors import OptionError
+from slurm_futures.errors import OptionError, shown
+from slurm_futures.schedulers.arguments import can_be_encoded
 from slurm_futures.schedulers.option_names import refusal_of
 from slurm_futures.schedulers.quantities import format_time, translate_time
 
@@ -51,6 +52,8 @@ _ALSO_BARE = frozenset(
     exclusive get_user_env nice no_kill oom_kill_step propagate requeue resv_ports
     """.split()
 )
+#: Options that mean something without a single word.
+_MAY_BE_EMPTY = frozenset({"comment", "export"})
 #: Options that say the same thing, each in its way: sbatch refuses two of them, or
 #: takes the last one.
 _RIVALS = (
@@ -79,6 +82,7 @@ _SHAPES = {
     **dict.fromkeys(_MEMORY | {"tmp"}, _SIZE),
     "cpus_per_task": (r"\s*\+?0*[1-9]\d*[km]?", "a number of CPUs", "{name}=2"),
     "signal": _SIGNAL,
+    "requeue": ("expedite", "a way to requeue", '{name}=True, or "expedite"'),
 }
 #: A number of megabytes that nobody means: it is one of bytes.
 _BYTES_FROM = 10_000_000
@@ -106,7 +110,7 @@ class SbatchOptions:
             if (
                 value is None
                 or value is False
-                or (name in _LISTS and value in ([], ()))
+                or (name in _LISTS and isinstance(value, list | tuple) and not value)
             ):
                 continue
             items.append((name, _check_value(name, value)))
@@ -139,12 +143,17 @@ def _check_value(name: str, value: OptionValue) -> str | Literal[True]:
         return True
     if name in _SWITCHES:
         raise OptionError(
-            f"{name}={value!r} has a value, and sbatch takes none there. Write "
+            f"{name}={shown(value)} has a value, and sbatch takes none there. Write "
             f"{name}=True, or leave it out."
         )
     text = _text_of(name, value)
     if "\0" in text or len(text) > 100_000 or not can_be_encoded(text):
         raise OptionError(f"The value of the option {name!r} is not a line of text.")
+    if name not in _MAY_BE_EMPTY and "" in text.strip().split(","):
+        raise OptionError(
+            f"{name}={shown(value)} is empty, or has an empty name in it. Write what "
+            f"you mean, or leave it out: {name}=None."
+        )
     _check_shape(name, value, text)
     return text
 
@@ -154,7 +163,7 @@ def _check_shape(name: str, value: object, text: str) -> None:
     shape, what, example = _SHAPES.get(name, ("", "", ""))
     if shape and not re.fullmatch(shape, text, re.IGNORECASE | re.ASCII):
         raise OptionError(
-            f"{name}={value!r} is not {what} as sbatch reads it. Write "
+            f"{name}={shown(value)} is not {what} as sbatch reads it. Write "
             f"{example.format(name=name)}."
         )
 
@@ -176,7 +185,7 @@ def _text_of(name: str, value: OptionValue) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return str(float(value))
     raise OptionError(
-        f"The option {name!r} has the value {value!r}. Write it as on the command "
+        f"The option {name!r} has the value {shown(value)}. Write it as on the command "
         f'line of sbatch, as text or number: {name}="...".'
     )
 
@@ -184,8 +193,8 @@ def _text_of(name: str, value: OptionValue) -> str:
 def _join(name: str, values: Sequence[object]) -> str:
     if name not in _LISTS or not all(isinstance(each, str) for each in values):
         raise OptionError(
-            f"The option {name!r} has the value {values!r}. Write it as on the command "
-            f'line of sbatch, as one text: {name}="...".'
+            f"The option {name!r} has the value {shown(values)}. Write it as on the "
+            f'command line of sbatch, as one text: {name}="...".'
         )
     return ",".join(str.__str__(each) for each in values if isinstance(each, str))
 
@@ -196,8 +205,8 @@ def _check_memory(name: str, value: OptionValue) -> OptionValue:
         return value
     if value >= _BYTES_FROM:
         raise OptionError(
-            f"{name}={value!r} would be {value / 1e6:,.0f} terabytes: sbatch counts "
-            f'memory in megabytes. Write {name}="{max(1, round(value / 1e9))}G".'
+            f"{name}={shown(value)} would be {value / 1e6:,.0f} terabytes: sbatch "
+            f'counts memory in megabytes. Write {name}="{max(1, round(value / 1e9))}G".'
         )
     return int(value) if value == int(value) else value
 
@@ -257,15 +266,6 @@ def _largest(value: str | Literal[True]) -> int:
     found = re.findall(r"(\d+)([km]?)", str(value).rpartition("=")[2].lower())
     numbers = [int(n) * {"": 1, "k": 1024, "m": 1 << 20}[unit] for n, unit in found]
     return max(numbers, default=0)
-
-
-def can_be_encoded(text: str) -> bool:
-    """Whether a command or a file can hold a text."""
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,3 +203,115 @@ def test_bad_retries_are_refused_before_the_first_failure(
     """Not by the poller, when a job has failed."""
     with pytest.raises(OptionError, match=message):
         Retries(**options)
+
+
+class Unspeakable:
+    """A value whose repr fails."""
+
+    def __repr__(self) -> str:
+        """Fail."""
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    grace progress srun keep directory python setup template retries scheduler
+    partition mem hold cpus_per_task initargs
+    """.split(),
+)
+def test_a_value_whose_repr_fails_is_refused_like_any_other(
+    tmp_path: Path, name: str
+) -> None:
+    """The error that its repr raises would say nothing of the option."""
+    options: dict[str, Any] = {"scheduler": "local", "directory": tmp_path}
+    options[name] = Unspeakable()
+
+    with pytest.raises((OptionError, TypeError), match="<Unspeakable>"):
+        SlurmExecutor(**options)
+
+
+def test_a_number_of_seconds_may_be_too_large(tmp_path: Path) -> None:
+    """Of which Python makes no float, nor text by itself."""
+    for value in 10**400, 10**5000:
+        with pytest.raises(OptionError, match="is not a number of seconds"):
+            SlurmExecutor(scheduler="local", directory=tmp_path, grace=value)
+
+
+@pytest.mark.parametrize("name", ["directory", "template", "python"])
+def test_a_path_that_no_file_system_knows_is_refused(name: str) -> None:
+    """Text may hold what cannot be encoded."""
+    options: dict[str, Any] = {name: "/tmp/\ud800"}
+    with pytest.raises(OptionError, match="is not a path"):
+        SlurmExecutor(scheduler="local", **options)
+
+
+def test_a_current_directory_that_was_deleted_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default directory is relative."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(OptionError, match=r"Call os.chdir\(\) before"):
+        SlurmExecutor(scheduler="local")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nowhere", "is a symbolic link to nowhere, which is no directory"),
+        ("runs", "is a symbolic link to runs, which is no directory"),
+        (None, "runs is a file"),
+    ],
+    ids=["dangling", "loop", "file"],
+)
+def test_what_is_in_the_place_of_the_directory_is_told(
+    tmp_path: Path, target: str | None, words: str
+) -> None:
+    """The system says only that the file exists."""
+    path = tmp_path / "runs"
+    if target is None:
+        path.touch()
+    else:
+        path.symlink_to(target)
+
+    for directory in path, path / "below":
+        with pytest.raises(OptionError, match=words):
+            SlurmExecutor(scheduler="local", directory=directory)
+
+
+@pytest.mark.parametrize(
+    ("setup", "words"),
+    [
+        ("echo 'x", "unexpected EOF while looking for matching"),
+        ("if true", "syntax error"),
+        ("cat <<E", "here-document"),
+        ("}", "syntax error near unexpected token `}'"),
+        (["true", "a ("], "line 2: syntax error"),
+    ],
+)
+def test_setup_that_bash_cannot_read_is_refused(
+    tmp_path: Path, setup: str | list[str], words: str
+) -> None:
+    """With the words of bash; else the rest of the script would be part of it."""
+    with pytest.raises(OptionError, match=re.escape(words)):
+        SlurmExecutor(scheduler="local", directory=tmp_path, setup=setup)
+
+
+def test_setup_is_sent_unread_where_there_is_no_bash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be on the nodes only. And a pattern of extglob is no error."""
+    setup_that_is_well = ["shopt -s extglob", "ls !(a|b) >/dev/null", "x=$(( 1 + 1 ))"]
+    SlurmExecutor(scheduler="local", directory=tmp_path, setup=setup_that_is_well)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    SlurmExecutor(scheduler="local", directory=tmp_path, setup="echo 'x")
+
+
+def test_the_local_scheduler_has_no_job_steps(tmp_path: Path) -> None:
+    """It ignores srun=True as it does options of sbatch."""
+    with SlurmExecutor(scheduler="local", directory=tmp_path, srun=True) as executor:
+        assert executor.submit(abs, -1).result(60) == 1

@@ -155,6 +155,10 @@ def test_value_that_some_sbatch_reads_is_not_refused(
         ({"partition": True}, "as in sbatch --partition=..."),
         ({"hold": "yes"}, "Write hold=True, or leave it out"),
         ({"contiguous": 1}, "Write contiguous=True, or leave it out"),
+        ({"requeue": "yes"}, "Write requeue=True, or"),
+        ({"partition": ""}, "is empty, or has an empty name in it"),
+        ({"partition": ["a", ""]}, "or leave it out: partition=None"),
+        ({"qos": " "}, "or leave it out: qos=None"),
     ],
 )
 def test_switches_are_true_and_other_options_are_not(
@@ -474,6 +478,20 @@ def test_line_of_setup_that_fails_ends_the_job(
     assert words[1] == "The log of the job ends with:"
     assert script.log.read_text().splitlines()[-1] in words[2:]
     assert words[-1] == "Correct the line, or add '|| true' if it may fail."
+
+
+def test_line_of_setup_that_fails_in_silence_has_no_last_words(tmp_path: Path) -> None:
+    """There is nothing to quote of the log."""
+    script = Script(tmp_path, SUCCEED, setup=("false",))
+
+    script.run(SLURMD_NODENAME="n7")
+
+    death = script.submission.read_death(0)
+    assert death is not None
+    assert death.words.split("\n") == [
+        "On node n7 a line of setup failed with exit code 1: false",
+        "Correct the line, or add '|| true' if it may fail.",
+    ]
 
 
 @pytest.mark.parametrize(
