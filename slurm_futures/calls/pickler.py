@@ -138,6 +138,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
     def _find_reducer(self, kind: type) -> Callable[[Any], Any] | None:
         if issubclass(kind, ctypes_reducers.POINTER_TO_FUNCTION):
             return ctypes_reducers.reduce_function
+        if reducers.is_open_file(kind):
+            return reducers.reduce_file
         reduce = instances.reducer_of(kind)
         if reduce is None or kind in self.dispatch_table:
             return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import _thread
 import contextlib
 import contextvars
+import copyreg
 import functools
 import gc
 import hashlib
 import hmac
+import io
 import json.scanner
 import multiprocessing.connection
 import pickle
@@ -17,6 +19,7 @@ import random
 import re
 import struct
 import sys
+import tempfile
 import threading
 import types
 import typing
@@ -27,9 +30,22 @@ from typing import Any, cast
 import cloudpickle
 
 from slurm_futures.calls.search_path import is_found
+from slurm_futures.node.by_value import refusal_of_file
 
 #: What pickle's reducers return.
 Reduced = str | tuple[Any, ...]
+
+_FILES: tuple[type, ...] = (
+    io.TextIOWrapper,
+    io.BufferedReader,
+    io.BufferedWriter,
+    io.BufferedRandom,
+    io.BufferedRWPair,
+    io.FileIO,
+    tempfile._TemporaryFileWrapper,
+    tempfile.SpooledTemporaryFile,
+)
+_REDUCTIONS = "__reduce_ex__", "__reduce__", "__getstate__"
 
 
 def is_importable(obj: Any) -> bool:
@@ -46,6 +62,26 @@ def is_importable(obj: Any) -> bool:
     for part in getattr(obj, "__qualname__", getattr(obj, "__name__", "")).split("."):
         found = getattr(found, part, None)
     return found is obj
+
+
+def is_open_file(kind: type) -> bool:
+    """Whether it is a type of files that has no reduction of the program's own."""
+    return kind not in copyreg.dispatch_table and any(
+        issubclass(kind, each)
+        and all(getattr(kind, n, None) is getattr(each, n, None) for n in _REDUCTIONS)
+        for each in _FILES
+    )
+
+
+def reduce_file(file: Any) -> Any:
+    """Leave the standard streams to cloudpickle: those of the job take their place.
+
+    Of another file cloudpickle would send what is in it. What a call writes then is
+    gone with the job.
+    """
+    if any(file is each for each in (sys.stdin, sys.stdout, sys.stderr)):
+        return NotImplemented
+    raise TypeError(refusal_of_file(file))
 
 
 def _by_value(

@@ -47,7 +47,10 @@ def _dump(value: Any) -> bytes:
     except RecursionError:
         raise  # cloudpickle has another name for it
     except Exception:  # noqa: BLE001  (whatever a reducer may raise)
-        blob = bytes(modules.import_ours("cloudpickle").dumps(value, PROTOCOL))
+        cloudpickle = modules.import_ours("cloudpickle")
+        from . import by_value  # few jobs need it
+
+        blob = by_value.dumps(cloudpickle, value, PROTOCOL)
     if modules.foreign_version is not None and b"_make_function" in blob:
         foreign_code = modules.load_unpickler().foreign_code
         raise RuntimeError(foreign_code(modules.foreign_version, sys.version_info[:2]))

@@ -6,6 +6,7 @@ import enum
 import functools
 import hashlib
 import hmac
+import io
 import multiprocessing
 import operator
 import pickle
@@ -13,11 +14,14 @@ import queue
 import re
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 import types
 import weakref
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -335,6 +339,81 @@ def test_connection_is_refused() -> None:
 
     with ours, theirs, pytest.raises(TypeError, match="cannot use it"):
         dump((ours,))
+
+
+class _Log(io.TextIOWrapper):
+    """A program's own kind of file."""
+
+
+class _Sendable(io.FileIO):
+    """A file that says how it is sent."""
+
+    def __reduce__(self) -> Any:
+        return str, ("again",)
+
+
+_OPENED: dict[str, Callable[[Path], Any]] = {
+    **{mode: partial(Path.open, mode=mode) for mode in "r w a r+ a+ rb wb r+b".split()},
+    "raw": partial(Path.open, mode="rb", buffering=0),
+    "own": lambda path: _Log(path.open("rb")),
+    "temporary": lambda path: tempfile.NamedTemporaryFile(dir=path.parent),  # noqa: SIM115
+    "spooled": lambda _: tempfile.SpooledTemporaryFile(),  # noqa: SIM115
+    "wrapped": lambda _: io.TextIOWrapper(io.BytesIO()),
+}
+
+
+@pytest.mark.parametrize("way", ["argument", "closure", "global"])
+@pytest.mark.parametrize("kind", _OPENED)
+def test_open_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, way: str
+) -> None:
+    """Instead of a copy, into which a call would write in vain."""
+    path = tmp_path / "log.txt"
+    path.write_text("1")
+    named = [] if kind in {"temporary", "spooled", "wrapped"} else [str(path)]
+
+    with _OPENED[kind](path) as file:
+        monkeypatch.setitem(globals(), "OPEN_FILE", file)
+        sent = {
+            "argument": [file],
+            "closure": lambda: file,
+            "global": lambda: OPEN_FILE,  # type: ignore[name-defined]  # noqa: F821
+        }[way]
+        with pytest.raises(TypeError, match="open it in the call") as caught:
+            dump(sent)
+
+    notes = getattr(caught.value, "__notes__", [])
+    assert all(each in str(caught.value) for each in named)
+    assert [each.rpartition(" uses ")[2] for each in notes] == {
+        "argument": [],
+        "closure": ["'file', which cannot be sent"],
+        "global": ["'OPEN_FILE', which cannot be sent"],
+    }[way]
+
+
+def test_what_is_no_open_file_of_the_system_is_sent(tmp_path: Path) -> None:
+    """So is a file that says itself how."""
+    path = tmp_path / "a"
+    path.touch()
+
+    with _Sendable(path) as file:
+        assert copied(file) == "again"
+    assert copied(io.StringIO("a")).getvalue() == "a"
+    assert copied(io.BytesIO(b"a")).getvalue() == b"a"
+
+
+def test_standard_streams_are_those_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a global variable that is one of them, or a handler of logging with it."""
+    blobs = {}
+    for name in ("stdout", "stderr"):
+        with (tmp_path / name).open("w") as stream, monkeypatch.context() as patched:
+            patched.setattr(sys, name, stream)
+            blobs[name] = dump([stream])
+
+    for name, blob in blobs.items():
+        assert pickle.loads(blob)[0] is getattr(sys, name)
 
 
 def test_code_by_value_keeps_its_file_and_lines() -> None:

@@ -264,6 +264,14 @@ def test_value_that_cannot_be_pickled_is_an_error_with_advice(job: Job) -> None:
     assert "Return plain data" in str(error.__cause__)
 
 
+def test_open_file_is_no_value(tmp_path: Path) -> None:
+    """A copy of what is in it would be no file."""
+    words = r"an open file .*log\.txt"
+    path = tmp_path / "log.txt"
+    with path.open("a+") as file, pytest.raises(TypeError, match=words):
+        values.dump([file, lambda: 1])
+
+
 class Unloadable:
     """Pickles well, and raises where it is unpickled."""
 
