@@ -25,7 +25,7 @@ PACKAGE = "slurm_futures_node"
 #: takes longer than their code, has nothing to look for.
 NEEDED = (
     "formats patience modules state streams values own_file limits calls_file usage "
-    "runner outcomes worker"
+    "needs runner outcomes worker"
 ).split()
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 import time
 
+from . import needs
 from .calls_file import CallsFile
 from .formats import BLOCK_SIZE, NOT_BEGUN, WITHDRAWN, block_of
 from .outcomes import OutcomesFile
@@ -204,7 +205,7 @@ class PoolWorker:
         return True
 
     def _may_go_on(self) -> bool:
-        if self._left is not None and self._left <= 0:
+        if needs.damaged or (self._left is not None and self._left <= 0):
             return False
         now = time.monotonic()
         return self._end is None or now + 1.5 * self._longest < self._end
@@ -312,6 +313,8 @@ class PoolWorker:
             if position and not outcomes.are_wanted():
                 break
             try:
+                if needs.damaged:
+                    raise NotBegun
                 run_call(calls, entry, position, outcomes)
             except NotBegun:
                 if position == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import state, streams
+from . import needs, state, streams
 from .formats import EXCEPTION, VALUE
 from .usage import Meter
 from .values import add_note, dump
@@ -76,11 +76,21 @@ def run_call(
 
 def _call(calls: CallsFile, entry: tuple[int, ...], left: list[Any]) -> Any:
     """Call the function; what it was called with is added to `left`."""
+    needs.remember()
+    try:
+        function, arguments, keywords = _load(calls, entry)
+        left += function, arguments, keywords
+        return function(*arguments, **keywords)
+    finally:
+        needs.restore()
+        streams.reopen()
+
+
+def _load(calls: CallsFile, entry: tuple[int, ...]) -> tuple[Any, Any, Any]:
     try:
         state.enter(calls.load_state())
         function = calls.load_function(entry)
         arguments, keywords = calls.load_arguments(entry)
-        left += function, arguments, keywords
         state.filter_warnings()
     except BaseException as error:
         add_note(
@@ -91,10 +101,7 @@ def _call(calls: CallsFile, entry: tuple[int, ...], left: list[Any]) -> Any:
         if error is calls.problem:
             raise NotBegun from error
         raise
-    try:
-        return function(*arguments, **keywords)
-    finally:
-        streams.reopen()
+    return function, arguments, keywords
 
 
 def append_exception(

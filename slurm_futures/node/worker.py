@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import patience, state, streams
+from . import needs, patience, state, streams
 from .calls_file import CallsFile
 from .formats import (
     EXCEPTION,
@@ -108,12 +108,14 @@ def main(submission: str, index: str, grace: str = "60") -> int:
             leave_mark(died, f"1 {attempt} {_cannot_enter(error)}")
             return 1
         give_calls_a_main()
+        needs.begin()
         name = f"{os.path.basename(submission)}-{index}"
         entries = list(calls.entries(int(index)))
         outcomes.size = len(entries)
         failing = NOT_WRITTEN
         failed = _run_calls(calls, entries, outcomes, name)
         calls.close()
+        needs.end()
         lost = _has_lost_slurm()
         outcomes.lingers = lost or not _left_nothing(outcomes.descriptor)
         return 0 if outcomes.publish(sync=True) and not failed else 1
@@ -174,7 +176,7 @@ def _run_calls(
             return True
     failed = False
     for position, entry in enumerate(entries):
-        if position and not outcomes.are_wanted():
+        if position and (needs.damaged or not outcomes.are_wanted()):
             outcomes.append(position, NOT_BEGUN, b"")
             return True  # the others run in another job
         if calls.is_pool_worker(entry):

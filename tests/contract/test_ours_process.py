@@ -5,9 +5,11 @@ And what it has opened stays its own, with nothing of ours in it.
 
 from __future__ import annotations
 
+import builtins
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -86,13 +88,63 @@ def allow_no_descriptors(directory: str) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
 
 
+def forget_all_modules(directory: str) -> None:
+    """Let no module be loaded."""
+    sys.modules.clear()
+
+
+def put_other_modules_in_their_place(directory: str) -> None:
+    """Let `sys.modules` be another dict."""
+    sys.modules = {}
+
+
+def look_for_modules_nowhere(directory: str) -> None:
+    """Empty the path, and forget what has been found in it."""
+    sys.path.clear()
+    forget_all_modules(directory)
+
+
+def find_no_modules(directory: str) -> None:
+    """Take away all that finds modules."""
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+
+
+def forbid_imports(directory: str) -> None:
+    """Let every import fail."""
+    builtins.__import__ = None  # type: ignore[assignment]
+
+
+def move_the_root(directory: str) -> None:
+    """Let the root be another directory."""
+    os.chroot(directory)
+
+
 def do(action: Callable[[str], None], directory: str, value: str) -> str:
     """Be the call."""
     action(directory)
     return value
 
 
+def fail_after(action: Callable[[str], None], directory: str) -> None:
+    """Be a call that fails."""
+    action(directory)
+    raise LookupError(directory)
+
+
+_NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+#: What the next call could not be loaded with, in the same process.
+TAKING_AWAY = [
+    forget_all_modules,
+    put_other_modules_in_their_place,
+    look_for_modules_nowhere,
+    find_no_modules,
+    forbid_imports,
+    pytest.param(move_the_root, marks=_NEEDS_ROOT),
+]
 ACTIONS = [
+    *TAKING_AWAY,
     close_all_and_open,
     close_even_the_standard_ones,
     put_own_in_the_place_of_all,
@@ -123,6 +175,40 @@ def test_a_call_may_do_anything_to_its_process(
     executor.shutdown()
     # Python writes what it holds back when the process ends.
     assert_soon(lambda: {path.read_text() for path in own.iterdir()} <= {"mine"})
+
+
+@pytest.mark.parametrize("action", TAKING_AWAY)
+def test_a_call_that_takes_away_raises_what_it_raised(
+    make_ours: MakeOurs, tmp_path: Path, action: Callable[[str], None]
+) -> None:
+    """With its traceback; and a call after it runs."""
+    executor = make_ours(1, grace=5)
+    failing = executor.submit(fail_after, action, str(tmp_path))
+    after = executor.submit(do, move_away, "", "fine")
+
+    error = failing.exception(PATIENCE)
+    assert repr(error) == repr(LookupError(str(tmp_path)))
+    assert "in fail_after" in str(error and error.__cause__)
+    assert after.result(PATIENCE) == "fine"
+
+
+def move_the_root_for_good(directory: str) -> None:
+    """Leave no way back."""
+    os.closerange(3, _MANY)
+    os.chroot(directory)
+
+
+@_NEEDS_ROOT
+def test_error_of_a_call_that_moves_the_root_for_good_says_so(
+    make_ours: MakeOurs, tmp_path: Path
+) -> None:
+    """Its outcome cannot be written; the calls behind it run elsewhere."""
+    executor = make_ours(1, grace=5)
+    moved = executor.submit(do, move_the_root_for_good, str(tmp_path), "lost")
+    after = executor.submit(do, move_away, "", "fine")
+
+    assert "changed the root directory (os.chroot)" in str(moved.exception(PATIENCE))
+    assert after.result(PATIENCE) == "fine"
 
 
 def use_up_all_descriptors() -> None:
