@@ -39,7 +39,11 @@ class AwaitedCall:
         self._function = function
         self._state = capture_state()
         buffer = io.BytesIO()
-        _FuturesPickler(buffer, futures).dump((tuple(args), dict(kwargs)))
+        places = {id(each): _Place(number) for number, each in enumerate(futures)}
+        filled = {id(each): _fill(each, places) for each in (*args, *kwargs.values())}
+        given = tuple(filled[id(each)] for each in args)
+        named = {name: filled[id(each)] for name, each in kwargs.items()}
+        _PlacesPickler(buffer).dump((given, named))
         self._arguments = buffer.getvalue()
 
     def complete(self) -> PickledCall:
@@ -55,16 +59,30 @@ class AwaitedCall:
         )
 
 
-class _FuturesPickler(ByValuePickler):
-    """Writes a place in the stead of each future."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Stands for a future."""
 
-    def __init__(self, file: io.BytesIO, futures: Sequence[Future[Any]]) -> None:
-        super().__init__(file)
-        self._places = {id(each): place for place, each in enumerate(futures)}
+    number: int
+
+
+def _fill(argument: Any, places: dict[int, _Place]) -> Any:
+    """Put a place where there is a future, as `_futures_in` finds them."""
+    if not any(_futures_in([argument], {})):
+        return argument
+    if type(argument) is dict:
+        return {name: places.get(id(each), each) for name, each in argument.items()}
+    if type(argument) in {list, tuple}:
+        return type(argument)(places.get(id(each), each) for each in argument)
+    return places.get(id(argument), argument)
+
+
+class _PlacesPickler(ByValuePickler):
+    """Writes places as what the values are taken for."""
 
     def persistent_id(self, obj: object) -> int | None:
-        """Return the place of a future."""
-        return self._places.get(id(obj)) if isinstance(obj, Future) else None
+        """Return the number of a place."""
+        return obj.number if type(obj) is _Place else None
 
 
 def _value_of(future: Future[Any]) -> Any:

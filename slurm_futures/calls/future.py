@@ -25,6 +25,7 @@ from slurm_futures.calls.counts import (
     Fate,
 )
 from slurm_futures.calls.outcome import Outcome
+from slurm_futures.calls.reducers import refuse_future
 from slurm_futures.calls.state import CallerState
 from slurm_futures.calls.stored import Call, CallPlace, read_call
 from slurm_futures.calls.usage import Usage, now, read_usage
@@ -361,7 +362,7 @@ class SlurmFuture(Future[T], Generic[T]):
             self._note_fate()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("cannot pickle a SlurmFuture: it belongs to this process")
+        refuse_future(self)
 
     def __repr__(self) -> str:
         if self.done():

@@ -25,7 +25,8 @@ import types
 import typing
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from concurrent.futures import Future
+from typing import Any, NoReturn, cast
 
 import cloudpickle
 
@@ -82,6 +83,15 @@ def reduce_file(file: Any) -> Any:
     if any(file is each for each in (sys.stdin, sys.stdout, sys.stderr)):
         return NotImplemented
     raise TypeError(refusal_of_file(file))
+
+
+def refuse_future(future: Future[Any]) -> NoReturn:
+    """Say where one may be."""
+    raise TypeError(
+        f"cannot pickle a {type(future).__name__}: it belongs to this process. It "
+        "stands for its value where it is an argument, or in a list, tuple or dict "
+        "that is one; elsewhere pass its result()"
+    )
 
 
 def _by_value(
@@ -242,6 +252,7 @@ def reducers() -> dict[Any, Callable[[Any], Reduced]]:
         types.CodeType: _reduce_code,
         types.ModuleType: _reduce_module,
         functools.cached_property: _reduce_cached_property,  # has a lock until 3.11
+        Future: refuse_future,
         typing.NewType: _by_value(_reduce_new_type),
         typing.ParamSpec: _by_value(_reduce_parameters),
         typing.TypeVarTuple: _by_value(_reduce_parameters),

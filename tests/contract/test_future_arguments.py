@@ -1,6 +1,8 @@
 """Calls whose arguments are futures run once these have their values."""
 
+import collections
 import weakref
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -33,6 +35,50 @@ def test_future_stands_for_its_value(make_ours: MakeOurs, gate: Gate) -> None:
     args, kwargs = future.result(PATIENCE)
     assert args == (1, [1, 5], ({"b": 2},), 6)
     assert kwargs == {"name": {"b": 2}, "more": {"a": 1}}
+
+
+_Pair = collections.namedtuple("_Pair", "first second")
+_ELSEWHERE: list[Callable[[Any], Any]] = [
+    lambda future: {future},
+    lambda future: [[future]],
+    lambda future: {future: 1},
+    lambda future: _Pair(future, 1),
+    lambda future: collections.deque([future]),
+    lambda future: collections.OrderedDict(a=future),
+]
+
+
+@pytest.mark.parametrize("place", _ELSEWHERE)
+def test_future_elsewhere_is_refused(
+    make_ours: MakeOurs, place: Callable[[Any], Any]
+) -> None:
+    """With words that say where it may be, also beside one that is in its place."""
+    executor = make_ours(1)
+    known = executor.submit(abs, -1)
+    plain: Future[int] = Future()
+
+    refused = [
+        executor.submit(calls.capture, place(known)),
+        executor.submit(calls.capture, known, place(known)),
+        executor.submit(calls.capture, place(plain)),
+    ]
+
+    for each in refused:
+        with pytest.raises(TypeError, match="in a list, tuple or dict that is one"):
+            each.result(PATIENCE)
+
+
+def test_argument_that_is_there_twice_is_one(make_ours: MakeOurs) -> None:
+    """With a future in it or not."""
+    executor = make_ours(1)
+    known = executor.submit(abs, -1)
+    items, others = [known], [2]
+
+    args, _ = executor.submit(calls.capture, items, others, items, others).result()
+
+    assert args == ([1], [2], [1], [2])
+    assert args[0] is args[2]
+    assert args[1] is args[3]
 
 
 def test_other_arguments_are_taken_at_once(make_ours: MakeOurs) -> None:
