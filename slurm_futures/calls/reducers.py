@@ -31,7 +31,7 @@ from typing import Any, NoReturn, cast
 import cloudpickle
 
 from slurm_futures.calls.search_path import is_found
-from slurm_futures.node.by_value import refusal_of_file
+from slurm_futures.node.by_value import keep_file_name, refusal_of_file
 
 #: What pickle's reducers return.
 Reduced = str | tuple[Any, ...]
@@ -151,8 +151,6 @@ def _reduce_connection(_: Any) -> Reduced:
     )
 
 
-#: Place of the file name among the arguments of `types.CodeType` (Python 3.11 to 3.14).
-_FILE_NAME = 10
 _REDUCE_CODE: Callable[[Any], Reduced] = cloudpickle.Pickler.dispatch_table[
     types.CodeType
 ]
@@ -162,13 +160,7 @@ _REDUCE_MODULE: Callable[[Any], Reduced] = cloudpickle.Pickler.dispatch_table[
 
 
 def _reduce_code(code: Any) -> Reduced:
-    """Keep the file name, so that tracebacks show lines; cloudpickle 3.1.3 drops it."""
-    reduced = _REDUCE_CODE(code)
-    assert isinstance(reduced, tuple)
-    make, arguments, *_ = reduced
-    head, tail = arguments[:_FILE_NAME], arguments[_FILE_NAME + 1 :]
-    # A new string: whether two are one object must not change the pickle.
-    return make, (*head, "".join(code.co_filename), *tail)
+    return keep_file_name(code, _REDUCE_CODE(code))
 
 
 def _reduce_module(module: types.ModuleType) -> Reduced:

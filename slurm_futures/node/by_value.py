@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import io
 import sys
+import types
 
 TYPE_CHECKING = False  # importing typing would cost each job 3 ms
 if TYPE_CHECKING:
     from typing import Any
+
+#: Place of the file name among the arguments of `types.CodeType` (Python 3.11 to 3.14).
+_FILE_NAME = 10
+
+
+def keep_file_name(code: Any, reduced: Any) -> tuple[Any, ...]:
+    """Keep it, so that tracebacks show lines; cloudpickle 3.1.3 drops it.
+
+    Args:
+        code: of a function.
+        reduced: what cloudpickle makes of it.
+    """
+    make, arguments, *_ = reduced
+    head, tail = arguments[:_FILE_NAME], arguments[_FILE_NAME + 1 :]
+    # A new string: whether two are one object must not change the pickle.
+    return make, (*head, "".join(code.co_filename), *tail)
 
 
 def refusal_of_file(file: Any) -> str:
@@ -23,7 +40,7 @@ def refusal_of_file(file: Any) -> str:
 
 
 def dumps(cloudpickle: Any, value: Any, protocol: int) -> bytes:
-    """Pickle what a call has left as cloudpickle does, but for open files."""
+    """Pickle what a call has left as cloudpickle does, but for files."""
     known = cloudpickle.Pickler.dispatch_table
 
     def reduce_file(file: Any) -> Any:
@@ -31,7 +48,10 @@ def dumps(cloudpickle: Any, value: Any, protocol: int) -> bytes:
             return known[io.TextIOWrapper](file)
         raise TypeError(refusal_of_file(file))
 
-    own = {io.TextIOWrapper: reduce_file}
+    def reduce_code(code: Any) -> Any:
+        return keep_file_name(code, known[types.CodeType](code))
+
+    own = {io.TextIOWrapper: reduce_file, types.CodeType: reduce_code}
     table = known.new_child(own)
     kind = type("Pickler", (cloudpickle.Pickler,), {"dispatch_table": table})
     buffer = io.BytesIO()

@@ -48,6 +48,7 @@ def _dump(value: Any) -> bytes:
         raise  # cloudpickle has another name for it
     except Exception:  # noqa: BLE001  (whatever a reducer may raise)
         cloudpickle = modules.import_ours("cloudpickle")
+        modules.import_ours("types")
         from . import by_value  # few jobs need it
 
         blob = by_value.dumps(cloudpickle, value, PROTOCOL)

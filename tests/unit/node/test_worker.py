@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
@@ -262,6 +263,18 @@ def test_value_that_cannot_be_pickled_is_an_error_with_advice(job: Job) -> None:
     error = job.outcomes()[0].exception
     assert isinstance(error, TypeError)
     assert "Return plain data" in str(error.__cause__)
+
+
+def test_function_that_a_call_returns_keeps_its_file() -> None:
+    """A traceback of it shows the line of the program, in the client as well."""
+    number = 0
+    function = pickle.loads(values.dump(lambda: 1 / number))
+
+    assert function.__code__.co_filename == __file__
+    with pytest.raises(ZeroDivisionError) as raised:
+        function()
+    text = "".join(traceback.format_exception(raised.value))
+    assert "pickle.loads(values.dump(lambda: 1 / number))" in text
 
 
 def test_open_file_is_no_value(tmp_path: Path) -> None:
