@@ -16,7 +16,8 @@ tables that say where they are, then a footer of fixed size.
                   For clients alone
     uses table    offset and length of each large object that a call shares with
                   others; the arguments refer to the n-th one by the persistent id n
-    context       pickled dict: cwd, real_cwd (the same without links), prefix, version,
+    context       pickled dict: cwd, real_cwd (the same without links), script (the
+                  `__file__` of `__main__`, None if it has none), prefix, version,
                   cloudpickle (its version), initializer, exported (whether jobs begin
                   with the environment of the client), uses, identities, and state (see
                   state.py): that of the first call

@@ -111,18 +111,23 @@ def path_here(path: list[str]) -> list[str]:
     return foreign + [entry for entry in _start_path if entry not in foreign]
 
 
-def give_calls_a_main() -> None:
+def give_calls_a_main(script: str | None) -> None:
     """Let `__main__` be a module for what the calls bring along from the client's.
 
     So a call can import it, and pickle its functions and instances for processes that
     it forks.
+
+    Args:
+        script: the file of the client's; None: it has none.
     """
     global main_of_calls, main_of_job  # noqa: PLW0603  (one process, one job)
     main_of_job = sys.modules["__main__"]
     main_of_calls = type(sys)("__main__")
-    # Some take a program without a file for interactive; others run it (start method
-    # spawn of multiprocessing): start.py does nothing then.
-    main_of_calls.__file__ = f"{os.path.dirname(__file__)}/start.py"
+    # Some take a program without a file for interactive; start.py does nothing.
+    main_of_calls.__file__ = script or f"{os.path.dirname(__file__)}/start.py"
+    # With a name here the start method spawn of multiprocessing does not run the file:
+    # a script that submits at its top level would do so in each process of a call.
+    main_of_calls.__spec__ = type(sys.__spec__)("__main__", None)
     sys.modules["__main__"] = main_of_calls
 
 

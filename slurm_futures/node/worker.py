@@ -107,7 +107,7 @@ def main(submission: str, index: str, grace: str = "60") -> int:
             outcomes.drop()
             leave_mark(died, f"1 {attempt} {_cannot_enter(error)}")
             return 1
-        give_calls_a_main()
+        give_calls_a_main(calls.context.get("script"))
         needs.begin()
         name = f"{os.path.basename(submission)}-{index}"
         entries = list(calls.entries(int(index)))

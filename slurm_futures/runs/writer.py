@@ -257,6 +257,7 @@ class Writer:
         return {
             "cwd": kind.cwd,
             "real_cwd": os.path.realpath(kind.cwd),
+            "script": getattr(sys.modules.get("__main__"), "__file__", None),
             "exported": "ALL" in exported,
             "prefix": sys.prefix,
             "base_prefix": sys.base_prefix,

@@ -425,6 +425,28 @@ def test_call_finds_its_script_in_main(run_script: RunScript) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
 
 
+_OWN_FILE = """
+import sys
+from executors import make_executor
+
+def look():
+    return sys.modules["__main__"].__file__, __file__
+
+if __name__ == "__main__":
+    with make_executor(1) as executor:
+        found = executor.submit(look).result()
+    assert found == (__file__, __file__), found
+    print("fine")
+"""
+
+
+def test_main_has_the_file_of_the_script(run_script: RunScript) -> None:
+    """As a module, and as a global variable."""
+    ended = run_script(_OWN_FILE)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
+
+
 def test_script_can_submit_functions_of_a_neighbour_module(
     run_script: RunScript, tmp_path: Path
 ) -> None:
