@@ -18,6 +18,7 @@ from slurm_futures import node
 from slurm_futures.node.start import BUNDLE
 from slurm_futures.runs.files import (
     is_ours_alone,
+    is_there,
     read_ours,
     remove_tree,
     write_file,
