@@ -288,6 +288,11 @@ class Session:
         """Whether all futures are done and all cancels sent."""
         return self._is_foreign() or self._group.is_idle()
 
+    def wait(self) -> None:
+        """Wait until all futures are done and all cancels sent."""
+        if not self._is_foreign():
+            self._group.wait()
+
     def join(self) -> None:
         """Wait until all futures are done and all cancels sent, then clean up.
 

@@ -1,7 +1,9 @@
 """The end of the program: who hears of it, and what an interrupt means there.
 
 CPython waits for our threads, which are no daemons, before it calls the functions of
-`atexit`. Ctrl-C ends this wait, and not the program's jobs.
+`atexit`. Ctrl-C ends this wait, and not the program's jobs. We wait before that in a
+way of our own: CPython's has no timeout, and so overlooks an interrupt that comes just
+before it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ class Listener(Protocol):
 
     def interrupt(self) -> None:
         """Cancel everything, as the end of a `with` block does after Ctrl-C."""
+
+    def wait(self) -> None:
+        """Wait until nothing is left to be done."""
 
     def join(self) -> None:
         """Wait until that is done."""
@@ -64,6 +69,8 @@ def _before_the_wait() -> None:
     if _has_died_of_ctrl_c():
         for each in _living():
             each.interrupt()
+    for each in _living():
+        each.wait()
 
 
 def _has_died_of_ctrl_c() -> bool:

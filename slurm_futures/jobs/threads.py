@@ -63,7 +63,7 @@ class ThreadGroup:
         self._wakers.wake()
 
     def join(self) -> None:
-        """Wait until nobody is at work.
+        """Wait until nobody is at work, and the threads have ended.
 
         Called by one of our own threads (a callback shuts its executor down), it waits
         for the others only, and for none that waits as well.
@@ -77,12 +77,16 @@ class ThreadGroup:
         besides.add(me)
         self._wakers.wake()  # another one need not wait for this one any more
         try:
-            while not self.is_idle(besides):
-                self.revive()
-                self._wakers.wait(partial(self.is_idle, besides), LOOK_AROUND)
+            self.wait(besides)
             self._await_ends(besides)
         finally:
             besides.discard(me)
+
+    def wait(self, besides: Collection[int] = ()) -> None:
+        """Wait until nobody is at work; an interrupt that CPython overlooks ends it."""
+        while not self.is_idle(besides):
+            self.revive()
+            self._wakers.wait(partial(self.is_idle, besides), LOOK_AROUND)
 
     def revive(self) -> None:
         """See to work that nobody is at, in this thread if no other can be started."""
