@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsIndex
 
 import cloudpickle
 import pytest
@@ -348,7 +348,7 @@ class _Log(io.TextIOWrapper):
 class _Sendable(io.FileIO):
     """A file that says how it is sent."""
 
-    def __reduce__(self) -> Any:
+    def __reduce_ex__(self, _: SupportsIndex) -> Any:
         return str, ("again",)
 
 

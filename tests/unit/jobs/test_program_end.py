@@ -15,10 +15,12 @@ executor = SlurmExecutor(scheduler="local", directory=sys.argv[1], **{options})
 future = executor.submit(time.sleep, 600)
 
 def interrupt():
-    while not (program_end._has_begun and future.running()):
+    while not program_end._has_begun:
         time.sleep(0.01)
     _thread.interrupt_main()
 
+while not future.running():
+    time.sleep(0.01)
 threading.Thread(target=interrupt, daemon=True).start()
 """
 
